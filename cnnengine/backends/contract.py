@@ -1,0 +1,108 @@
+"""What a backend must do: the whole contract, on one page.
+
+Arrays are NumPy's (device "cpu") or CuPy's (device "cuda"), C-contiguous; ``functional`` has checked shapes and dtypes
+and owns every output. Verbs write into the outputs they are given, overwrite all of them, never allocate results, know
+no graph, and raise ``cnnengine.errors.Unsupported`` for what they cannot do. No optional members, no defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+
+Array = Any  # numpy.ndarray or cupy.ndarray
+ACTIVATIONS = ("identity", "relu")  # relu: x <= 0 -> 0, NaN stays; derivative 0 at 0
+ACTIVATION_SAVES = {"relu": "y"}  # what the backward pass wants: the input "x" or the output "y"
+UNARY = ("neg", "exp", "log", "sqrt")
+BINARY = ("add", "sub", "mul", "div", "pow", "equal")  # equal gives 1 or 0 in the operands' dtype
+REDUCE = ("sum", "max")  # max: NaN wins, as NumPy's
+POOL = ("max", "avg")
+OPTIMIZERS = ("sgd",)
+CONV2D_VERBS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epilogue:
+    """What follows a convolution or product on its way to memory: y = activation((y + bias) * scale + shift + residual).
+
+    ``bias``, ``scale`` and ``shift`` are (K,), one value an output channel; ``residual`` has y's shape; None is absent.
+    """
+
+    bias: Array | None = None
+    scale: Array | None = None
+    shift: Array | None = None
+    residual: Array | None = None
+    activation: str = "identity"
+
+
+IDENTITY = Epilogue()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedWeight:
+    """A convolution weight in the order a backend's kernel reads it, for one shape but any N. ``w`` must not change."""
+
+    w: Array  # (K, R, S, C/groups), as the user holds it
+    packed: Array  # backend-private
+    backend: str
+    algorithm: str
+
+
+class Backend(Protocol):
+    name: str
+    device: str  # "cpu": NumPy arrays; "cuda": CuPy arrays
+    dtypes: frozenset[str]  # the floating-point dtypes it computes in
+    algorithms: Mapping[str, tuple[str, ...]]  # verb -> the names its ``algorithm`` takes beside None (a documented choice)
+
+    # memory
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
+    def workspace(self, nbytes: int) -> Array: ...  # uint8 scratch of this thread, valid until its next verb
+    def to_host(self, a: Array) -> np.ndarray: ...
+    def to_device(self, a: np.ndarray) -> Array: ...
+    def synchronize(self) -> None: ...
+    def fill(self, y: Array, value: float) -> None: ...
+    def cast(self, x: Array, y: Array) -> None: ...  # to y's dtype, rounding to nearest even
+    def permute(self, x: Array, y: Array, axes: tuple[int, ...]) -> None: ...  # y = x.transpose(axes)
+
+    # convolution: x (N, H, W, C), w (K, R, S, C/groups) or PackedWeight, y (N, P, Q, K); dx, dw, dy likewise
+    def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight: ...
+    def conv2d_forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
+    ) -> None: ...
+    def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None: ...
+    def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None: ...
+
+    # pooling: index (N, P, Q, C) of ``shape.index_dtype`` holds the winner's r*S + s (the first of equals, a NaN before
+    # all), counted from the window's start; None where kind is "avg" or nobody needs it
+    def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None: ...
+    def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None: ...
+
+    # elementwise; ``saved`` is ACTIVATION_SAVES[kind] of the forward pass; y may be x, dx may be dy
+    def activation_forward(self, kind: str, x: Array, y: Array) -> None: ...
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None: ...
+    def unary(self, op: str, x: Array, y: Array) -> None: ...
+    def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None: ...
+    def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None: ...
+
+    # matrix product, the epilogue over c's last axis
+    def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None: ...
+
+    # x (M, C), labels (M,) int64 in [0, C), loss (M,), probability (M, C); dx = (probability - onehot) * dloss[:, None]
+    def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None: ...
+    def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None: ...
+
+    # Philox4x32-10 over the logical index i: key = state[0] (seed), counter = (i // 4, state[1] (offset)), word i % 4;
+    # element i is kept where its word >= threshold, then multiplied by float32(scale). state: uint64 (2,), on the device
+    def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None: ...
+
+    # in place, over all parameters at once. "sgd": hyper float32 (5,) on the device = learning rate, momentum, weight
+    # decay, nesterov (0 or 1), gradient scale; states = one velocity a parameter, or none where momentum is 0:
+    # g = grad * scale + decay * p;  v = momentum * v + g;  p -= lr * (g + momentum * v if nesterov else v)
+    def optimizer_step(
+        self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
+    ) -> None: ...

@@ -1,0 +1,406 @@
+"""Every size the engine computes: the only output-size formulas, with flops and bytes for the roofline.
+
+A shape is made by its factory (``conv2d_shape(...)``), checked there, and interned: equal arguments give the same
+object, so identity is a cheap cache key. ``shape.packed`` holds the members that kernels read as consecutive int32, in
+the order of the C struct of the same name in ``csrc/shapes.h`` (a test compares the two): the native backend reads it in
+place, the CUDA and emulator backends pass it by value as a kernel argument. Kernels receive P and Q, they never
+recompute them.
+
+Letters: N batch, H W input, C in-channels, K out-channels, R S filter, P Q output.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from math import prod
+
+INT32_MAX = 2**31 - 1
+CACHED_SHAPES = 4096
+
+Packed = bytes  # the classes below have a method of the name bytes
+Pair = tuple[int, int]
+Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
+
+
+class _Packed:
+    """Members as consecutive int32, made once."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "packed", struct.pack(f"<{len(self.members())}i", *self.members()))
+
+    def members(self) -> tuple[int, ...]:
+        return tuple(int(getattr(self, f.name)) for f in fields(self) if f.name != "packed")  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conv2dShape(_Packed):
+    """x (N, H, W, C), w (K, R, S, C/groups), y (N, P, Q, K). ``pad_h``, ``pad_w`` count the rows above and the columns
+    left; what is padded below and right shows only in P and Q."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    K: int
+    R: int
+    S: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+    groups: int
+    P: int
+    Q: int
+    packed: Packed = field(init=False, repr=False)
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        return (self.N, self.H, self.W, self.C)
+
+    @property
+    def w(self) -> tuple[int, int, int, int]:
+        return (self.K, self.R, self.S, self.C // self.groups)
+
+    @property
+    def y(self) -> tuple[int, int, int, int]:
+        return (self.N, self.P, self.Q, self.K)
+
+    @property
+    def reduction(self) -> int:
+        """Products summed into one output."""
+        return self.R * self.S * (self.C // self.groups)
+
+    def flops(self) -> int:
+        """Floating-point operations of any of the three passes, 2 per multiply-add, padding counted."""
+        return 2 * self.N * self.P * self.Q * self.K * self.reduction
+
+    def bytes(self, itemsize: int = 4) -> int:
+        """Least traffic of any of the three passes: every array once."""
+        return itemsize * (prod(self.x) + prod(self.w) + prod(self.y))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool2dShape(_Packed):
+    """x (N, H, W, C), y (N, P, Q, C). ``adaptive`` windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1."""
+
+    N: int
+    H: int
+    W: int
+    C: int
+    R: int
+    S: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    dilation_h: int
+    dilation_w: int
+    P: int
+    Q: int
+    adaptive: int
+    count_include_pad: int
+    packed: Packed = field(init=False, repr=False)
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        return (self.N, self.H, self.W, self.C)
+
+    @property
+    def y(self) -> tuple[int, int, int, int]:
+        return (self.N, self.P, self.Q, self.C)
+
+    @property
+    def index_dtype(self) -> str:
+        """Max-pooling remembers r*S + s of the winner; one byte where it fits."""
+        return "uint8" if self.R * self.S <= 256 else "int32"
+
+    def flops(self) -> int:
+        return self.N * self.P * self.Q * self.C * self.R * self.S
+
+    def bytes(self, itemsize: int = 4) -> int:
+        return itemsize * (prod(self.x) + prod(self.y))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GemmShape(_Packed):
+    """c (batch, M, N) = op(a) @ op(b), all C-contiguous. a is (batch, M, K), or (batch, K, M) where ``transpose_a``;
+    b is (batch, K, N), or (batch, N, K) where ``transpose_b``. ``shared_a``: one a, without the batch axis, serves the
+    whole batch; ``shared_b`` likewise."""
+
+    batch: int
+    M: int
+    N: int
+    K: int
+    transpose_a: int
+    transpose_b: int
+    shared_a: int
+    shared_b: int
+    packed: Packed = field(init=False, repr=False)
+
+    @property
+    def reduction(self) -> int:
+        return self.K
+
+    def flops(self) -> int:
+        return 2 * self.batch * self.M * self.N * self.K
+
+    def bytes(self, itemsize: int = 4) -> int:
+        a = self.M * self.K * (1 if self.shared_a else self.batch)
+        b = self.K * self.N * (1 if self.shared_b else self.batch)
+        return itemsize * (a + b + self.batch * self.M * self.N)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BroadcastShape(_Packed):
+    """y (d0, d1, d2, d3) = a op b; a stride of 0 repeats the operand along that axis. Neighbouring axes that behave
+    alike are merged, so operands of equal shape give (1, 1, 1, n)."""
+
+    d0: int
+    d1: int
+    d2: int
+    d3: int
+    a0: int
+    a1: int
+    a2: int
+    a3: int
+    b0: int
+    b1: int
+    b2: int
+    b3: int
+    packed: Packed = field(init=False, repr=False)
+
+    @property
+    def elements(self) -> int:
+        return self.d0 * self.d1 * self.d2 * self.d3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceShape(_Packed):
+    """x (outer, reduced, inner) -> y (outer, inner)."""
+
+    outer: int
+    reduced: int
+    inner: int
+    packed: Packed = field(init=False, repr=False)
+
+    @property
+    def reduction(self) -> int:
+        return self.reduced
+
+
+def output_size(size: int, window: int, stride: int, pad_before: int, pad_after: int, dilation: int) -> int:
+    """Positions of a window of ``dilation * (window - 1) + 1`` in ``size`` padded; 0 or less where it does not fit."""
+    return (size + pad_before + pad_after - dilation * (window - 1) - 1) // stride + 1
+
+
+def pooled_size(size: int, window: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> int:
+    """As ``output_size``; ``ceil_mode`` adds a last window that starts inside the input or the padding before it."""
+    if not ceil_mode:
+        return output_size(size, window, stride, pad, pad, dilation)
+    n = -(-(size + 2 * pad - dilation * (window - 1) - 1) // stride) + 1
+    return n - 1 if (n - 1) * stride >= size + pad else n
+
+
+@lru_cache(CACHED_SHAPES)
+def conv2d_shape(
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    stride: int | Pair = 1,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+) -> Conv2dShape:
+    """Checked shape of a convolution.
+
+    ``padding`` is rows and columns on each side, ``(h, w)``, ``((top, bottom), (left, right))``, ``"valid"`` (none) or
+    ``"same"`` (P = ceil(H / stride); an odd rest goes below and right, as in TensorFlow). Raises ValueError.
+    """
+    where = f"x {x}, w {w}"
+    if len(x) != 4:
+        raise ValueError(f"conv2d: x must have 4 axes (N, H, W, C), received {len(x)}: {where}")
+    if len(w) != 4:
+        raise ValueError(f"conv2d: w must have 4 axes (K, R, S, C/groups), received {len(w)}: {where}")
+    N, H, W, C = x
+    K, R, S, Cg = w
+    stride_h, stride_w = _pair(stride, "conv2d", "stride", 1)
+    dilation_h, dilation_w = _pair(dilation, "conv2d", "dilation", 1)
+    if not _is_int(groups) or groups < 1:
+        raise ValueError(f"conv2d: groups must be an int of at least 1, received {groups!r}")
+    _no_empty_axis("conv2d", "x", x)
+    _no_empty_axis("conv2d", "w", w)
+    if Cg * groups != C:
+        raise ValueError(
+            f"conv2d: weight expects {Cg} input channels per group ({groups} group{'s' * (groups > 1)}, {Cg * groups} in"
+            f" all), x has {C}: {where}{_nchw_hint(x, w, Cg * groups)}"
+        )
+    if K % groups:
+        raise ValueError(f"conv2d: {K} output channels do not divide into {groups} groups: {where}")
+    (top, bottom), (left, right) = _paddings(
+        padding, (H, W), (R, S), (stride_h, stride_w), (dilation_h, dilation_w)
+    )
+    P = output_size(H, R, stride_h, top, bottom, dilation_h)
+    Q = output_size(W, S, stride_w, left, right, dilation_w)
+    if P < 1 or Q < 1:
+        raise ValueError(
+            f"conv2d: the output would be {max(P, 0)} x {max(Q, 0)}: a filter of {R} x {S}, dilation "
+            f"{(dilation_h, dilation_w)}, does not fit {H} x {W} padded by {(top, bottom)}, {(left, right)}: {where}"
+        )
+    members = (N, H, W, C, K, R, S, stride_h, stride_w, top, left, dilation_h, dilation_w, groups, P, Q)
+    _fits_int32("conv2d", members)
+    return Conv2dShape(*members)
+
+
+@lru_cache(CACHED_SHAPES)
+def pool2d_shape(
+    operation: str,
+    x: tuple[int, ...],
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> Pool2dShape:
+    """Checked shape of a pooling with fixed windows; ``operation`` names the caller in errors. Raises ValueError."""
+    if len(x) != 4:
+        raise ValueError(f"{operation}: x must have 4 axes (N, H, W, C), received {len(x)}: x {x}")
+    _no_empty_axis(operation, "x", x)
+    N, H, W, C = x
+    R, S = _pair(kernel_size, operation, "kernel_size", 1)
+    stride_h, stride_w = (R, S) if stride is None else _pair(stride, operation, "stride", 1)
+    pad_h, pad_w = _pair(padding, operation, "padding", 0)
+    dilation_h, dilation_w = _pair(dilation, operation, "dilation", 1)
+    if pad_h > R // 2 or pad_w > S // 2:
+        raise ValueError(
+            f"{operation}: padding {(pad_h, pad_w)} is more than half of kernel_size {(R, S)}, so that a window could"
+            f" lie outside the input: x {x}"
+        )
+    P = pooled_size(H, R, stride_h, pad_h, dilation_h, ceil_mode)
+    Q = pooled_size(W, S, stride_w, pad_w, dilation_w, ceil_mode)
+    if P < 1 or Q < 1:
+        raise ValueError(
+            f"{operation}: the output would be {max(P, 0)} x {max(Q, 0)}: a window of {R} x {S}, dilation "
+            f"{(dilation_h, dilation_w)}, does not fit {H} x {W} padded by {(pad_h, pad_w)}: x {x}"
+        )
+    members = (N, H, W, C, R, S, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, P, Q)
+    _fits_int32(operation, members)
+    return Pool2dShape(*members, 0, int(count_include_pad))
+
+
+@lru_cache(CACHED_SHAPES)
+def adaptive_pool2d_shape(operation: str, x: tuple[int, ...], output_size: int | Pair) -> Pool2dShape:
+    """Checked shape of a pooling to a given output. Where P divides H and Q divides W the windows are equal and the
+    shape is that of the fixed pooling; else R and S are the largest window. Raises ValueError."""
+    if len(x) != 4:
+        raise ValueError(f"{operation}: x must have 4 axes (N, H, W, C), received {len(x)}: x {x}")
+    _no_empty_axis(operation, "x", x)
+    N, H, W, C = x
+    P, Q = _pair(output_size, operation, "output_size", 1)
+    if H % P == 0 and W % Q == 0:
+        return pool2d_shape(operation, x, (H // P, W // Q))
+    R = max(-(-(p + 1) * H // P) - p * H // P for p in range(P))
+    S = max(-(-(q + 1) * W // Q) - q * W // Q for q in range(Q))
+    _fits_int32(operation, (P * (H + 1), Q * (W + 1)))
+    return Pool2dShape(N, H, W, C, R, S, 1, 1, 0, 0, 1, 1, P, Q, 1, 0)
+
+
+@lru_cache(CACHED_SHAPES)
+def gemm_shape(
+    batch: int, M: int, N: int, K: int, transpose_a: bool, transpose_b: bool, shared_a: bool, shared_b: bool
+) -> GemmShape:
+    """Shape of a (batched) matrix product; the callers in ``functional`` check the operands."""
+    _fits_int32("matmul", (batch, M, N, K))
+    return GemmShape(batch, M, N, K, int(transpose_a), int(transpose_b), int(shared_a), int(shared_b))
+
+
+@lru_cache(CACHED_SHAPES)
+def broadcast_shape(operation: str, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], BroadcastShape]:
+    """NumPy's broadcasting of two C-contiguous operands: the result's shape and how to walk it. Raises ValueError."""
+    rank = max(len(a), len(b))
+    full_a, full_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    if any(m != n and m != 1 and n != 1 for m, n in zip(full_a, full_b, strict=True)):
+        raise ValueError(f"{operation}: shapes {a} and {b} cannot be broadcast together")
+    y = tuple(n if m == 1 else m for m, n in zip(full_a, full_b, strict=True))
+    if 0 in y:
+        raise ValueError(f"{operation}: an operand is empty: shapes {a} and {b}")
+    axes: list[list[int]] = []  # [size, stride of a, stride of b], innermost first
+    stride_a = stride_b = 1
+    for m, n, size in zip(reversed(full_a), reversed(full_b), reversed(y), strict=True):
+        if size == 1:
+            continue
+        step_a, step_b = stride_a if m > 1 else 0, stride_b if n > 1 else 0
+        if axes and step_a == axes[-1][0] * axes[-1][1] and step_b == axes[-1][0] * axes[-1][2]:
+            axes[-1][0] *= size
+        else:
+            axes.append([size, step_a, step_b])
+        stride_a, stride_b = stride_a * m, stride_b * n
+    if len(axes) > 4:
+        raise ValueError(f"{operation}: broadcasting {a} with {b} needs {len(axes)} loops, 4 are supported")
+    axes += [[1, 0, 0]] * (4 - len(axes))
+    members = [axes[3 - i][k] for k in range(3) for i in range(4)]
+    _fits_int32(operation, members)
+    return y, BroadcastShape(*members)
+
+
+@lru_cache(CACHED_SHAPES)
+def reduce_shape(outer: int, reduced: int, inner: int) -> ReduceShape:
+    """Shape of a reduction; the callers in ``functional`` bring the axes into this order."""
+    _fits_int32("reduce", (outer, reduced, inner))
+    return ReduceShape(outer, reduced, inner)
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _pair(value: int | Pair, operation: str, name: str, least: int) -> Pair:
+    pair = (value, value) if _is_int(value) else value
+    if not (isinstance(pair, tuple) and len(pair) == 2 and all(_is_int(v) for v in pair)):
+        raise ValueError(f"{operation}: {name} must be an int or a pair of ints, received {value!r}")
+    if min(pair) < least:
+        raise ValueError(f"{operation}: {name} must be at least {least}, received {value!r}")
+    return pair
+
+
+def _paddings(padding: Padding, size: Pair, window: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+    """((top, bottom), (left, right))"""
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        total = [
+            max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+            for n, k, s, d in zip(size, window, stride, dilation, strict=True)
+        ]
+        return (total[0] // 2, total[0] - total[0] // 2), (total[1] // 2, total[1] - total[1] // 2)
+    if isinstance(padding, str):
+        raise ValueError(f"conv2d: padding must be numbers, 'same' or 'valid', received {padding!r}")
+    if isinstance(padding, tuple) and len(padding) == 2 and any(isinstance(p, tuple) for p in padding):
+        h, w = (_pair(p, "conv2d", "padding", 0) for p in padding)
+        return h, w
+    pad_h, pad_w = _pair(padding, "conv2d", "padding", 0)  # type: ignore[arg-type]
+    return (pad_h, pad_h), (pad_w, pad_w)
+
+
+def _no_empty_axis(operation: str, name: str, shape: tuple[int, ...]) -> None:
+    if 0 in shape:
+        what = "empty batch" if name == "x" and shape[0] == 0 else "empty axis"
+        raise ValueError(f"{operation}: {what}: {name} {shape}")
+
+
+def _nchw_hint(x: tuple[int, ...], w: tuple[int, ...], expected: int) -> str:
+    if x[1] == expected:
+        return "; x looks like (N, C, H, W): convert it with cnn.from_nchw(x)"
+    if w[1] == x[3] and w[2] == w[3]:
+        return "; w looks like (K, C, R, S): convert it with cnn.from_nchw(w)"
+    return ""
+
+
+def _fits_int32(operation: str, members: tuple[int, ...] | list[int]) -> None:
+    if max(members) > INT32_MAX:
+        raise ValueError(f"{operation}: a size or stride of {max(members)} is past 2^31 - 1")
