@@ -1,10 +1,9 @@
 """Every size the engine computes: the only output-size formulas, with flops and bytes for the roofline.
 
 A shape is made by its factory (``conv2d_shape(...)``), checked there, and interned: equal arguments give the same
-object, so identity is a cheap cache key. ``shape.packed`` holds the members that kernels read as consecutive int32, in
-the order of the C struct of the same name in ``csrc/shapes.h`` (a test compares the two): the native backend reads it in
-place, the CUDA and emulator backends pass it by value as a kernel argument. Kernels receive P and Q, they never
-recompute them.
+object, so identity is a cheap cache key. ``shape.packed`` holds the members as consecutive int32, in the order of the C
+struct of the same name in ``csrc/shapes.h`` (a test compares the two): the native backend reads it in place, the CUDA
+and emulator backends pass it by value as a kernel argument. Kernels receive P and Q, they never recompute them.
 
 Letters: N batch, H W input, C in-channels, K out-channels, R S filter, P Q output.
 """
@@ -236,14 +235,12 @@ def conv2d_shape(
     _no_empty_axis("conv2d", "w", w)
     if Cg * groups != C:
         raise ValueError(
-            f"conv2d: weight expects {Cg} input channels per group ({groups} group{'s' * (groups > 1)}, {Cg * groups} in"
-            f" all), x has {C}: {where}{_nchw_hint(x, w, Cg * groups)}"
+            f"conv2d: weight expects {Cg} input channels per group ({groups} group{'s' * (groups > 1)}, {Cg * groups}"
+            f" in all), x has {C}: {where}{_nchw_hint(x, w, Cg * groups)}"
         )
     if K % groups:
         raise ValueError(f"conv2d: {K} output channels do not divide into {groups} groups: {where}")
-    (top, bottom), (left, right) = _paddings(
-        padding, (H, W), (R, S), (stride_h, stride_w), (dilation_h, dilation_w)
-    )
+    (top, bottom), (left, right) = _paddings(padding, (H, W), (R, S), (stride_h, stride_w), (dilation_h, dilation_w))
     P = output_size(H, R, stride_h, top, bottom, dilation_h)
     Q = output_size(W, S, stride_w, left, right, dilation_w)
     if P < 1 or Q < 1:

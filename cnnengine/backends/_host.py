@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,6 +15,11 @@ class HostMemory:
     """Memory verbs of the contract over NumPy; ``permute``, ``cast`` and ``fill`` are NumPy's."""
 
     device = "cpu"
+    notes: ClassVar[Mapping[str, str]] = {
+        "fill": "composed: ndarray.fill",
+        "cast": "composed: NumPy's assignment",
+        "permute": "composed: NumPy's transpose and assignment",
+    }
 
     def __init__(self) -> None:
         self._scratch = threading.local()

@@ -28,7 +28,8 @@ CONV2D_VERBS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weig
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Epilogue:
-    """What follows a convolution or product on its way to memory: y = activation((y + bias) * scale + shift + residual).
+    """What follows a convolution or product on its way to memory:
+    y = activation((y + bias) * scale + shift + residual).
 
     ``bias``, ``scale`` and ``shift`` are (K,), one value an output channel; ``residual`` has y's shape; None is absent.
     """
@@ -57,7 +58,9 @@ class Backend(Protocol):
     name: str
     device: str  # "cpu": NumPy arrays; "cuda": CuPy arrays
     dtypes: frozenset[str]  # the floating-point dtypes it computes in
-    algorithms: Mapping[str, tuple[str, ...]]  # verb -> the names its ``algorithm`` takes beside None (a documented choice)
+    algorithms: Mapping[
+        str, tuple[str, ...]
+    ]  # verb -> the names its ``algorithm`` takes beside None (a documented choice)
 
     # memory
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
@@ -74,8 +77,12 @@ class Backend(Protocol):
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None: ...
-    def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None: ...
-    def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None: ...
+    def conv2d_backward_input(
+        self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None
+    ) -> None: ...
+    def conv2d_backward_weight(
+        self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None
+    ) -> None: ...
 
     # pooling: index (N, P, Q, C) of ``shape.index_dtype`` holds the winner's r*S + s (the first of equals, a NaN before
     # all), counted from the window's start; None where kind is "avg" or nobody needs it
@@ -97,7 +104,7 @@ class Backend(Protocol):
     def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None: ...
 
     # Philox4x32-10 over the logical index i: key = state[0] (seed), counter = (i // 4, state[1] (offset)), word i % 4;
-    # element i is kept where its word >= threshold, then multiplied by float32(scale). state: uint64 (2,), on the device
+    # element i is kept where its word >= threshold, times float32(scale), else 0. state: uint64 (2,), on the device
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None: ...
 
     # in place, over all parameters at once. "sgd": hyper float32 (5,) on the device = learning rate, momentum, weight

@@ -1,0 +1,43 @@
+"""cnnengine: a convolutional-network engine whose kernels are written by hand and can be read.
+
+>>> import cnnengine as cnn
+>>> import cnnengine.functional as F
+>>> y = F.conv2d(cnn.Tensor(images), w, b, stride=2, padding=1)  # images (N, H, W, C), w (K, R, S, C)
+"""
+
+from ._paths import CHECKOUT, PACKAGE
+
+if not (PACKAGE / "kernels").is_dir() and CHECKOUT:
+    __path__.append(str(CHECKOUT))  # in a checkout kernels/ lies beside the package; installed, inside it
+
+from . import (
+    backends,
+    functional,  # first: Tensor's operators call it
+    random,
+)
+from .autograd import no_grad
+from .backends import set_backend, use_backend
+from .errors import BackendUnavailable, DataError, KernelError, Unsupported
+from .functional import algorithms, from_nchw, to_nchw
+from .random import manual_seed
+from .tensor import Tensor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BackendUnavailable",
+    "DataError",
+    "KernelError",
+    "Tensor",
+    "Unsupported",
+    "algorithms",
+    "backends",
+    "from_nchw",
+    "functional",
+    "manual_seed",
+    "no_grad",
+    "random",
+    "set_backend",
+    "to_nchw",
+    "use_backend",
+]

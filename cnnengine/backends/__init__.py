@@ -1,0 +1,6 @@
+"""The interchangeable kernel sets. ``contract`` says what one must do, ``registry`` which are here."""
+
+from .ledger import ledger
+from .registry import active_on, available, get, set_backend, use_backend
+
+__all__ = ["active_on", "available", "get", "ledger", "set_backend", "use_backend"]

@@ -1,0 +1,50 @@
+"""The operations on tensors: one file each, check -> forward -> backward, in terms of the backend's verbs."""
+
+from ._common import algorithms
+from .activation import relu
+from .binary import add, div, exp, log, mul, neg, pow, sqrt, sub
+from .conv2d import conv2d, conv2d_norm_act, conv2d_prepare
+from .dropout import dropout
+from .gemm import linear, matmul
+from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
+from .pool2d import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
+from .reduce import max, mean, sum
+from .softmax_cross_entropy import cross_entropy, softmax
+
+__all__ = [
+    "adaptive_avg_pool2d",
+    "add",
+    "algorithms",
+    "avg_pool2d",
+    "cast",
+    "concatenate",
+    "conv2d",
+    "conv2d_norm_act",
+    "conv2d_prepare",
+    "cross_entropy",
+    "div",
+    "dropout",
+    "exp",
+    "flatten",
+    "from_nchw",
+    "global_avg_pool2d",
+    "index",
+    "linear",
+    "log",
+    "matmul",
+    "max",
+    "max_pool2d",
+    "mean",
+    "mul",
+    "neg",
+    "permute",
+    "pow",
+    "relu",
+    "reshape",
+    "softmax",
+    "sqrt",
+    "sub",
+    "sum",
+    "to",
+    "to_nchw",
+]

@@ -1,0 +1,30 @@
+"""Arithmetic on bare arrays, nothing recorded: what backward passes are composed of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..backends.contract import Array, Backend
+from ..shapes import broadcast_shape
+
+
+def binary_array(backend: Backend, op: str, a: Array, b: Array) -> Array:
+    """a op b, broadcast, in a new array"""
+    shape, walk = broadcast_shape(op, a.shape, b.shape)
+    y = backend.empty(shape, a.dtype)
+    backend.binary(op, walk, a, b, y)
+    return y
+
+
+def unary_array(backend: Backend, op: str, x: Array) -> Array:
+    """op(x) in a new array"""
+    y = backend.empty(x.shape, x.dtype)
+    backend.unary(op, x, y)
+    return y
+
+
+def full(backend: Backend, shape: tuple[int, ...], dtype: Any, value: float) -> Array:
+    """A new array of one value"""
+    y = backend.empty(shape, dtype)
+    backend.fill(y, value)
+    return y

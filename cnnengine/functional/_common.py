@@ -1,0 +1,105 @@
+"""What every operation does at its edge: take tensors, agree on device and dtype, find the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+from ..backends.contract import CONV2D_VERBS, Array, Backend
+from ..backends.registry import active, device_of
+from ..errors import Unsupported
+from ..tensor import Tensor, as_array
+
+_accepted: set[tuple[Backend, np.dtype[Any]]] = set()
+_algorithms: ContextVar[Mapping[str, str]] = ContextVar("algorithms", default={})  # noqa: B039 (never changed in place)
+
+
+def tensor(value: Any) -> Tensor:
+    """The value itself, or a Tensor around it."""
+    return value if type(value) is Tensor or isinstance(value, Tensor) else Tensor(value)
+
+
+def backend_of(operation: str, x: Tensor) -> Backend:
+    """The backend that computes on x. Raises Unsupported if it does not take x's dtype."""
+    backend = active(x.data)
+    if (backend, x.data.dtype) not in _accepted:
+        _accept(operation, backend, x.data.dtype)
+    return backend
+
+
+def same_kind(operation: str, x: Tensor, name: str, other: Tensor) -> None:
+    """Raises TypeError unless ``other`` has x's dtype and device."""
+    if other.data.dtype != x.data.dtype:
+        raise TypeError(
+            f"{operation}: {name} is {other.dtype}, x is {x.dtype}: nothing is converted silently; use .astype()"
+        )
+    if type(other.data) is not type(x.data) and device_of(other.data) != device_of(x.data):
+        raise ValueError(
+            f"{operation}: {name} is on {device_of(other.data)}, x on {device_of(x.data)}: move one with .to(device)"
+        )
+
+
+def operands(operation: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
+    """Two operands of arithmetic; a Python number takes the other's dtype and device."""
+    a_is_tensor, b_is_tensor = isinstance(a, Tensor), isinstance(b, Tensor)
+    if a_is_tensor and b_is_tensor:
+        same_kind(operation, a, "the second operand", b)
+        return a, b
+    known = a if a_is_tensor else b
+    if not isinstance(known, Tensor):
+        known = a = Tensor(a)
+        a_is_tensor = True
+    other = b if a_is_tensor else a
+    if isinstance(other, int | float):
+        other = Tensor(_scalar(other, known))
+    else:
+        other = Tensor(as_array(other))
+        same_kind(operation, known, "an operand", other)
+    return (known, other) if a_is_tensor else (other, known)
+
+
+def _scalar(value: float, like: Tensor) -> Array:
+    array = np.full((), value, like.dtype)
+    return array if type(like.data) is np.ndarray else active(like.data).to_device(array)
+
+
+def _accept(operation: str, backend: Backend, dtype: np.dtype[Any]) -> None:
+    if dtype.name not in backend.dtypes:
+        raise Unsupported(
+            f"{operation}: backend {backend.name!r} computes in {', '.join(sorted(backend.dtypes))}, received {dtype};"
+            " convert with .astype('float32'), or compute with NumPy: with cnn.use_backend('numpy')"
+        )
+    _accepted.add((backend, dtype))
+
+
+def algorithm_for(backend: Backend, verb: str, name: str | None) -> str | None:
+    """The algorithm a verb is to use: the call's, else the innermost ``algorithms`` scope's, else the backend's choice.
+    Raises ValueError for a name the backend does not have, listing those it has."""
+    if name is None:
+        name = _algorithms.get().get(verb)
+        if name is None:
+            return None
+    known = backend.algorithms[verb]
+    if name not in known:
+        raise ValueError(f"{verb}: backend {backend.name!r} has no algorithm {name!r}; it has {', '.join(known)}")
+    return name
+
+
+@contextmanager
+def algorithms(**choices: str) -> Iterator[None]:
+    """Within the block, verbs use the named algorithms: ``with cnn.algorithms(conv2d_backward_weight="direct"): ...``.
+
+    Raises ValueError for an unknown verb; an unknown algorithm raises where it is used, since backends differ.
+    """
+    unknown = set(choices) - set(CONV2D_VERBS)
+    if unknown:
+        raise ValueError(f"algorithms: no verb {sorted(unknown)}; there are {', '.join(CONV2D_VERBS)}")
+    token = _algorithms.set({**_algorithms.get(), **choices})
+    try:
+        yield
+    finally:
+        _algorithms.reset(token)

@@ -1,0 +1,181 @@
+"""Convolution: y[n, p, q, k] = b[k] + sum over r, s, c of x[n, p*stride - pad + r*dilation, ..., c] * w[k, r, s, c].
+
+The backward passes are the contract's other two verbs. Definition and names: Dumoulin and Visin, "A guide to convolution
+arithmetic for deep learning", arXiv 1603.07285.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ..autograd import Function, grad_enabled
+from ..backends.contract import ACTIVATIONS, IDENTITY, Array, Epilogue, PackedWeight
+from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
+from ..tensor import Tensor, record, wrap
+from ._common import algorithm_for, backend_of, same_kind, tensor
+from .activation import relu
+from .binary import add, mul
+
+
+class Conv2d(Function):
+    """saved: (shape, x, w, algorithm of backward_input, algorithm of backward_weight)"""
+
+    __slots__ = ()
+    reads: ClassVar[tuple[int, ...]] = (0, 1)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        shape, x, w, input_algorithm, weight_algorithm = self.saved
+        backend = self.backend
+        dx = dw = db = None
+        if self.needs(0):
+            dx = backend.empty(shape.x, dy.dtype)
+            backend.conv2d_backward_input(shape, dy, w, dx, input_algorithm)
+        if self.needs(1):
+            dw = backend.empty(shape.w, dy.dtype)
+            backend.conv2d_backward_weight(shape, x, dy, dw, weight_algorithm)
+        if self.needs(2):
+            db = backend.empty((shape.K,), dy.dtype)
+            backend.reduce("sum", reduce_shape(1, shape.N * shape.P * shape.Q, shape.K), dy, db)
+        return dx, dw, db
+
+
+def conv2d(
+    x: Tensor,
+    w: Tensor | PackedWeight,
+    b: Tensor | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    algorithm: str | None = None,
+) -> Tensor:
+    """Convolution of x (N, H, W, C) with w (K, R, S, C/groups), plus b (K,): y (N, P, Q, K).
+
+    ``padding``: a number, ``(h, w)``, ``((top, bottom), (left, right))``, "same" or "valid". ``w`` may be what
+    ``conv2d_prepare`` made. ``algorithm`` names a kernel of the active backend, for the forward pass and for those
+    backward passes that have one of the name. Raises ValueError for shapes and names, TypeError for dtypes.
+    """
+    x = tensor(x)
+    backend = backend_of("conv2d", x)
+    w_data, weight = _weight(backend.name, w)
+    shape = conv2d_shape(x.data.shape, w_data.shape, stride, padding, dilation, groups)
+    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm)
+    if weight is not None:
+        same_kind("conv2d", x, "w", weight)
+    epilogue = IDENTITY
+    if b is not None:
+        b = tensor(b)
+        _check_channels("b", b, x, shape)
+        epilogue = Epilogue(b.data)
+    y = backend.empty(shape.y, x.data.dtype)
+    backend.conv2d_forward(shape, x.data, w_data if weight is not None else w, y, epilogue, forward_algorithm)
+    if grad_enabled() and (
+        x.requires_grad or (weight is not None and weight.requires_grad) or (b is not None and b.requires_grad)
+    ):
+        backward_algorithms = (
+            _backward_algorithm(backend, verb, algorithm)
+            for verb in ("conv2d_backward_input", "conv2d_backward_weight")
+        )
+        parents = (x, weight if weight is not None else wrap(w_data), b)
+        return record(y, Conv2d(backend, parents, (shape, x.data, w_data, *backward_algorithms)))
+    return wrap(y)
+
+
+def conv2d_norm_act(
+    x: Tensor,
+    w: Tensor | PackedWeight,
+    b: Tensor | None = None,
+    *,
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    residual: Tensor | None = None,
+    activation: str = "identity",
+    stride: int | Pair = 1,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    algorithm: str | None = None,
+) -> Tensor:
+    """activation((conv2d(x, w, b)) * scale + shift + residual): a convolution, a normalisation whose statistics are
+    known, a skip connection and an activation.
+
+    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` "identity" or "relu". One pass over memory where
+    no gradient is recorded; the same composed of its operations where one is. Raises as ``conv2d``.
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"conv2d_norm_act: activation must be one of {', '.join(ACTIVATIONS)}, received {activation!r}"
+        )
+    x = tensor(x)
+    extra = {"b": b, "scale": scale, "shift": shift, "residual": residual}
+    given = {name: tensor(value) for name, value in extra.items() if value is not None}
+    everything = [x, *given.values()] + ([w] if isinstance(w, Tensor) else [])
+    geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    backend = backend_of("conv2d_norm_act", x)
+    w_data, weight = _weight(backend.name, w)
+    shape = conv2d_shape(x.shape, w_data.shape, stride, padding, dilation, groups)
+    if weight is not None:
+        same_kind("conv2d_norm_act", x, "w", weight)
+    for name, value in given.items():
+        if name != "residual":
+            _check_channels(name, value, x, shape)
+        else:
+            same_kind("conv2d_norm_act", x, name, value)
+            if value.shape != shape.y:
+                raise ValueError(f"conv2d_norm_act: residual must have y's shape {shape.y}, received {value.shape}")
+    if grad_enabled() and any(t.requires_grad for t in everything):
+        y = conv2d(x, w, given.get("b"), algorithm=algorithm, **geometry)
+        y = mul(y, given["scale"]) if "scale" in given else y
+        for name in ("shift", "residual"):
+            y = add(y, given[name]) if name in given else y
+        return relu(y) if activation == "relu" else y
+    arrays = {("bias" if name == "b" else name): value.data for name, value in given.items()}
+    out = backend.empty(shape.y, x.dtype)
+    chosen = algorithm_for(backend, "conv2d_forward", algorithm)
+    operand = w_data if weight is not None else w
+    backend.conv2d_forward(shape, x.data, operand, out, Epilogue(activation=activation, **arrays), chosen)
+    return wrap(out)
+
+
+def conv2d_prepare(
+    x_shape: tuple[int, int, int, int],
+    w: Tensor,
+    *,
+    stride: int | Pair = 1,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    algorithm: str | None = None,
+) -> PackedWeight:
+    """w in the order the active backend's kernel reads it, for inputs of ``x_shape`` with any N.
+
+    The holder must not change w afterwards, and uses the result in place of w under the same backend.
+    """
+    backend = backend_of("conv2d_prepare", w)
+    shape = conv2d_shape(tuple(x_shape), w.shape, stride, padding, dilation, groups)
+    return backend.conv2d_prepare(shape, w.data, algorithm_for(backend, "conv2d_forward", algorithm))
+
+
+def _weight(backend: str, w: Any) -> tuple[Array, Tensor | None]:
+    """The weight's array, and its Tensor unless it is packed."""
+    if isinstance(w, PackedWeight):
+        if w.backend != backend:
+            raise ValueError(
+                f"conv2d: the weight was prepared for backend {w.backend!r}, the active one is {backend!r}"
+            )
+        return w.w, None
+    w = tensor(w)
+    return w.data, w
+
+
+def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> None:
+    same_kind("conv2d", x, name, value)
+    if value.data.shape != (shape.K,):
+        raise ValueError(
+            f"conv2d: {name} must have shape ({shape.K},), one value an output channel, received {value.shape}"
+        )
+
+
+def _backward_algorithm(backend: Any, verb: str, name: str | None) -> str | None:
+    return name if name in backend.algorithms[verb] else algorithm_for(backend, verb, None)

@@ -1,0 +1,98 @@
+"""Softmax, and cross-entropy against class labels: one kernel, since the softmax alone would lose range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..autograd import Function, grad_enabled
+from ..backends.contract import Array, Backend
+from ..backends.registry import device_of
+from ..shapes import reduce_shape
+from ..tensor import Tensor, record, wrap
+from ._arrays import binary_array, full
+from ._common import backend_of, tensor
+from .binary import div, exp, sub
+from .reduce import max as largest
+from .reduce import sum as total
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class CrossEntropy(Function):
+    """saved: (probability, labels, reduction)"""
+
+    __slots__ = ()
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        probability, labels, reduction = self.saved
+        backend, rows = self.backend, len(labels)
+        if reduction != "none":
+            share = full(backend, (rows,), dy.dtype, 1.0 / rows if reduction == "mean" else 1.0)
+            dy = binary_array(backend, "mul", share, dy)
+        dx = backend.empty(probability.shape, dy.dtype)
+        backend.softmax_cross_entropy_backward(probability, labels, dy, dx)
+        return (dx,)
+
+
+def cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
+    """-log softmax(logits)[label] of logits (M, classes) and integer labels (M,) in [0, classes).
+
+    ``reduction``: "mean" or "sum" over the rows, or "none" for all M losses. Raises ValueError for shapes and labels out
+    of range, TypeError for labels that are no integers.
+    """
+    logits = tensor(logits)
+    if logits.ndim != 2 or not logits.size:
+        raise ValueError(f"cross_entropy: logits must be (M, classes) and not empty, received {logits.shape}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"cross_entropy: reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
+    backend = backend_of("cross_entropy", logits)
+    checked = _labels(backend, labels, *logits.shape)
+    rows = logits.shape[0]
+    loss = backend.empty((rows,), logits.dtype)
+    probability = backend.empty(logits.shape, logits.dtype)
+    backend.softmax_cross_entropy_forward(logits.data, checked, loss, probability)
+    if reduction != "none":
+        summed = backend.empty((), logits.dtype)
+        backend.reduce("sum", reduce_shape(1, rows, 1), loss, summed)
+        loss = summed
+        if reduction == "mean":
+            loss = binary_array(backend, "mul", summed, full(backend, (), logits.dtype, 1.0 / rows))
+    if logits.requires_grad and grad_enabled():
+        return record(loss, CrossEntropy(backend, (logits,), (probability, checked, reduction)))
+    return wrap(loss)
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """exp(x) / sum of exp(x) along an axis, shifted by the largest for range. Raises ValueError."""
+    x = tensor(x)
+    e = exp(sub(x, largest(x, axis, keepdims=True).detach()))
+    return div(e, total(e, axis, keepdims=True))
+
+
+def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
+    """Labels as int64 (M,) on the backend's device; those on the CPU are checked against the number of classes."""
+    if not hasattr(labels, "dtype"):
+        labels = np.asarray(labels)
+    elif isinstance(labels, Tensor):
+        labels = labels.data
+    if labels.dtype.kind not in "iu":
+        nan = labels.dtype.kind == "f" and bool((labels != labels).any())
+        raise TypeError(
+            f"cross_entropy: labels must be integers in [0, {classes}), received {labels.dtype}"
+            f"{', with NaN among them' if nan else ''}"
+        )
+    if labels.shape != (rows,):
+        raise ValueError(f"cross_entropy: expected {rows} labels, one a row of logits, received shape {labels.shape}")
+    on = device_of(labels)
+    if on == "cpu" and (labels.min() < 0 or labels.max() >= classes):
+        bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
+        raise ValueError(f"cross_entropy: label {labels[bad]} at row {bad} is out of range [0, {classes})")
+    if labels.dtype != np.int64:
+        labels = labels.astype(np.int64)
+    if not labels.flags.c_contiguous:
+        labels = labels.copy()
+    if on == "cuda" and backend.device == "cpu":
+        raise ValueError("cross_entropy: labels are on cuda, logits on cpu")
+    return backend.to_device(labels) if on != backend.device else labels

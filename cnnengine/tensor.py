@@ -1,0 +1,277 @@
+"""Tensor: an array, its gradient, and the operation it came from. No mathematics here: operators call ``functional``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from . import autograd
+from . import functional as F
+from .backends.contract import Array
+from .backends.registry import active_on, device_of
+
+FLOATS = {np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bfloat16)}
+
+
+class Tensor:
+    """A float16, bfloat16, float32 or float64 array, C-contiguous, on the CPU (NumPy) or a GPU (CuPy).
+
+    ``Tensor(array)`` shares the array's memory where it can: NumPy and CuPy arrays and anything with ``__dlpack__`` that
+    is C-contiguous; Python numbers and lists become float32. Images are (N, H, W, C). Raises TypeError for a dtype that
+    is no floating-point type.
+
+    ``data`` is the array, ``grad`` a Tensor or None, ``requires_grad`` asks for gradients, ``node`` is the recorded
+    operation (None for a leaf), ``version`` counts changes in place.
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "node", "requires_grad", "version")
+    __array_priority__ = 100  # array + Tensor is the Tensor's business
+    __hash__ = object.__hash__
+    data: Array
+    grad: Tensor | None
+    node: autograd.Function | None
+    requires_grad: bool
+    version: int
+
+    def __init__(self, data: Any, requires_grad: bool = False) -> None:
+        self.data = as_array(data)
+        self.grad = None
+        self.node = None
+        self.requires_grad = bool(requires_grad)
+        self.version = 0
+
+    # ---- what it is
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape  # type: ignore[no-any-return]
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim  # type: ignore[no-any-return]
+
+    @property
+    def size(self) -> int:
+        return self.data.size  # type: ignore[no-any-return]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype  # type: ignore[no-any-return]
+
+    @property
+    def device(self) -> str:
+        return device_of(self.data)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({np.array2string(self.numpy(), prefix='Tensor(', threshold=50)}, dtype={self.dtype}{grad})"
+
+    # ---- giving the data away
+
+    def numpy(self) -> np.ndarray:
+        """The data as a NumPy array: without a copy on the CPU, copied from the GPU."""
+        return active_on(self.device).to_host(self.data)
+
+    def item(self) -> float:
+        """The only element as a Python float. Raises ValueError if there are more."""
+        if self.size != 1:
+            raise ValueError(f"item: expected one element, this tensor has shape {self.shape}")
+        return float(self.numpy().reshape(-1)[0])
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __dlpack__(self, **arguments: Any) -> Any:
+        return self.data.__dlpack__(**arguments)
+
+    def __dlpack_device__(self) -> Any:
+        return self.data.__dlpack_device__()
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        return self.data.__cuda_array_interface__
+
+    # ---- gradients
+
+    def backward(self, gradient: Any = None) -> None:
+        """Add the gradients of this tensor to every leaf it came from; frees the recorded graph.
+
+        ``gradient`` has this tensor's shape; it may be left out for a single element, where it is 1.
+        Raises RuntimeError where there is nothing to differentiate, ValueError for a wrong shape.
+        """
+        if not self.requires_grad:
+            raise RuntimeError("backward: this tensor does not require a gradient; nothing it came from does")
+        backend = self.node.backend if self.node is not None else active_on(self.device)
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(f"backward: a tensor of shape {self.shape} needs a gradient of that shape")
+            start = backend.empty(self.shape, self.dtype)
+            backend.fill(start, 1.0)
+        else:
+            start = as_array(gradient.data if isinstance(gradient, Tensor) else gradient)
+            if start.shape != self.shape or start.dtype != self.dtype:
+                raise ValueError(
+                    f"backward: expected a gradient {self.shape} {self.dtype}, received {start.shape} {start.dtype}"
+                )
+            if device_of(start) != self.device:
+                raise ValueError(f"backward: the gradient is on {device_of(start)}, the tensor on {self.device}")
+        autograd.backward(self, start)
+
+    def detach(self) -> Tensor:
+        """The same data, outside the graph."""
+        return wrap(self.data)
+
+    def bump_version(self) -> None:
+        """Say that the data was changed in place: a backward pass that needs the old values will raise."""
+        self.version += 1
+
+    # ---- moving and shaping
+
+    def to(self, device: str) -> Tensor:
+        """This tensor on "cpu" or "cuda"; itself if it is there."""
+        return F.to(self, device)
+
+    def astype(self, dtype: Any) -> Tensor:
+        """This tensor in another floating-point dtype; itself if it has it."""
+        return F.cast(self, dtype)
+
+    def reshape(self, *shape: Any) -> Tensor:
+        return F.reshape(self, _flat(shape))
+
+    def flatten(self, start: int = 0) -> Tensor:
+        return F.flatten(self, start)
+
+    def permute(self, *axes: Any) -> Tensor:
+        return F.permute(self, _flat(axes))
+
+    transpose = permute
+
+    @property
+    def T(self) -> Tensor:
+        return F.permute(self, tuple(reversed(range(self.ndim))))
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return F.index(self, key)
+
+    # ---- reductions
+
+    def sum(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return F.sum(self, axis, keepdims)
+
+    def mean(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return F.mean(self, axis, keepdims)
+
+    def max(self, axis: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
+        return F.max(self, axis, keepdims)
+
+    def argmax(self, axis: int | None = None) -> Array:
+        """Positions of the largest elements, an integer array; no gradient."""
+        return self.data.argmax(axis)
+
+    # ---- operators
+
+    def __add__(self, other: Any) -> Tensor:
+        return F.add(self, other)
+
+    def __radd__(self, other: Any) -> Tensor:
+        return F.add(other, self)
+
+    def __sub__(self, other: Any) -> Tensor:
+        return F.sub(self, other)
+
+    def __rsub__(self, other: Any) -> Tensor:
+        return F.sub(other, self)
+
+    def __mul__(self, other: Any) -> Tensor:
+        return F.mul(self, other)
+
+    def __rmul__(self, other: Any) -> Tensor:
+        return F.mul(other, self)
+
+    def __truediv__(self, other: Any) -> Tensor:
+        return F.div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Tensor:
+        return F.div(other, self)
+
+    def __pow__(self, other: Any) -> Tensor:
+        return F.pow(self, other)
+
+    def __matmul__(self, other: Any) -> Tensor:
+        return F.matmul(self, other)
+
+    def __neg__(self) -> Tensor:
+        return F.neg(self)
+
+
+def wrap(data: Array) -> Tensor:
+    """A leaf around an array that is known to be fit: no checks, no copy."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.data = data
+    tensor.grad = tensor.node = None
+    tensor.requires_grad = False
+    tensor.version = 0
+    return tensor
+
+
+def record(data: Array, node: autograd.Function) -> Tensor:
+    """The result of a recorded operation."""
+    tensor = Tensor.__new__(Tensor)
+    tensor.data = data
+    tensor.grad = None
+    tensor.node = node
+    tensor.requires_grad = True
+    tensor.version = 0
+    return tensor
+
+
+def as_array(data: Any) -> Array:
+    """A floating-point C-contiguous NumPy or CuPy array of the data, shared where possible. Raises TypeError."""
+    if isinstance(data, Tensor):
+        return data.data
+    if isinstance(data, int | float | list | tuple):
+        data = np.asarray(data)
+        if data.dtype.kind in "iufb":
+            data = data.astype(np.float32)
+    elif isinstance(data, np.generic):
+        data = np.asarray(data)
+    elif not isinstance(data, np.ndarray) and type(data).__module__.split(".")[0] != "cupy":
+        data = _from_protocol(data)
+    if data.dtype not in FLOATS:
+        raise TypeError(
+            f"Tensor: expected float16, bfloat16, float32 or float64, received {data.dtype} of shape {data.shape}; convert"
+            " it, for instance with array.astype(numpy.float32) (labels stay integer arrays)"
+        )
+    if type(data) is not np.ndarray and isinstance(data, np.ndarray):
+        data = np.asarray(data)
+    if not data.flags.c_contiguous:
+        data = data.copy(order="C")
+    return data
+
+
+def _from_protocol(data: Any) -> Array:
+    """An array of another library: through DLPack, on the device it is on."""
+    if hasattr(data, "__cuda_array_interface__"):
+        import cupy
+
+        return cupy.asarray(data)
+    if hasattr(data, "__dlpack__"):
+        return np.from_dlpack(data)
+    if hasattr(data, "__array__"):
+        return np.asarray(data)
+    raise TypeError(f"Tensor: expected an array, a list or a number, received {type(data).__qualname__}")
+
+
+def _flat(arguments: tuple[Any, ...]) -> tuple[int, ...]:
+    """f(2, 3) and f((2, 3)) are the same"""
+    if len(arguments) == 1 and isinstance(arguments[0], tuple | list):
+        return tuple(arguments[0])
+    return arguments
