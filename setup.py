@@ -12,7 +12,15 @@ X86 = platform.machine() in ("x86_64", "AMD64")
 # csrc/cpu/isa_NAME.cpp compiles every kernel once for one instruction set; csrc/cpu/module.cpp picks one at run time
 ISA_FLAGS = {
     "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
-    "isa_avx512.cpp": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mf16c", "-mprefer-vector-width=512"],
+    "isa_avx512.cpp": [
+        "-mavx512f",
+        "-mavx512bw",
+        "-mavx512dq",
+        "-mavx512vl",
+        "-mfma",
+        "-mf16c",
+        "-mprefer-vector-width=512",
+    ],
 }
 # never -march=native: a wheel must run elsewhere; never -ffast-math: NaN and infinity keep their meaning
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-pthread", "-Wall"]
@@ -60,7 +68,7 @@ setup(
     package_dir={"cnnengine.kernels": "kernels", "cnnengine.csrc": "csrc"},
     package_data={
         "cnnengine": ["py.typed"],
-        "cnnengine.data": ["*.npz"],
+        "cnnengine.data": ["*.npz", "*.txt"],
         "cnnengine.csrc": ["*.h", "cuda/*.cuh", "cuda/*/*.cuh", "emulator/*.h", "emulator/*.cpp"],
     },
     include_package_data=False,

@@ -20,7 +20,10 @@ from .backends import set_backend, use_backend
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .functional import algorithms, from_nchw, to_nchw
 from .random import manual_seed
+from .serialize import load, load_torch, save
 from .tensor import Tensor
+
+from . import data, models, nn, optim  # isort: skip  (built on the names above)
 
 __version__ = "0.1.0"
 
@@ -32,11 +35,18 @@ __all__ = [
     "Unsupported",
     "algorithms",
     "backends",
+    "data",
     "from_nchw",
     "functional",
+    "load",
+    "load_torch",
     "manual_seed",
+    "models",
+    "nn",
     "no_grad",
+    "optim",
     "random",
+    "save",
     "set_backend",
     "to_nchw",
     "use_backend",

@@ -1,0 +1,5 @@
+"""Networks, built from ``nn``."""
+
+from .lenet5 import lenet5
+
+__all__ = ["lenet5"]

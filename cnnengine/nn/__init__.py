@@ -1,0 +1,32 @@
+"""Layers: modules with PyTorch's names over NHWC arrays."""
+
+from . import init
+from .activation import ReLU
+from .container import Sequential
+from .conv2d import Conv2d
+from .dropout import Dropout
+from .flatten import Flatten
+from .hooks import RemovableHandle
+from .linear import Linear
+from .loss import CrossEntropyLoss
+from .module import Module
+from .parameter import Parameter
+from .pool2d import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "GlobalAvgPool2d",
+    "Linear",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "RemovableHandle",
+    "Sequential",
+    "init",
+]

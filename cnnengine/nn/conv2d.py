@@ -1,0 +1,95 @@
+"""Convolution as a module."""
+
+from __future__ import annotations
+
+from .. import functional as F
+from ..backends.contract import PackedWeight
+from ..backends.registry import active
+from ..shapes import Padding, Pair
+from ..tensor import Tensor
+from . import init
+from .module import Module
+
+
+class Conv2d(Module):
+    """x (N, H, W, in_channels) -> y (N, P, Q, out_channels).
+
+    ``weight`` is (out_channels, R, S, in_channels / groups), ``bias`` (out_channels,) or None; both start uniform in
+    +-1 / sqrt(fan_in). ``padding`` is a number, a pair, two pairs, "same" or "valid", as in ``functional.conv2d``;
+    ``algorithm`` names a kernel. Raises ValueError for sizes that cannot be. ``freeze()`` makes the weight read-only and
+    keeps it packed for every input size, dtype and backend it meets.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        padding: Padding = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = True,
+        *,
+        algorithm: str | None = None,
+    ) -> None:
+        super().__init__()
+        if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
+            raise ValueError(
+                "Conv2d: in_channels and out_channels must be multiples of groups, all at least 1, received"
+                f" {in_channels}, {out_channels} and {groups}"
+            )
+        size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"Conv2d: kernel_size must be one or two numbers of at least 1, received {kernel_size!r}")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = size
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
+        self.algorithm = algorithm
+        self.weight = init.layer_weight((out_channels, *size, in_channels // groups))
+        self.register_parameter("bias", init.layer_bias(self.weight.shape) if bias else None)
+        self._packed: dict[tuple[object, ...], PackedWeight] | None = None  # a dict while frozen
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(
+            x,
+            self.weight if self._packed is None else self._packed_for(x),
+            self.bias,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            algorithm=self.algorithm,
+        )
+
+    def _packed_for(self, x: Tensor) -> PackedWeight | Tensor:
+        assert self._packed is not None
+        if x.ndim != 4 or x.dtype != self.weight.dtype or x.device != self.weight.device:
+            return self.weight  # conv2d says what is wrong
+        key = (active(x.data).name, x.shape[1:3])
+        if key not in self._packed:
+            self._packed[key] = F.conv2d_prepare(
+                x.shape,
+                self.weight,
+                stride=self.stride,
+                padding=self.padding,
+                dilation=self.dilation,
+                groups=self.groups,
+                algorithm=self.algorithm,
+            )
+        return self._packed[key]
+
+    def _set_frozen(self, frozen: bool) -> None:
+        super()._set_frozen(frozen)
+        self._packed = {} if frozen else None
+
+    def extra_repr(self) -> str:
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        for name, usual in (("padding", 0), ("dilation", 1), ("groups", 1), ("algorithm", None)):
+            value = getattr(self, name)
+            text += f", {name}={value!r}" if value != usual else ""
+        return text if self.bias is not None else f"{text}, bias=False"
