@@ -1,0 +1,18 @@
+// 2-D convolution in NHWC: x (N, H, W, C), w (K, R, S, C/groups), y (N, P, Q, K); stride, padding, dilation, groups.
+//
+//   conv2d_forward          y[n,p,q,k]  = sum over r, s, c  of  x[n, p*stride_h - pad_h + r*dilation_h, ..., c]
+//   w[k,r,s,c] conv2d_backward_input   dx[n,h,w,c] = sum over r, s, k  of  dy[n, p, q, k] w[k,r,s,c]   where p, q reach
+//   h, w by r, s conv2d_backward_weight  dw[k,r,s,c] = sum over n, p, q  of  dy[n, p, q, k] x[n, p*stride_h - pad_h +
+//   r*dilation_h, ..., c]
+//
+// Rungs, simplest first:
+//   direct  one thread an output, every operand from global memory; chosen where a group is too narrow for a tile
+//           (depthwise) and to learn from
+//   tiled   implicit GEMM on CUDA cores: the matrix of patches is never built, its elements are found while they are
+//           loaded into shared memory; chosen otherwise
+// Roofline: 2 N P Q K R S C/groups flops over 4 (|x| + |w| + |y|) bytes in float32. A 3x3 layer of 64 channels has 288
+// flops a byte, ten times what separates 4.8 TB/s from 60 TFLOP/s: bound by arithmetic. `direct` reads 8 bytes for
+// 2 flops and lives on its caches; a 64 x 64 tile reads 1/64 of that.
+#pragma once
+#include "conv2d/direct.cuh"
+#include "conv2d/tiled.cuh"

@@ -1,0 +1,225 @@
+// cnnengine._launch: one call to run a kernel, on the emulator or on a GPU, and the little of the CUDA driver that
+// loading one needs. Raises cnnengine.errors.KernelError with what the driver or the emulator says.
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+#include "arguments.h"
+#include "driver.h"
+
+namespace launch {
+namespace {
+
+[[noreturn]] void fail(const std::string& message) {
+  const py::object error = py::module_::import("cnnengine.errors").attr("KernelError");
+  PyErr_SetString(error.ptr(), message.c_str());
+  throw py::error_already_set();
+}
+
+void check(Result result, const char* call) {
+  if (result != 0) fail(std::string(call) + ": " + describe(result));
+}
+
+const Driver& working_driver() {
+  if (!driver().problem.empty()) fail(driver().problem);
+  return driver();
+}
+
+struct Size3 {
+  unsigned at[3];
+
+  Size3(const py::tuple& size, const char* what) {
+    if (size.size() != 3) throw py::value_error(std::string(what) + ": expected (x, y, z)");
+    for (int i = 0; i < 3; i++) {
+      const long value = PyLong_AsLong(PyTuple_GET_ITEM(size.ptr(), i));
+      if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
+      if (value < 1 || value > 0x7fffffff)
+        throw py::value_error(std::string(what) + ": sizes are 1 to 2^31 - 1, received " + std::string(py::str(size)));
+      at[i] = static_cast<unsigned>(value);
+    }
+  }
+};
+
+using EmulatorLaunch = int (*)(int, const unsigned*, const unsigned*, size_t, void**, char*, int);
+
+void launch_emulator(uintptr_t address, int kernel, const py::tuple& grid, const py::tuple& block, size_t shared_bytes,
+                     const py::tuple& arguments) {
+  const Size3 blocks(grid, "grid"), threads(block, "block");
+  Arguments packed(arguments, Memory::HOST);
+  char error[4096] = "";
+  int failed;
+  {
+    py::gil_scoped_release release;
+    failed = reinterpret_cast<EmulatorLaunch>(address)(kernel, blocks.at, threads.at, shared_bytes, packed.pointers(),
+                                                       error, sizeof error);
+  }
+  if (failed) fail(error);
+}
+
+void launch_cuda(uintptr_t function, const py::tuple& grid, const py::tuple& block, unsigned shared_bytes,
+                 uintptr_t stream, const py::tuple& arguments, const std::optional<py::tuple>& cluster,
+                 bool programmatic) {
+  const Driver& d = working_driver();
+  const Size3 blocks(grid, "grid"), threads(block, "block");
+  Arguments packed(arguments, Memory::DEVICE);
+  const auto kernel = reinterpret_cast<Function>(function);
+  const auto queue = reinterpret_cast<Stream>(stream);
+  const unsigned *b = blocks.at, *t = threads.at;
+  if (!cluster && !programmatic) {
+    check(d.launch(kernel, b[0], b[1], b[2], t[0], t[1], t[2], shared_bytes, queue, packed.pointers(), nullptr),
+          "cuLaunchKernel");
+    return;
+  }
+  LaunchAttribute attributes[2] = {};
+  LaunchConfig config{{b[0], b[1], b[2]}, {t[0], t[1], t[2]}, shared_bytes, queue, attributes, 0};
+  if (cluster) {
+    const Size3 size(*cluster, "cluster");
+    LaunchAttribute& attribute = attributes[config.attribute_count++];
+    attribute.id = ATTRIBUTE_CLUSTER;
+    attribute.value.cluster = {size.at[0], size.at[1], size.at[2]};
+  }
+  if (programmatic) {
+    LaunchAttribute& attribute = attributes[config.attribute_count++];
+    attribute.id = ATTRIBUTE_PROGRAMMATIC;
+    attribute.value.programmatic = 1;
+  }
+  check(d.launch_ex(&config, kernel, packed.pointers(), nullptr), "cuLaunchKernelEx");
+}
+
+// None, or why no kernel can be launched
+std::optional<std::string> driver_problem() {
+  if (!driver().problem.empty()) return driver().problem;
+  const Result result = driver().init(0);
+  if (result != 0) return "the CUDA driver finds no usable GPU: cuInit: " + describe(result);
+  int devices = 0;
+  if (driver().device_count(&devices) != 0 || devices == 0) return "the CUDA driver finds no GPU";
+  return std::nullopt;
+}
+
+int driver_version() {
+  int version = 0;
+  check(working_driver().driver_version(&version), "cuDriverGetVersion");
+  return version;
+}
+
+Device device(int ordinal) {
+  Device found = 0;
+  check(working_driver().init(0), "cuInit");
+  check(driver().device_get(&found, ordinal), "cuDeviceGet");
+  return found;
+}
+
+int device_attribute(int attribute, int ordinal) {
+  int value = 0;
+  check(working_driver().device_attribute(&value, attribute, device(ordinal)), "cuDeviceGetAttribute");
+  return value;
+}
+
+std::string device_name(int ordinal) {
+  char name[256] = "";
+  check(working_driver().device_name(name, sizeof name, device(ordinal)), "cuDeviceGetName");
+  return name;
+}
+
+// The primary context is the one that CuPy and the CUDA runtime use; a thread that has none gets it.
+void ensure_context(int ordinal) {
+  Context current = nullptr;
+  const Device chosen = device(ordinal);
+  check(driver().context_get(&current), "cuCtxGetCurrent");
+  if (current) return;
+  check(driver().primary_context_retain(&current, chosen), "cuDevicePrimaryCtxRetain");
+  check(driver().context_set(current), "cuCtxSetCurrent");
+}
+
+uintptr_t module_load(const py::bytes& image) {
+  Module loaded = nullptr;
+  check(working_driver().module_load(&loaded, PyBytes_AS_STRING(image.ptr())), "cuModuleLoadData");
+  return reinterpret_cast<uintptr_t>(loaded);
+}
+
+void module_unload(uintptr_t loaded) {
+  check(working_driver().module_unload(reinterpret_cast<Module>(loaded)), "cuModuleUnload");
+}
+
+uintptr_t module_function(uintptr_t loaded, const std::string& name) {
+  Function function = nullptr;
+  check(working_driver().module_function(&function, reinterpret_cast<Module>(loaded), name.c_str()),
+        ("cuModuleGetFunction(" + name + ")").c_str());
+  return reinterpret_cast<uintptr_t>(function);
+}
+
+int function_attribute(uintptr_t function, int attribute) {
+  int value = 0;
+  check(working_driver().function_get(&value, attribute, reinterpret_cast<Function>(function)), "cuFuncGetAttribute");
+  return value;
+}
+
+void allow_dynamic_shared(uintptr_t function, int bytes) {
+  check(working_driver().function_set(reinterpret_cast<Function>(function), FUNCTION_DYNAMIC_SHARED, bytes),
+        "cuFuncSetAttribute");
+}
+
+py::bytes encode_tensor_map_tiled(int dtype, uintptr_t address, const std::vector<uint64_t>& sizes,
+                                  const std::vector<uint64_t>& strides, const std::vector<unsigned>& box,
+                                  const std::vector<unsigned>& steps, int interleave, int swizzle, int promotion,
+                                  int fill) {
+  const size_t rank = sizes.size();
+  if (rank < 1 || rank > 5 || strides.size() != rank - 1 || box.size() != rank || steps.size() != rank)
+    throw py::value_error("a tensor map has 1 to 5 axes, as many box sizes and steps, and one stride less");
+  TensorMap map{};
+  check(working_driver().encode_tiled(&map, dtype, static_cast<unsigned>(rank), reinterpret_cast<void*>(address),
+                                      sizes.data(), strides.data(), box.data(), steps.data(), interleave, swizzle,
+                                      promotion, fill),
+        "cuTensorMapEncodeTiled");
+  return py::bytes(reinterpret_cast<const char*>(&map), sizeof map);
+}
+
+// The data pointers of arrays, 8 bytes each, 0 for None: a table that a kernel takes by value.
+py::bytes pack_pointers(const py::sequence& arrays, bool on_device) {
+  std::vector<const void*> pointers(arrays.size(), nullptr);
+  for (size_t i = 0; i < pointers.size(); i++) {
+    const py::object array = arrays[i];
+    if (!array.is_none()) pointers[i] = data_pointer(array.ptr(), on_device ? Memory::DEVICE : Memory::HOST, i);
+  }
+  return py::bytes(reinterpret_cast<const char*>(pointers.data()), pointers.size() * sizeof(void*));
+}
+
+// What a launch would hand over, one bytes object an argument of the sizes given: how the tests see the packing.
+std::vector<py::bytes> pack(const py::tuple& arguments, const std::vector<size_t>& sizes, bool on_device) {
+  if (sizes.size() != arguments.size()) throw py::value_error("pack: one size an argument");
+  Arguments packed(arguments, on_device ? Memory::DEVICE : Memory::HOST);
+  std::vector<py::bytes> values;
+  for (size_t i = 0; i < sizes.size(); i++)
+    values.emplace_back(static_cast<const char*>(packed.pointers()[i]), sizes[i]);
+  return values;
+}
+
+}  // namespace
+}  // namespace launch
+
+PYBIND11_MODULE(_launch, m) {
+  namespace py = pybind11;
+  using namespace py::literals;
+  m.doc() = "Launches kernels on the emulator and, through the CUDA driver where there is one, on a GPU.";
+  m.def("launch_emulator", &launch::launch_emulator, "address"_a, "kernel"_a, "grid"_a, "block"_a, "shared_bytes"_a,
+        "arguments"_a);
+  m.def("launch_cuda", &launch::launch_cuda, "function"_a, "grid"_a, "block"_a, "shared_bytes"_a, "stream"_a,
+        "arguments"_a, "cluster"_a = py::none(), "programmatic"_a = false);
+  m.def("driver_problem", &launch::driver_problem);
+  m.def("driver_version", &launch::driver_version);
+  m.def("device_attribute", &launch::device_attribute, "attribute"_a, "ordinal"_a);
+  m.def("device_name", &launch::device_name, "ordinal"_a);
+  m.def("ensure_context", &launch::ensure_context, "ordinal"_a);
+  m.def("module_load", &launch::module_load, "image"_a);
+  m.def("module_unload", &launch::module_unload, "module"_a);
+  m.def("module_function", &launch::module_function, "module"_a, "name"_a);
+  m.def("function_attribute", &launch::function_attribute, "function"_a, "attribute"_a);
+  m.def("allow_dynamic_shared", &launch::allow_dynamic_shared, "function"_a, "bytes"_a);
+  m.def("encode_tensor_map_tiled", &launch::encode_tensor_map_tiled, "dtype"_a, "address"_a, "sizes"_a, "strides"_a,
+        "box"_a, "steps"_a, "interleave"_a, "swizzle"_a, "promotion"_a, "fill"_a);
+  m.def("pack_pointers", &launch::pack_pointers, "arrays"_a, "on_device"_a);
+  m.def("pack", &launch::pack, "arguments"_a, "sizes"_a, "on_device"_a);
+}
