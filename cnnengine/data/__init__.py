@@ -5,4 +5,14 @@ from .idx import read_idx
 from .mnist import digits, fashion_mnist, mnist
 from .picture import load_digit
 
-__all__ = ["Dataset", "batch_count", "batches", "digits", "fashion_mnist", "load_digit", "mnist", "normalize", "read_idx"]
+__all__ = [
+    "Dataset",
+    "batch_count",
+    "batches",
+    "digits",
+    "fashion_mnist",
+    "load_digit",
+    "mnist",
+    "normalize",
+    "read_idx",
+]

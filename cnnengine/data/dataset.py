@@ -33,7 +33,8 @@ class Dataset:
                 raise DataError(f"{self.name}: the {part}ing part has {len(images)} images and {len(labels)} labels")
             if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.classes):
                 raise DataError(
-                    f"{self.name}: {part} labels must lie in [0, {len(self.classes)}), found {labels.min()} to {labels.max()}"
+                    f"{self.name}: {part} labels must lie in [0, {len(self.classes)}), found {labels.min()} to"
+                    f" {labels.max()}"
                 )
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
@@ -48,8 +49,8 @@ def normalize(images: np.ndarray, mean: float, std: float) -> np.ndarray:
     """
     if images.dtype != np.uint8:
         raise TypeError(f"normalize: images must be uint8 in [0, 255], got {images.dtype}")
-    table = ((np.arange(256) / 255 - mean) / std).astype(np.float32)
-    return table[images]
+    table: np.ndarray = ((np.arange(256) / 255 - mean) / std).astype(np.float32)
+    return table[images]  # type: ignore[no-any-return]
 
 
 def batches(

@@ -27,14 +27,19 @@ def read_idx(path: str | os.PathLike[str], *, rank: int) -> np.ndarray:
     magic = UNSIGNED_BYTE << 8 | rank
     header = 4 + 4 * rank  # bytes
     if len(content) < header:
-        raise DataError(f"{path}: truncated: an IDX header of {header} bytes was expected, the file holds {len(content)} bytes")
+        raise DataError(f"{path}: truncated: an IDX header has {header} bytes, the file holds {len(content)} bytes")
     found, *shape = struct.unpack_from(f">{1 + rank}I", content)
     if found != magic:
-        raise DataError(f"{path}: not an IDX file of unsigned bytes of rank {rank}: magic 0x{magic:08x} expected, 0x{found:08x} found")
+        raise DataError(
+            f"{path}: not an IDX file of unsigned bytes of rank {rank}: magic 0x{magic:08x} expected,"
+            f" 0x{found:08x} found"
+        )
     expected = header + math.prod(shape)
     if len(content) != expected:
         fault = "truncated" if len(content) < expected else "too long"
-        raise DataError(f"{path}: {fault}: {expected} bytes expected for shape {tuple(shape)}, {len(content)} bytes found")
+        raise DataError(
+            f"{path}: {fault}: {expected} bytes expected for shape {tuple(shape)}, {len(content)} bytes found"
+        )
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 

@@ -111,12 +111,14 @@ def _load(source: IdxSet, root: str | os.PathLike[str] | None, download: bool) -
             f"{source.title} is not in {folder}: expected {', '.join(missing)} there, each as it is or as .gz"
             f" (torchvision's layout; any copy of {source.title} will do)"
         )
-    parts = []
-    for part in ("train", "t10k"):
-        images = read_idx(folder / str(_find(folder, f"{part}-images-idx3-ubyte")), rank=3)
-        labels = read_idx(folder / str(_find(folder, f"{part}-labels-idx1-ubyte")), rank=1)
-        parts += [images[..., np.newaxis], labels.astype(np.int64)]
-    return Dataset(source.title, *parts, source.classes, source.mean, source.std)
+    train, test = _read_part(folder, "train"), _read_part(folder, "t10k")
+    return Dataset(source.title, *train, *test, source.classes, source.mean, source.std)
+
+
+def _read_part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    images = read_idx(folder / str(_find(folder, f"{part}-images-idx3-ubyte")), rank=3)
+    labels = read_idx(folder / str(_find(folder, f"{part}-labels-idx1-ubyte")), rank=1)
+    return images[..., np.newaxis], labels.astype(np.int64)
 
 
 def _find(folder: Path, name: str) -> str | None:

@@ -29,7 +29,8 @@ def _read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path) as file:
+                image: Image.Image = file
                 if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
                     rgba = image.convert("RGBA")
                     image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -16,8 +16,8 @@ class Conv2d(Module):
 
     ``weight`` is (out_channels, R, S, in_channels / groups), ``bias`` (out_channels,) or None; both start uniform in
     +-1 / sqrt(fan_in). ``padding`` is a number, a pair, two pairs, "same" or "valid", as in ``functional.conv2d``;
-    ``algorithm`` names a kernel. Raises ValueError for sizes that cannot be. ``freeze()`` makes the weight read-only and
-    keeps it packed for every input size, dtype and backend it meets.
+    ``algorithm`` names a kernel. Raises ValueError for sizes that cannot be. ``freeze()`` makes the weight read-only
+    and keeps it packed for every input size and backend it meets.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Conv2d(Module):
         key = (active(x.data).name, x.shape[1:3])
         if key not in self._packed:
             self._packed[key] = F.conv2d_prepare(
-                x.shape,
+                (x.shape[0], x.shape[1], x.shape[2], x.shape[3]),
                 self.weight,
                 stride=self.stride,
                 padding=self.padding,

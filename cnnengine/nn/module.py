@@ -256,11 +256,11 @@ class Module:
     # ---- hooks
 
     def register_forward_pre_hook(self, hook: Callable[[Module, tuple[Any, ...]], Any]) -> RemovableHandle:
-        """``hook(module, inputs)`` runs before ``forward``; what it returns, unless None, replaces the inputs."""
+        """``hook(module, inputs)`` runs before ``forward``; what it returns replaces the inputs."""
         return RemovableHandle(self._forward_pre_hooks, hook)
 
     def register_forward_hook(self, hook: Callable[[Module, tuple[Any, ...], Any], Any]) -> RemovableHandle:
-        """``hook(module, inputs, output)`` runs after ``forward``; what it returns, unless None, replaces the output."""
+        """``hook(module, inputs, output)`` runs after ``forward``; what it returns replaces the output."""
         return RemovableHandle(self._forward_hooks, hook)
 
     # ---- text
@@ -295,5 +295,7 @@ def _writeable(array: Array) -> bool:
 def _as_host(name: str, value: Any) -> np.ndarray:
     array = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
     if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
-        raise TypeError(f"load_state_dict: {name} is not an array of numbers but {type(value).__name__} ({array.dtype})")
+        raise TypeError(
+            f"load_state_dict: {name} is not an array of numbers but {type(value).__name__} ({array.dtype})"
+        )
     return array

@@ -12,7 +12,12 @@ class MaxPool2d(Module):
     """x (N, H, W, C) -> the largest of each window (N, P, Q, C). ``stride`` None is ``kernel_size``."""
 
     def __init__(
-        self, kernel_size: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0, dilation: int | Pair = 1, ceil_mode: bool = False
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         self.kernel_size = kernel_size

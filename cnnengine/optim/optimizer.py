@@ -24,7 +24,7 @@ class Optimizer:
             if not isinstance(parameter, Tensor):
                 raise TypeError(f"{name}: parameter {i} must be a Tensor, received {type(parameter).__name__}")
             if parameter.node is not None:
-                raise TypeError(f"{name}: parameter {i} of shape {parameter.shape} is the result of an operation, not a leaf")
+                raise TypeError(f"{name}: parameter {i} of shape {parameter.shape} is a result, not a leaf")
         if len({id(p) for p in self.parameters}) != len(self.parameters):
             raise ValueError(f"{name}: a parameter is given twice")
 

@@ -94,7 +94,7 @@ class SGD(Optimizer):
         return self._hyper[device][1]
 
     def state_dict(self) -> dict[str, Any]:
-        """lr, momentum, weight_decay, nesterov, and "velocity": a copy for each parameter, None before its first step."""
+        """lr, momentum, weight_decay, nesterov, and "velocity": a copy for each parameter, None before any step."""
         velocity = [
             None if v is None else np.array(active_on(p.device).to_host(v))
             for p, v in zip(self.parameters, self._velocity, strict=True)

@@ -1,0 +1,249 @@
+"""The ``cnnengine`` command: train, predict, backends, cache.
+
+Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__, backends
+from .backends.registry import NAMES, unavailable
+from .errors import BackendUnavailable, DataError, KernelError, Unsupported
+from .jit import cache
+from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset, predict
+from .training.results import write_results
+from .training.settings import DATASETS, EPOCHS, MODELS
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+PREFERRED = ("cuda", "native", "numpy")  # backends, by default the first that can run here
+RUNS = Path("runs")
+
+
+class UsageError(Exception):
+    """Something the user asked for that cannot be; the message is one sentence."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as exit_:  # argparse has printed help, or what is wrong
+        return exit_.code if isinstance(exit_.code, int) else USAGE_ERROR
+    try:
+        return arguments.run(arguments)  # type: ignore[no-any-return]
+    except KeyboardInterrupt:
+        print("\ncnnengine: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UsageError, DataError, BackendUnavailable, Unsupported, KernelError) as error:
+        print(f"cnnengine: error: {error}", file=sys.stderr)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"cnnengine: error: {name}{error.strerror or error}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    given = {name: getattr(arguments, name) for name in Settings.__dataclass_fields__}
+    given = {name: value for name, value in given.items() if value is not None}
+    folder = _run_folder(arguments)
+    if arguments.resume:
+        known = folder.read_checkpoint().settings
+        try:
+            settings = Settings(**known | {name: given[name] for name in ("root",) if name in given})
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{folder.checkpoint}: not a checkpoint of this version of cnnengine: {error}") from error
+        conflicts = settings.conflicts(given)
+        if conflicts:
+            raise UsageError(f"{folder.path} cannot be resumed with other settings: {'; '.join(conflicts)}")
+    else:
+        settings = _settings(given)
+    backends.get(settings.backend)  # a reason why not comes before anything is loaded
+    dataset = load_dataset(settings.data, settings.root)
+    trainer = Trainer(settings, dataset, folder, resume=arguments.resume)
+    parameters = sum(p.size for p in trainer.model.parameters())
+    print(
+        f"{settings.model}, {parameters:,} parameters; {dataset.name}, {len(dataset.train_labels):,} training and"
+        f" {len(dataset.test_labels):,} test images; backend {settings.backend}, seed {settings.seed};"
+        f" into {folder.path}"
+    )
+    if arguments.resume:
+        done = trainer.progress
+        print(f"resumed behind epoch {done.epoch}, batch {done.batch} of {trainer.batches}")
+    try:
+        trainer.run()
+    except Interrupted:
+        done = trainer.progress
+        print(
+            f"\ninterrupted in epoch {done.epoch + 1} of {settings.epochs}, behind batch {done.batch} of"
+            f" {trainer.batches}; {folder.checkpoint} and {folder.model.name} are saved. To go on:\n"
+            f"  {_resume_command(arguments, folder)}",
+            file=sys.stderr,
+        )
+        return INTERRUPTED
+    lines = write_results(trainer)
+    last = trainer.progress.history[-1]
+    print(
+        f"test accuracy {100 * last['test_accuracy']:.2f} % after {last['epoch']} epochs in"
+        f" {trainer.progress.seconds:.1f} s"
+    )
+    print("\n".join(lines))
+    return 0
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**{"backend": _default_backend(), **given})
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _default_backend() -> str:
+    named = os.environ.get("CNNENGINE_BACKEND")
+    if named:
+        if named not in NAMES:
+            raise UsageError(f"CNNENGINE_BACKEND must be one of {', '.join(NAMES)}, received {named!r}")
+        return named
+    return next(name for name in PREFERRED if unavailable(name) is None)
+
+
+def _run_folder(arguments: argparse.Namespace) -> RunFolder:
+    """The folder asked for; without a name the first free of runs/MODEL-DATA, runs/MODEL-DATA-2, ..."""
+    if arguments.run_dir is not None:
+        folder = RunFolder(arguments.run_dir)
+    elif arguments.name is not None:
+        if Path(arguments.name).name != arguments.name or arguments.name in (".", ".."):
+            raise UsageError(f"--name must be a plain name, received {arguments.name!r}; for a path use --run-dir")
+        folder = RunFolder(RUNS / arguments.name)
+    elif arguments.resume:
+        known = sorted(p.parent.name for p in RUNS.glob("*/checkpoint.safetensors"))
+        there = f"in {RUNS} there are {', '.join(known)}" if known else f"in {RUNS} there are none"
+        raise UsageError(f"--resume needs to know which run, by --name or --run-dir; {there}")
+    else:
+        base, number = f"{arguments.model}-{arguments.data or Settings.data}", 2
+        folder = RunFolder(RUNS / base)
+        while folder.holds_a_run:
+            folder, number = RunFolder(RUNS / f"{base}-{number}"), number + 1
+    if folder.holds_a_run and not (arguments.resume or arguments.overwrite):
+        raise UsageError(f"{folder.path} holds a run already: go on with --resume, or begin anew with --overwrite")
+    return folder
+
+
+def _resume_command(arguments: argparse.Namespace, folder: RunFolder) -> str:
+    return shlex.join(["cnnengine", "train", arguments.model, "--run-dir", str(folder.path), "--resume"])
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    backend = arguments.backend or _default_backend()
+    results = predict(arguments.weights, arguments.images, backend)
+    width = max(map(len, arguments.images))
+    for image, best in zip(arguments.images, results, strict=True):
+        print(f"{image:{width}}  " + "   ".join(f"{name} {100 * p:5.1f} %" for name, p in best))
+    return 0
+
+
+def _backends(arguments: argparse.Namespace) -> int:
+    rows = [("backend", "device", "dtypes", "state")]
+    for name, reason in backends.available().items():
+        if reason is not None:
+            rows.append((name, "", "", f"not available: {reason}"))
+            continue
+        backend = backends.get(name)
+        rows.append((name, backend.device, ", ".join(sorted(backend.dtypes)), "available"))
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for row in rows:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)) + f"  {row[3]}")
+    print(f"by default: {_default_backend()} (--backend, or CNNENGINE_BACKEND, chooses another)")
+    return 0
+
+
+def _cache(arguments: argparse.Namespace) -> int:
+    store = cache.Cache(cache.default_folder())
+    if arguments.action == "clear":
+        print(f"{store.folder}: {store.clear()} compiled kernels removed")
+    else:
+        entries, size = store.size()
+        print(f"{store.folder}: {entries} compiled kernels, {size / 1e6:.1f} of at most {store.limit / 1e6:.0f} MB")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "cnnengine", description="Train and use convolutional networks with kernels that can be read."
+    )
+    parser.add_argument("--version", action="version", version=f"cnnengine {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    train = commands.add_parser(
+        "train",
+        help="train a model",
+        description="Trains a model into a run folder: weights, checkpoint, metrics.json, epochs.csv and pictures."
+        " The same settings on the same machine give the same weights, bit for bit. Ctrl-C saves a checkpoint.",
+    )
+    train.set_defaults(run=_train)
+    train.add_argument("model", choices=list(MODELS))
+    train.add_argument("--data", choices=DATASETS, help="digits (default) come with the package; the others are files")
+    train.add_argument("--root", metavar="DIR", help="folder that holds MNIST/raw or FashionMNIST/raw (default: data)")
+    epochs = ", ".join(f"{count} for {name}" for name, count in EPOCHS.items())
+    train.add_argument("--epochs", type=_positive, metavar="N", help=f"default: {epochs}")
+    train.add_argument("--batch-size", type=_positive, metavar="N", help=f"default: {Settings().batch_size}")
+    train.add_argument("--lr", type=_not_negative, metavar="X", help=f"first learning rate (default: {Settings().lr})")
+    train.add_argument("--momentum", type=_not_negative, metavar="X", help=f"default: {Settings().momentum}")
+    train.add_argument("--weight-decay", type=_not_negative, metavar="X", help=f"default: {Settings().weight_decay}")
+    train.add_argument("--seed", type=_seed, metavar="N", help="default: 0")
+    train.add_argument("--backend", choices=NAMES, help="default: the fastest that is here")
+    where = train.add_mutually_exclusive_group()
+    where.add_argument("--name", help="the run folder is runs/NAME (default: the model's and the data's name)")
+    where.add_argument("--run-dir", metavar="DIR", help="the run folder itself")
+    again = train.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, with its settings")
+    again.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds a run")
+
+    use = commands.add_parser(
+        "predict",
+        help="classify images",
+        description="Prints the three likeliest classes of each image. A picture of any size is cropped to its figure,"
+        " scaled to 20 pixels and centred in 28 x 28 as MNIST's were; one with a light border is inverted.",
+    )
+    use.set_defaults(run=_predict)
+    use.add_argument("weights", metavar="MODEL", help="a run folder, or a .safetensors file")
+    use.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG or any other format Pillow reads")
+    use.add_argument("--backend", choices=NAMES, help="default: the fastest that is here")
+
+    table = commands.add_parser("backends", help="list the backends, and why one is not available")
+    table.set_defaults(run=_backends)
+
+    store = commands.add_parser("cache", help="show or clear the cache of compiled kernels")
+    store.set_defaults(run=_cache)
+    store.add_argument("action", choices=("info", "clear"), nargs="?", default="info")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**64:
+        raise argparse.ArgumentTypeError(f"must lie in [0, 2**64), received {text}")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a finite number, 0 or above, received {text}")
+    return value

@@ -1,0 +1,8 @@
+"""What the ``cnnengine`` command does: train a model into a run folder, draw its pictures, use it on images."""
+
+from .loop import Interrupted, Trainer, evaluate
+from .predict import predict
+from .run import RunFolder
+from .settings import Settings, load_dataset
+
+__all__ = ["Interrupted", "RunFolder", "Settings", "Trainer", "evaluate", "load_dataset", "predict"]

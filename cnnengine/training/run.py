@@ -1,0 +1,102 @@
+"""The folder of one run: weights, checkpoint, metrics and pictures, each written beside its place and renamed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+from ..serialize import load_with_metadata, save, write_atomically
+
+METADATA = "cnnengine"  # the key of our entry in a safetensors file's header
+COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: ``epoch`` epochs are done, and ``batch`` batches of the next with their running sums."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0  # over the images of this epoch so far
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0  # of training and evaluation, over all sessions of the run
+    epoch_seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)  # a row of COLUMNS for each epoch done
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Everything a run needs to go on bit for bit."""
+
+    settings: dict[str, Any]
+    progress: Progress
+    random: dict[str, Any]
+    model: dict[str, np.ndarray]
+    velocity: list[np.ndarray | None]
+
+
+class RunFolder:
+    """Paths and files of a run. The folder is made on the first write."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoint = self.path / "checkpoint.safetensors"
+        self.model = self.path / "model.safetensors"
+
+    @property
+    def holds_a_run(self) -> bool:
+        """Whether a run was begun here."""
+        return self.checkpoint.is_file() or self.model.is_file()
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Writes one file of the folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / name, content)
+        return self.path / name
+
+    def write_json(self, name: str, value: Any) -> Path:
+        return self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+
+    def write_history(self, history: list[dict[str, float]]) -> Path:
+        """epochs.csv: a row for each epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)
+        return self.write("epochs.csv", text.getvalue().encode())
+
+    def write_model(self, state: dict[str, Any], description: dict[str, Any]) -> None:
+        """model.safetensors: the weights, described for ``cnnengine predict``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        save(state, self.model, metadata={METADATA: json.dumps(description)})
+
+    def write_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """checkpoint.safetensors: the weights as "model.NAME", the velocities as "velocity.NUMBER", the rest JSON."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Any] = {f"model.{name}": value for name, value in checkpoint.model.items()}
+        tensors |= {f"velocity.{i}": v for i, v in enumerate(checkpoint.velocity) if v is not None}
+        progress = {name: getattr(checkpoint.progress, name) for name in Progress.__slots__}
+        facts: dict[str, Any] = {"settings": checkpoint.settings, "progress": progress, "random": checkpoint.random}
+        facts["parameters"] = len(checkpoint.velocity)
+        save(tensors, self.checkpoint, metadata={METADATA: json.dumps(facts)})
+
+    def read_checkpoint(self) -> Checkpoint:
+        """Raises DataError where there is none, or none that is whole."""
+        if not self.checkpoint.is_file():
+            raise DataError(f"{self.path}: there is no checkpoint.safetensors here, so nothing to resume")
+        arrays, metadata = load_with_metadata(self.checkpoint)
+        try:
+            facts = json.loads(metadata[METADATA])
+            model = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
+            velocity = [arrays.get(f"velocity.{i}") for i in range(facts["parameters"])]
+            return Checkpoint(facts["settings"], Progress(**facts["progress"]), facts["random"], model, velocity)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.checkpoint}: not a checkpoint of this version of cnnengine: {error!r}") from error
