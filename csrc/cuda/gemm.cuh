@@ -10,6 +10,7 @@
 #pragma once
 #include "../shapes.h"
 #include "epilogue.cuh"
+#include "line.cuh"
 #include "platform.cuh"
 #include "tile.cuh"
 
@@ -19,10 +20,10 @@ template <class T, class Shape>
 __global__ void __launch_bounds__(GEMM_DIRECT_THREADS)
     gemm_direct(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ c, const T* bias, const T* scale,
                 const T* shift, const T* residual, int relu, Shape shape) {
-  const long long index = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (index >= static_cast<long long>(shape.batch) * shape.M * shape.N) return;
-  const int n = index % shape.N, m = index / shape.N % shape.M;
-  const long long matrix = index / shape.N / shape.M;
+  const Place at(shape.N);  // in c (batch*M, N)
+  if (!at.inside) return;
+  const int n = at.column, m = at.line % shape.M;
+  const long long matrix = at.line / shape.M;
 
   // steps in memory along k
   const long long step_a = shape.transpose_a ? shape.M : 1, step_b = shape.transpose_b ? 1 : shape.N;
@@ -33,7 +34,7 @@ __global__ void __launch_bounds__(GEMM_DIRECT_THREADS)
   float sum = 0.0f;
   for (int k = 0; k < shape.K; k++) sum += to_float(row[k * step_a]) * to_float(column[k * step_b]);
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
-  c[index] = epilogue(sum, n, index);
+  c[at.index] = epilogue(sum, n, at.index);
 }
 
 // a matrix of `rows` by K, row by row, or column by column where K_FIRST
@@ -73,12 +74,12 @@ __global__ void __launch_bounds__(Tile::THREADS)
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
   const int m = first_m + threadIdx.x / Tile::COLUMNS * Tile::TM, n = first_n + threadIdx.x % Tile::COLUMNS * Tile::TN;
+  epilogue.apply_channels(sum, n, shape.N);
 #pragma unroll
-  for (int i = 0; i < Tile::TM; i++)
+  for (int i = 0; i < Tile::TM; i++) {
+    const long long index = (matrix * shape.M + m + i) * shape.N + n;
 #pragma unroll
     for (int j = 0; j < Tile::TN; j++)
-      if (m + i < shape.M && n + j < shape.N) {
-        const long long index = (matrix * shape.M + m + i) * shape.N + n + j;
-        c[index] = epilogue(sum[i][j], n + j, index);
-      }
+      if (m + i < shape.M && n + j < shape.N) c[index + j] = epilogue.finish(sum[i][j], index + j);
+  }
 }

@@ -10,6 +10,7 @@
 // its traffic of 4 (|x| + |y|) bytes, and overlapping windows meet in L1.
 #pragma once
 #include "../shapes.h"
+#include "line.cuh"
 #include "platform.cuh"
 
 constexpr int POOL_THREADS = 256;  // no shared memory, few registers
@@ -53,23 +54,18 @@ __device__ inline float divisor(const Shape& shape, const Window& rows, const Wi
   return static_cast<float>(counted(rows, shape.pad_h, include_pad) * counted(columns, shape.pad_w, include_pad));
 }
 
-// (n, p, q, c) of an element of an array (N, P, Q, C)
-struct Element {
+// (n, p, q, c) of this thread's element of an array (N, P, Q, C), or (n, h, w, c) of one (N, H, W, C)
+struct Element : Place {
   int n, p, q, c;
-  __device__ Element(long long index, int P, int Q, int C) {
-    c = index % C, q = index / C % Q;
-    const long long line = index / C / Q;  // n*P + p
-    p = line % P, n = line / P;
-  }
+  __device__ Element(int P, int Q, int C) : Place(Q * C), n(line / P), p(line % P), q(column / C), c(column % C) {}
 };
 
 // index may be null
 template <class T, class Index, class Shape>
 __global__ void __launch_bounds__(POOL_THREADS)
     pool2d_forward_max(const T* __restrict__ x, T* __restrict__ y, Index* __restrict__ index, Shape shape) {
-  const long long output = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (output >= static_cast<long long>(shape.N) * shape.P * shape.Q * shape.C) return;
-  const Element at(output, shape.P, shape.Q, shape.C);
+  const Element at(shape.P, shape.Q, shape.C);
+  if (!at.inside) return;
   const Window rows = window_h(shape, at.p), columns = window_w(shape, at.q);
   const T* image = x + static_cast<long long>(at.n) * shape.H * shape.W * shape.C + at.c;
 
@@ -87,16 +83,15 @@ __global__ void __launch_bounds__(POOL_THREADS)
       }
     }
   }
-  y[output] = from_float<T>(best);
-  if (index) index[output] = static_cast<Index>(winner);
+  y[at.index] = from_float<T>(best);
+  if (index) index[at.index] = static_cast<Index>(winner);
 }
 
 template <class T, class Shape>
 __global__ void __launch_bounds__(POOL_THREADS)
     pool2d_forward_avg(const T* __restrict__ x, T* __restrict__ y, Shape shape) {
-  const long long output = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (output >= static_cast<long long>(shape.N) * shape.P * shape.Q * shape.C) return;
-  const Element at(output, shape.P, shape.Q, shape.C);
+  const Element at(shape.P, shape.Q, shape.C);
+  if (!at.inside) return;
   const Window rows = window_h(shape, at.p), columns = window_w(shape, at.q);
   const T* image = x + static_cast<long long>(at.n) * shape.H * shape.W * shape.C + at.c;
 
@@ -109,7 +104,7 @@ __global__ void __launch_bounds__(POOL_THREADS)
       sum += to_float(image[pixel * shape.C]);
     }
   }
-  y[output] = from_float<T>(sum / divisor(shape, rows, columns));
+  y[at.index] = from_float<T>(sum / divisor(shape, rows, columns));
 }
 
 // The outputs along one axis whose windows may hold an input position: [first, last].
@@ -160,23 +155,21 @@ __device__ inline float gather_windows(const Shape& shape, const Element& at, Te
 template <class T, class Index, class Shape>
 __global__ void __launch_bounds__(POOL_THREADS)
     pool2d_backward_max(const T* __restrict__ dy, const Index* __restrict__ index, T* __restrict__ dx, Shape shape) {
-  const long long input = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (input >= static_cast<long long>(shape.N) * shape.H * shape.W * shape.C) return;
-  const float sum = gather_windows(shape, Element(input, shape.H, shape.W, shape.C),
-                                   [&](long long output, const Window&, const Window&, int tap) {
-                                     return static_cast<int>(index[output]) == tap ? to_float(dy[output]) : 0.0f;
-                                   });
-  dx[input] = from_float<T>(sum);
+  const Element at(shape.H, shape.W, shape.C);
+  if (!at.inside) return;
+  const float sum = gather_windows(shape, at, [&](long long output, const Window&, const Window&, int tap) {
+    return static_cast<int>(index[output]) == tap ? to_float(dy[output]) : 0.0f;
+  });
+  dx[at.index] = from_float<T>(sum);
 }
 
 template <class T, class Shape>
 __global__ void __launch_bounds__(POOL_THREADS)
     pool2d_backward_avg(const T* __restrict__ dy, T* __restrict__ dx, Shape shape) {
-  const long long input = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (input >= static_cast<long long>(shape.N) * shape.H * shape.W * shape.C) return;
-  const float sum = gather_windows(shape, Element(input, shape.H, shape.W, shape.C),
-                                   [&](long long output, const Window& rows, const Window& columns, int) {
-                                     return to_float(dy[output]) / divisor(shape, rows, columns);
-                                   });
-  dx[input] = from_float<T>(sum);
+  const Element at(shape.H, shape.W, shape.C);
+  if (!at.inside) return;
+  const float sum = gather_windows(shape, at, [&](long long output, const Window& rows, const Window& columns, int) {
+    return to_float(dy[output]) / divisor(shape, rows, columns);
+  });
+  dx[at.index] = from_float<T>(sum);
 }

@@ -112,7 +112,7 @@ __device__ inline void multiply_tile(typename T::Shared& shared, const LoaderA& 
       stage_a.fetch(k + T::BK);
       stage_b.fetch(k + T::BK);
     }
-#pragma unroll
+#pragma unroll 4  // enough to hide shared memory's latency; all of BK compiles four times longer
     for (int kk = 0; kk < T::BK; kk++) {
       float fragment_a[T::TM], fragment_b[T::TN];
       read_fragment(&shared.a[current][kk][row], fragment_a);

@@ -3,6 +3,7 @@
 #pragma once
 #include "../../shapes.h"
 #include "../epilogue.cuh"
+#include "../line.cuh"
 #include "../platform.cuh"
 
 constexpr int DIRECT_THREADS = 256;  // no shared memory, few registers: any multiple of 32 fills an SM
@@ -11,11 +12,9 @@ template <class T, class Shape>
 __global__ void __launch_bounds__(DIRECT_THREADS)
     conv2d_forward_direct(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, const T* bias,
                           const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
-  const long long index = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (index >= static_cast<long long>(shape.N) * shape.P * shape.Q * shape.K) return;
-  const int k = index % shape.K, q = index / shape.K % shape.Q;
-  const long long row = index / shape.K / shape.Q;  // n*P + p
-  const int p = row % shape.P, n = row / shape.P;
+  const Place at(shape.Q * shape.K);  // in y (N*P, Q*K)
+  if (!at.inside) return;
+  const int n = at.line / shape.P, p = at.line % shape.P, q = at.column / shape.K, k = at.column % shape.K;
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
 
   const T* image = x + static_cast<long long>(n) * shape.H * shape.W * shape.C + k / Kg * Cg;
@@ -33,17 +32,15 @@ __global__ void __launch_bounds__(DIRECT_THREADS)
     }
   }
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
-  y[index] = epilogue(sum, k, index);
+  y[at.index] = epilogue(sum, k, at.index);
 }
 
 template <class T, class Shape>
 __global__ void __launch_bounds__(DIRECT_THREADS)
     conv2d_backward_input_direct(const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, Shape shape) {
-  const long long index = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (index >= static_cast<long long>(shape.N) * shape.H * shape.W * shape.C) return;
-  const int channel = index % shape.C, column = index / shape.C % shape.W;
-  const long long row = index / shape.C / shape.W;  // n*H + h
-  const int h = row % shape.H, n = row / shape.H;
+  const Place at(shape.W * shape.C);  // in dx (N*H, W*C)
+  if (!at.inside) return;
+  const int n = at.line / shape.H, h = at.line % shape.H, column = at.column / shape.C, channel = at.column % shape.C;
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const int group = channel / Cg, c = channel % Cg;
 
@@ -62,18 +59,16 @@ __global__ void __launch_bounds__(DIRECT_THREADS)
       for (int k = 0; k < Kg; k++) sum += to_float(pixel[k]) * to_float(tap[k * filter]);
     }
   }
-  dx[index] = from_float<T>(sum);
+  dx[at.index] = from_float<T>(sum);
 }
 
 template <class T, class Shape>
 __global__ void __launch_bounds__(DIRECT_THREADS)
     conv2d_backward_weight_direct(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw, Shape shape) {
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
-  const long long index = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (index >= static_cast<long long>(shape.K) * shape.R * shape.S * Cg) return;
-  const int c = index % Cg, s = index / Cg % shape.S;
-  const long long row = index / Cg / shape.S;  // k*R + r
-  const int r = row % shape.R, k = row / shape.R;
+  const Place at(shape.S * Cg);  // in dw (K*R, S*Cg)
+  if (!at.inside) return;
+  const int k = at.line / shape.R, r = at.line % shape.R, s = at.column / Cg, c = at.column % Cg;
   const int channel = k / Kg * Cg + c;
 
   float sum = 0.0f;
@@ -91,5 +86,5 @@ __global__ void __launch_bounds__(DIRECT_THREADS)
       }
     }
   }
-  dw[index] = from_float<T>(sum);
+  dw[at.index] = from_float<T>(sum);
 }

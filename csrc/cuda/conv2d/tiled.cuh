@@ -92,16 +92,15 @@ __global__ void __launch_bounds__(Tile::THREADS)
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
   const long long pixel = first_pixel + threadIdx.x / Tile::COLUMNS * Tile::TM;
-  const int k = first_k + threadIdx.x % Tile::COLUMNS * Tile::TN;
+  const int k = first_k + threadIdx.x % Tile::COLUMNS * Tile::TN;  // within the group
+  epilogue.apply_channels(sum, group * Kg + k, (group + 1) * Kg);
 #pragma unroll
-  for (int i = 0; i < Tile::TM; i++)
+  for (int i = 0; i < Tile::TM; i++) {
+    const long long index = (pixel + i) * shape.K + group * Kg + k;
 #pragma unroll
     for (int j = 0; j < Tile::TN; j++)
-      if (pixel + i < pixels && k + j < Kg) {
-        const int channel = group * Kg + k + j;
-        const long long index = (pixel + i) * shape.K + channel;
-        y[index] = epilogue(sum[i][j], channel, index);
-      }
+      if (pixel + i < pixels && k + j < Kg) y[index + j] = epilogue.finish(sum[i][j], index + j);
+  }
 }
 
 // dy as rows (n, h, w) by (r, s, k)

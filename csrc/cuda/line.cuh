@@ -1,0 +1,18 @@
+// The walk of kernels with one thread an output, over an array (lines, width): a block takes blockDim.x neighbours of
+// one line, so that a thread's place is found in 32-bit arithmetic although the array may have more than 2^31 elements.
+#pragma once
+#include "platform.cuh"
+
+struct Place {
+  int line, column;
+  long long index;  // line * width + column
+  bool inside;
+
+  __device__ explicit Place(int width) {
+    const int tiles = (width + static_cast<int>(blockDim.x) - 1) / static_cast<int>(blockDim.x);
+    line = static_cast<int>(blockIdx.x) / tiles;
+    column = (static_cast<int>(blockIdx.x) % tiles) * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
+    index = static_cast<long long>(line) * width + column;
+    inside = column < width;
+  }
+};
