@@ -10,11 +10,7 @@ from ._paths import CHECKOUT, PACKAGE
 if not (PACKAGE / "kernels").is_dir() and CHECKOUT:
     __path__.append(str(CHECKOUT))  # in a checkout kernels/ lies beside the package; installed, inside it
 
-from . import (
-    backends,
-    functional,  # first: Tensor's operators call it
-    random,
-)
+from . import backends, functional, random
 from .autograd import no_grad
 from .backends import set_backend, use_backend
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported

@@ -63,8 +63,8 @@ class Function:
             parent = self.parents[i]  # type: ignore[index]
             if parent is not None and parent.version != version:
                 raise RuntimeError(
-                    f"backward of {type(self).__name__}: its input {i}, shape {parent.shape}, was changed in place since"
-                    " the forward pass (for instance by an optimizer step); run the forward pass again"
+                    f"backward of {type(self).__name__}: its input {i}, shape {parent.shape}, was changed in place"
+                    " since the forward pass (for instance by an optimizer step); run the forward pass again"
                 )
 
 

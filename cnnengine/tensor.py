@@ -1,4 +1,4 @@
-"""Tensor: an array, its gradient, and the operation it came from. No mathematics here: operators call ``functional``."""
+"""Tensor: an array, its gradient, and the operation it came from. No mathematics here: operators call functional."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FLOATS = {np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bf
 class Tensor:
     """A float16, bfloat16, float32 or float64 array, C-contiguous, on the CPU (NumPy) or a GPU (CuPy).
 
-    ``Tensor(array)`` shares the array's memory where it can: NumPy and CuPy arrays and anything with ``__dlpack__`` that
-    is C-contiguous; Python numbers and lists become float32. Images are (N, H, W, C). Raises TypeError for a dtype that
-    is no floating-point type.
+    ``Tensor(array)`` shares the array's memory where it can: NumPy and CuPy arrays and anything with ``__dlpack__``
+    that is C-contiguous; Python numbers and lists become float32. Images are (N, H, W, C). Raises TypeError for a dtype
+    that is no floating-point type.
 
     ``data`` is the array, ``grad`` a Tensor or None, ``requires_grad`` asks for gradients, ``node`` is the recorded
     operation (None for a leaf), ``version`` counts changes in place.
@@ -237,18 +237,18 @@ def as_array(data: Any) -> Array:
     """A floating-point C-contiguous NumPy or CuPy array of the data, shared where possible. Raises TypeError."""
     if isinstance(data, Tensor):
         return data.data
-    if isinstance(data, int | float | list | tuple):
+    if isinstance(data, np.generic):  # before float, which numpy.float64 is too
+        data = np.asarray(data)
+    elif isinstance(data, int | float | list | tuple):
         data = np.asarray(data)
         if data.dtype.kind in "iufb":
             data = data.astype(np.float32)
-    elif isinstance(data, np.generic):
-        data = np.asarray(data)
     elif not isinstance(data, np.ndarray) and type(data).__module__.split(".")[0] != "cupy":
         data = _from_protocol(data)
     if data.dtype not in FLOATS:
         raise TypeError(
-            f"Tensor: expected float16, bfloat16, float32 or float64, received {data.dtype} of shape {data.shape}; convert"
-            " it, for instance with array.astype(numpy.float32) (labels stay integer arrays)"
+            f"Tensor: expected float16, bfloat16, float32 or float64, received {data.dtype} of shape {data.shape};"
+            " convert it, for instance with array.astype(numpy.float32) (labels stay integer arrays)"
         )
     if type(data) is not np.ndarray and isinstance(data, np.ndarray):
         data = np.asarray(data)

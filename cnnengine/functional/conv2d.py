@@ -1,7 +1,7 @@
 """Convolution: y[n, p, q, k] = b[k] + sum over r, s, c of x[n, p*stride - pad + r*dilation, ..., c] * w[k, r, s, c].
 
-The backward passes are the contract's other two verbs. Definition and names: Dumoulin and Visin, "A guide to convolution
-arithmetic for deep learning", arXiv 1603.07285.
+The backward passes are the contract's other two verbs. Definition and names: Dumoulin and Visin, "A guide to
+convolution arithmetic for deep learning", arXiv 1603.07285.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ def conv2d_norm_act(
     """activation((conv2d(x, w, b)) * scale + shift + residual): a convolution, a normalisation whose statistics are
     known, a skip connection and an activation.
 
-    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` "identity" or "relu". One pass over memory where
-    no gradient is recorded; the same composed of its operations where one is. Raises as ``conv2d``.
+    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` "identity" or "relu". One pass over memory
+    where no gradient is recorded; the same composed of its operations where one is. Raises as ``conv2d``.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
@@ -172,9 +172,7 @@ def _weight(backend: str, w: Any) -> tuple[Array, Tensor | None]:
 def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> None:
     same_kind("conv2d", x, name, value)
     if value.data.shape != (shape.K,):
-        raise ValueError(
-            f"conv2d: {name} must have shape ({shape.K},), one value an output channel, received {value.shape}"
-        )
+        raise ValueError(f"conv2d: {name} must be ({shape.K},), one value an output channel, received {value.shape}")
 
 
 def _backward_algorithm(backend: Any, verb: str, name: str | None) -> str | None:

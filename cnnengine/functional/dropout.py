@@ -1,7 +1,7 @@
 """Dropout (Srivastava et al., JMLR 15, 2014), inverted: what is kept is scaled by 1 / (1 - p).
 
-The mask is Philox4x32-10 over the element's index, so it is the same on every backend for the same seed, and the backward
-pass makes it again instead of keeping it.
+The mask is Philox4x32-10 over the element's index, so it is the same on every backend for the same seed, and the
+backward pass makes it again instead of keeping it.
 """
 
 from __future__ import annotations

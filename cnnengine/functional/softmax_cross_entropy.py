@@ -39,8 +39,8 @@ class CrossEntropy(Function):
 def cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
     """-log softmax(logits)[label] of logits (M, classes) and integer labels (M,) in [0, classes).
 
-    ``reduction``: "mean" or "sum" over the rows, or "none" for all M losses. Raises ValueError for shapes and labels out
-    of range, TypeError for labels that are no integers.
+    ``reduction``: "mean" or "sum" over the rows, or "none" for all M losses. Raises ValueError for shapes and labels
+    out of range, TypeError for labels that are no integers.
     """
     logits = tensor(logits)
     if logits.ndim != 2 or not logits.size:

@@ -1,0 +1,61 @@
+"""The one comparator: how far a result may be from the float64 oracle, and what is never accepted.
+
+A float32 sum of R products carries a rounding error that grows with sqrt(R); beside it the result is rounded once to
+its own dtype. So the tolerance is ``(SAFETY * 2**-24 * sqrt(R) + half a unit of the dtype)`` of the output's size: size
+is the element's own magnitude plus the root mean square of all. Nothing in it can be tuned per test but R.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import numpy as np
+
+SAFETY = 8.0
+FLOAT32_ROUNDING = 2.0**-24
+HALF_UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
+
+
+def tolerance(dtype: np.dtype, reduction: int) -> float:
+    """Allowed error relative to the output's size; float64 results were accumulated in float64."""
+    accumulated = HALF_UNIT["float64"] if dtype.name == "float64" else FLOAT32_ROUNDING
+    return SAFETY * accumulated * sqrt(reduction) + HALF_UNIT[dtype.name]
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, reduction: int = 1, what: str = "result") -> None:
+    """Fail unless ``actual`` has the oracle's shape, its NaN and infinities in the same places, and close values."""
+    assert type(actual) is np.ndarray, f"{what}: expected an array, received {type(actual)}"
+    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
+    assert actual.dtype.name in HALF_UNIT, f"{what}: dtype {actual.dtype} is no floating-point type"
+    got, want = actual.astype(np.float64), expected.astype(np.float64)
+    for name, test in (("NaN", np.isnan), ("+inf", np.isposinf), ("-inf", np.isneginf)):
+        wrong = np.argwhere(test(got) != test(want))
+        assert not len(wrong), (
+            f"{what}: {name} in the wrong place at {len(wrong)} of {got.size} elements, first at {tuple(wrong[0])}:"
+            f" {got[tuple(wrong[0])]}, expected {want[tuple(wrong[0])]}"
+        )
+    finite = np.isfinite(want)
+    if not finite.any():
+        return
+    size = np.abs(want) + np.sqrt(np.mean(np.square(want[finite])))
+    allowed = tolerance(actual.dtype, reduction) * size + SMALLEST[actual.dtype.name]
+    error = np.where(finite, np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)), 0)
+    wrong = np.argwhere(finite & (error > allowed))
+    if len(wrong):
+        worst = np.unravel_index(np.argmax(np.where(finite, error / allowed, 0)), error.shape)
+        raise AssertionError(
+            f"{what}: {len(wrong)} of {got.size} elements are off, worst at {tuple(int(i) for i in worst)}:"
+            f" {got[worst]}, expected {want[worst]}, error {error[worst]:.3g}, allowed {allowed[worst]:.3g}"
+        )
+
+
+def assert_identical(actual: np.ndarray, expected: np.ndarray, what: str = "result") -> None:
+    """Fail unless dtype, shape and every bit agree."""
+    assert actual.dtype == expected.dtype, f"{what}: dtype {actual.dtype}, expected {expected.dtype}"
+    assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
+    different = np.argwhere(
+        np.ascontiguousarray(actual).view(np.uint8).reshape(-1)
+        != np.ascontiguousarray(expected).view(np.uint8).reshape(-1)
+    )
+    assert not len(different), f"{what}: {len(different)} bytes differ, first at byte {int(different[0, 0])}"

@@ -1,0 +1,65 @@
+"""Which backends the tests run on, said aloud: each is either tested or named with the reason why it is not.
+
+``CNNENGINE_TEST_BACKENDS=cuda,numba`` restricts the run; ``CNNENGINE_REQUIRE_BACKENDS=numpy,native`` makes an absence
+fail.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("CNNENGINE_CACHE", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"))
+
+import cnnengine as cnn
+from cnnengine import backends
+from cnnengine.backends.contract import Backend
+from cnnengine.backends.registry import NAMES
+
+CHOSEN = [name for name in os.environ.get("CNNENGINE_TEST_BACKENDS", ",".join(NAMES)).split(",") if name]
+REASONS = backends.available()
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared"  # real data beside a checkout, where there is any
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "numba" in CHOSEN and REASONS["numba"] is None and "numba" not in sys.modules:
+        from . import numba_simulator
+
+        numba_simulator.install()
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    lines = ["backends:"]
+    for name in NAMES:
+        chosen = "" if name in CHOSEN else " (not chosen by CNNENGINE_TEST_BACKENDS)"
+        lines.append(f"  {name:9s} {'present' if REASONS[name] is None else 'absent: ' + str(REASONS[name])}{chosen}")
+    return lines
+
+
+@pytest.fixture(params=CHOSEN)
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    """Each backend in turn, active for its device."""
+    name = request.param
+    if REASONS[name] is not None:
+        pytest.skip(f"backend {name} is absent: {REASONS[name]}")
+    with cnn.use_backend(name) as chosen:
+        yield chosen
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that depend on the test's name alone."""
+    return np.random.default_rng(list(request.node.name.encode()))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and reference outputs; tests that want it skip where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder of real data and reference outputs is not beside this checkout")
+    return SHARED

@@ -1,0 +1,111 @@
+"""Softmax and cross-entropy on every backend."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cnnengine as cnn
+import cnnengine.functional as F
+from cnnengine.backends.contract import Backend
+
+from .compare import assert_close
+from .gradients import check_gradients
+from .harness import oracle, random_array, run_verb, runs
+
+SHAPES = {
+    "one": ("tiny", 1, 1),
+    "digits": ("tiny", 4, 10),
+    "one_past_a_warp": ("tiny", 2, 33),
+    "rows": ("small", 65, 10),
+    "imagenet": ("small", 3, 1000),
+    "layer": ("layer", 64, 1000),
+    "wide": ("layer", 2, 50257),
+}
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("name", SHAPES)
+def test_forward_and_backward(backend: Backend, name: str, scale: float, rng: np.random.Generator) -> None:
+    tier, rows, classes = SHAPES[name]
+    if not runs(backend, tier):
+        pytest.skip(f"{tier} cases are too large for {backend.name}")
+    x = random_array(rng, (rows, classes)) * np.float32(scale)
+    labels = rng.integers(0, classes, rows)
+    outputs = [((rows,), "float32"), ((rows, classes), "float32")]
+
+    def forward(which: Backend):
+        return lambda x, labels, loss, p: which.softmax_cross_entropy_forward(x, labels, loss, p)
+
+    expected = run_verb(oracle(), forward(oracle()), [x, labels], outputs, "oracle")
+    actual = run_verb(backend, forward(backend), [x, labels], outputs, f"{backend.name} {name}")
+    # one logit is rounded relative to its own size, and so is the loss, their difference
+    error = np.abs(actual[0].astype(np.float64) - expected[0])
+    assert (error <= 8 * 2.0**-24 * (classes**0.5 + np.abs(x).max())).all()
+    # exp amplifies the rounding of x - max by its size
+    assert_close(actual[1], expected[1], classes + int((4 * np.abs(x).max()) ** 2), "probability")
+    dloss = random_array(rng, (rows,))
+
+    def backward(which: Backend):
+        return lambda p, labels, dloss, dx: which.softmax_cross_entropy_backward(p, labels, dloss, dx)
+
+    given, out = [expected[1], labels, dloss], [((rows, classes), "float32")]
+    (dx,) = run_verb(oracle(), backward(oracle()), given, out, "oracle")
+    (ours,) = run_verb(backend, backward(backend), given, out, f"{backend.name} {name} backward")
+    assert_close(ours, dx, 4, "dx")
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_reductions_and_gradients(backend: Backend, reduction: str, rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x, labels = random_array(rng, (5, 7)), rng.integers(0, 7, 5)
+    theirs = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    loss = torch.nn.functional.cross_entropy(theirs, torch.from_numpy(labels), reduction=reduction)
+    dy = rng.standard_normal(tuple(loss.shape)).astype(np.float32)
+    loss.backward(torch.from_numpy(np.asarray(dy)).double())
+    mine = cnn.Tensor(backend.to_device(x), requires_grad=True)
+    y = F.cross_entropy(mine, labels, reduction)
+    assert_close(y.numpy(), loss.detach().numpy(), 49)
+    y.backward(backend.to_device(np.asarray(dy)))
+    assert_close(mine.grad.numpy(), theirs.grad.numpy(), 49)
+
+
+def test_derivatives(rng: np.random.Generator) -> None:
+    labels = rng.integers(0, 5, 4)
+    for reduction in ("mean", "sum", "none"):
+        check_gradients(lambda x, r=reduction: F.cross_entropy(x, labels, r), [rng.standard_normal((4, 5))], rng)
+    check_gradients(F.softmax, [rng.standard_normal((4, 5))], rng)
+
+
+def test_softmax(backend: Backend, rng: np.random.Generator) -> None:
+    x = random_array(rng, (3, 4)) * np.float32(50)
+    y = F.softmax(cnn.Tensor(backend.to_device(x))).numpy()
+    e = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    assert_close(y, e / e.sum(1, keepdims=True), int(4 * np.abs(x).max()) ** 2)
+    np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "words"),
+    [
+        ([0, 3], ValueError, "label 3 at row 1 is out of range"),
+        ([-1, 0], ValueError, "label -1 at row 0 is out of range"),
+        ([0], ValueError, "expected 2 labels"),
+        (
+            np.array([0.0, np.nan], np.float32),
+            TypeError,
+            "labels must be integers in .0, 3., received float32, with NaN",
+        ),
+        ([[0, 1]], ValueError, "expected 2 labels"),
+    ],
+)
+def test_bad_labels_are_named(labels, error, words) -> None:
+    with pytest.raises(error, match=words):
+        F.cross_entropy(cnn.Tensor(np.zeros((2, 3), np.float32)), labels)
+
+
+def test_bad_logits_are_named() -> None:
+    with pytest.raises(ValueError, match="logits must be"):
+        F.cross_entropy(cnn.Tensor(np.zeros((2, 3, 4), np.float32)), [0, 1])
+    with pytest.raises(ValueError, match="reduction must be one of"):
+        F.cross_entropy(cnn.Tensor(np.zeros((2, 3), np.float32)), [0, 1], "average")
