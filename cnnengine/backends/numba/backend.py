@@ -1,0 +1,101 @@
+"""The kernels of ``kernels/`` gathered into the contract, whatever they run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, ClassVar, Protocol
+
+from ...errors import Unsupported
+from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
+
+activation, binary, conv2d, dropout, gemm, optimizer_step, pool2d, reduce, softmax_cross_entropy = (
+    import_module(f"cnnengine.kernels.{stem}")
+    for stem in (
+        "activation",
+        "binary",
+        "conv2d",
+        "dropout",
+        "gemm",
+        "optimizer_step",
+        "pool2d",
+        "reduce",
+        "softmax_cross_entropy",
+    )
+)
+
+
+class Launcher(Protocol):
+    """How the host functions of ``kernels/`` start a kernel, and make its arguments."""
+
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None: ...
+    def out(self, array: Array) -> Any: ...  # marks an argument that the kernel writes
+    def int(self, value: int) -> Any: ...
+    def ints(self, tuple_class: Any, members: Any) -> Any: ...  # a shape, or a tuple, as the kernels' named tuple
+    def workspace(self, shape: tuple[int, ...]) -> Array: ...  # float32 scratch
+
+
+class NumbaBackend:
+    """The verbs with kernels; memory is the subclasses' matter."""
+
+    name = "numba"
+    dtypes = frozenset({"float32"})
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, conv2d.ALGORITHMS)
+    launch: Launcher
+
+    def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
+        return PackedWeight(w, w, self.name, conv2d.choose(algorithm, shape.K // shape.groups))
+
+    def conv2d_forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
+    ) -> None:
+        if isinstance(w, PackedWeight):
+            w, algorithm = w.packed, algorithm or w.algorithm
+        conv2d.forward(self.launch, shape, x, w, y, epilogue, algorithm)
+
+    def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
+        conv2d.backward_input(self.launch, shape, dy, w, dx, algorithm)
+
+    def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
+        conv2d.backward_weight(self.launch, shape, x, dy, dw, algorithm)
+
+    def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
+        pool2d.forward(self.launch, kind, shape, x, y, index)
+
+    def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
+        pool2d.backward(self.launch, kind, shape, dy, index, dx)
+
+    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
+        activation.forward(self.launch, kind, x, y)
+
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
+        activation.backward(self.launch, kind, saved, dy, dx)
+
+    def unary(self, op: str, x: Array, y: Array) -> None:
+        binary.unary(self.launch, op, x, y)
+
+    def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None:
+        binary.binary(self.launch, op, shape, a, b, y)
+
+    def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None:
+        reduce.reduce(self.launch, op, shape, x, y)
+
+    def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
+        gemm.gemm(self.launch, shape, a, b, c, epilogue)
+
+    def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
+        softmax_cross_entropy.forward(self.launch, x, labels, loss, probability)
+
+    def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None:
+        softmax_cross_entropy.backward(self.launch, probability, labels, dloss, dx)
+
+    def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
+        dropout.dropout(self.launch, x, y, threshold, scale, state)
+
+    def optimizer_step(
+        self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
+    ) -> None:
+        if kind != "sgd":
+            raise Unsupported(f"optimizer_step: the numba backend has 'sgd', received {kind!r}")
+        optimizer_step.step(self.launch, parameters, gradients, states, hyper)

@@ -1,0 +1,57 @@
+"""The kernels on NumPy arrays, in Numba's simulator: each CUDA thread is Python code. To read, to test, to debug."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numba import cuda
+
+from .._host import HostMemory
+from ..contract import Array
+from .backend import NumbaBackend
+
+
+class SimulatorLauncher:
+    def __init__(self, memory: HostMemory) -> None:
+        self._memory = memory
+
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
+        """Runs the kernel. Arrays go in read-only, ``out`` arrays both ways; a GPU raises no floating-point warnings."""
+        if grid == 0:
+            return
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "(overflow|divide by zero|invalid value) encountered", RuntimeWarning)
+            kernel[grid, block](*(cuda.In(a) if isinstance(a, np.ndarray) else a for a in args))
+
+    def out(self, array: Array) -> Any:
+        return cuda.InOut(array)
+
+    def int(self, value: int) -> int:
+        return int(value)
+
+    def ints(self, tuple_class: Any, members: Any) -> Any:
+        return _ints(tuple_class, members)
+
+    def workspace(self, shape: tuple[int, ...]) -> Array:
+        return self._memory.workspace(4 * int(np.prod(shape))).view(np.float32).reshape(shape)
+
+
+@lru_cache(4096)
+def _ints(tuple_class: Any, members: Any) -> Any:
+    return tuple_class(*(members if isinstance(members, tuple) else members.members()))
+
+
+class SimulatorBackend(NumbaBackend, HostMemory):
+    notes: ClassVar[dict[str, str]] = {
+        "fill": "composed: NumPy's fill",
+        "cast": "composed: NumPy's assignment",
+        "permute": "composed: NumPy's transpose",
+        "conv2d_prepare": "composed: the weight as it is",
+    }
+
+    def __init__(self) -> None:
+        HostMemory.__init__(self)
+        self.launch = SimulatorLauncher(self)

@@ -1,0 +1,86 @@
+"""What the kernel files share: block sizes, shapes as tuples, float32 mathematics, the epilogue.
+
+Blocks are small in Numba's simulator, where a CUDA thread is a Python call, so that a tiny array still spans several
+blocks; the kernels are the same. ``tile.py`` has the sizes of the ``tiled`` rungs.
+"""
+
+from collections import namedtuple
+from dataclasses import fields
+
+import numpy as np
+from numba import config, cuda, int32, types
+
+from .. import shapes
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+THREADS = 8 if SIMULATED else 256  # of a one-dimensional block; a power of two, which the tree of reduce.py halves
+ELEMENTS_PER_THREAD = 4  # of elementwise kernels: 4 loads of 4 bytes by 2048 threads are 32 KB under way per SM
+ELEMENTS_PER_BLOCK = THREADS * ELEMENTS_PER_THREAD
+
+ZERO = np.float32(0)
+ONE = np.float32(1)
+MINUS_INFINITY = np.float32(-np.inf)
+
+if SIMULATED:  # Python's math raises where a GPU returns infinity or NaN
+    from numpy import exp, log, sqrt
+else:
+    from math import exp, log, sqrt
+
+__all__ = ["exp", "log", "sqrt"]
+
+
+def _mirror(shape_class):
+    """A kernel argument with the members of a class of ``cnnengine.shapes``; kernels read ``shape.stride_h``."""
+    return namedtuple(shape_class.__name__, [f.name for f in fields(shape_class) if f.name != "packed"])
+
+
+Conv2dShape = _mirror(shapes.Conv2dShape)
+Pool2dShape = _mirror(shapes.Pool2dShape)
+GemmShape = _mirror(shapes.GemmShape)
+BroadcastShape = _mirror(shapes.BroadcastShape)
+ReduceShape = _mirror(shapes.ReduceShape)
+
+# 1 for each part of the epilogue that is there; the array of an absent part is any other, and never read
+Fused = namedtuple("Fused", ["bias", "scale", "shift", "residual", "relu"])
+
+
+def ints(tuple_class):
+    """Numba's type of one of the tuples above."""
+    return types.NamedUniTuple(int32, len(tuple_class._fields), tuple_class)
+
+
+def blocks(elements, per_block):
+    """How many blocks cover the elements."""
+    return -(-elements // per_block)
+
+
+def fuse(launch, epilogue, vector, y):
+    """The kernel arguments of an ``Epilogue``: bias, scale, shift (K,), residual (as y), Fused.
+
+    ``vector`` and ``y`` stand in for what is absent.
+    """
+    parts = (epilogue.bias, epilogue.scale, epilogue.shift)
+    there = [int(part is not None) for part in (*parts, epilogue.residual)]
+    residual = y if epilogue.residual is None else epilogue.residual.reshape(y.shape)
+    fused = launch.ints(Fused, (*there, int(epilogue.activation == "relu")))
+    return (*(vector if part is None else part for part in parts), residual, fused)
+
+
+@cuda.jit(device=True)
+def per_channel(value, k, bias, scale, shift, fused):
+    """(value + bias[k]) * scale[k] + shift[k], of what is there."""
+    if fused.bias:
+        value += bias[k]
+    if fused.scale:
+        value *= scale[k]
+    if fused.shift:
+        value += shift[k]
+    return value
+
+
+@cuda.jit(device=True)
+def activate(value, fused):
+    """relu where it is asked for: a NaN fails the comparison and stays."""
+    if fused.relu and value <= ZERO:
+        value = ZERO
+    return value
