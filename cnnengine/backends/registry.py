@@ -106,13 +106,19 @@ def _choose(device: str) -> Backend:
         named = os.environ.get("CNNENGINE_BACKEND")
         if named and get(named).device == device:
             return set_backend(named)
-        reasons = {name: unavailable(name) for name in _PREFERRED[device]}
-        usable = [name for name, reason in reasons.items() if reason is None]
-        if not usable:
-            raise BackendUnavailable(f"no backend for device {device!r}: {reasons}")
-        if usable[0] == "numpy":
+        reasons = {}
+        for name in _PREFERRED[device]:
+            reasons[name] = unavailable(name)
+            if reasons[name] is None:
+                if get(name).device == device:
+                    break
+                reasons[name] = "it runs on the CPU here, under a simulator"
+        else:
+            why = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            raise BackendUnavailable(f"no backend for device {device!r}: {why}")
+        if name == "numpy":
             warnings.warn(f"cnnengine computes with NumPy, slowly: {reasons['native']}", RuntimeWarning, stacklevel=3)
-        return set_backend(usable[0])
+        return set_backend(name)
 
 
 def _check_name(name: str) -> None:

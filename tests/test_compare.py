@@ -1,0 +1,73 @@
+"""The comparator must reject what it is there to reject."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnengine.backends import get
+
+from .compare import assert_close, assert_identical, tolerance
+from .harness import Guarded
+
+ONE = np.ones((2, 3), np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_accepts_rounding_and_rejects_more(dtype: str) -> None:
+    expected = np.linspace(1, 2, 101)
+    allowed = tolerance(np.dtype(dtype), 1)
+    assert_close((expected * (1 + 0.4 * allowed)).astype(dtype), expected)
+    with pytest.raises(AssertionError, match="elements are off"):
+        assert_close((expected * (1 + 4 * allowed) + 4 * allowed).astype(dtype), expected)
+
+
+def test_allows_more_for_longer_sums() -> None:
+    expected = np.ones(4)
+    actual = np.full(4, 1 + 2e-5, np.float32)
+    with pytest.raises(AssertionError):
+        assert_close(actual, expected, 1)
+    assert_close(actual, expected, 10_000)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_rejects_what_is_not_finite(bad: float) -> None:
+    actual = ONE.copy()
+    actual[1, 2] = bad
+    with pytest.raises(AssertionError, match=r"in the wrong place at 1 of 6 elements, first at \(1, 2\)"):
+        assert_close(actual, ONE)
+    with pytest.raises(AssertionError, match="in the wrong place"):
+        assert_close(ONE, actual)
+    assert_close(actual, actual)
+    with pytest.raises(AssertionError):
+        assert_close(np.full_like(ONE, bad), ONE)
+
+
+def test_rejects_wrong_shape_and_dtype() -> None:
+    with pytest.raises(AssertionError, match="shape"):
+        assert_close(ONE, np.ones((3, 2)))
+    with pytest.raises(AssertionError, match="no floating-point type"):
+        assert_close(ONE.astype(np.int32), ONE)
+    with pytest.raises(AssertionError, match="expected an array"):
+        assert_close(1.0, ONE)
+
+
+def test_identical_means_every_bit() -> None:
+    assert_identical(ONE, ONE.copy())
+    assert_identical(np.array([np.nan]), np.array([np.nan]))
+    with pytest.raises(AssertionError, match="bytes differ"):
+        assert_identical(np.array([0.0]), np.array([-0.0]))
+    with pytest.raises(AssertionError, match="dtype"):
+        assert_identical(ONE, ONE.astype(np.float64))
+
+
+def test_guards_see_what_was_written_outside_and_what_was_not_written() -> None:
+    guarded = Guarded(get("numpy"), (2, 2), "float32")
+    guarded.array[0, 0] = 1
+    with pytest.raises(AssertionError, match="NaN in the wrong place at 3 of 4"):
+        assert_close(guarded.result("x"), np.ones((2, 2)) * [[1, 0], [0, 0]])
+    for where, words in ((0, "before the output's start"), (-1, "past the output's end")):
+        guarded = Guarded(get("numpy"), (2, 2), "float32")
+        guarded.buffer[where] = 0
+        with pytest.raises(AssertionError, match=words):
+            guarded.result("x")
