@@ -1,0 +1,141 @@
+"""g++ in place of NVRTC: a kernel file becomes a shared object that runs on the emulator (see docs/emulator.md)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from .._paths import csrc_dir
+from ..errors import BackendUnavailable, KernelError
+from .cache import Cache
+from .source import KernelSource, fingerprint
+
+COMPILERS = ("g++", "clang++", "c++")
+# no strict aliasing: kernels reinterpret floats as vectors, as CUDA lets them; symbols stay inside, so that many
+# families can be loaded side by side, each with an emulator of its own
+COMMON = (
+    "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-math-errno", "-pthread",
+    "-Wno-unknown-pragmas", "-DCNN_EMULATOR",
+)  # fmt: skip
+# the race build: every memory access of a kernel calls the checker; its own run-time part is not instrumented
+RACE = ("-DCNN_EMULATOR_RACE", "-g1")
+RACE_KERNELS = ("-fsanitize=thread,bounds,alignment,signed-integer-overflow,shift,integer-divide-by-zero",)
+
+
+@dataclass(frozen=True, slots=True)
+class HostModule:
+    """A loaded shared object."""
+
+    path: Path
+    launch_address: int  # of cnn_emulator_launch
+    expressions: tuple[str, ...]
+    library: ctypes.CDLL
+
+    def index(self, expression: str) -> int:
+        """The number by which ``cnn_emulator_launch`` knows a kernel. Raises KernelError where it is not in the module."""
+        try:
+            return self.expressions.index(expression)
+        except ValueError:
+            raise KernelError(f"{self.path.name} has no kernel {expression}, it has {list(self.expressions)}") from None
+
+    def configure(self, schedule: int = 0, threads: int = 0) -> None:
+        """``schedule``: 0 threads of a block run in ascending order, 1 descending, else the seed of a random order.
+        ``threads``: how many cores run blocks at once, 0 for all."""
+        self.library.cnn_emulator_configure(schedule, threads)
+
+    def watch(self, address: int, nbytes: int, name: str) -> None:
+        """Race build: kernels may read and write these bytes, and the checker looks for races on them."""
+        self.library.cnn_emulator_watch(ctypes.c_void_p(address), ctypes.c_size_t(nbytes), name.encode())
+
+
+def compiler() -> tuple[str, ...]:
+    """The C++ compiler's command: ``CXX``, else the first of ``COMPILERS`` on the path. Raises BackendUnavailable."""
+    chosen = os.environ.get("CXX")
+    if chosen:
+        command = tuple(shlex.split(chosen))
+        if command and shutil.which(command[0]):
+            return command
+        raise BackendUnavailable(f"no C++ compiler: CXX is {chosen!r}, which is not found")
+    for name in COMPILERS:
+        if shutil.which(name):
+            return (name,)
+    raise BackendUnavailable(f"no C++ compiler: none of {', '.join(COMPILERS)} is found; install one or set CXX")
+
+
+def build(
+    source: KernelSource, *, cache: Cache | Path, flags: tuple[str, ...] = ("-O2",), race: bool = False
+) -> HostModule:
+    """Compiles ``source`` (or finds it in ``cache``) and loads it. ``race`` adds the race checker. Raises
+    BackendUnavailable without a compiler, KernelError with the compiler's log."""
+    store = cache if isinstance(cache, Cache) else Cache(cache)
+    command = compiler()
+    details = (_version(command), flags, race, _runtime_text())
+    path = store.fetch(
+        fingerprint(source, *details), ".so", lambda out: _compile(command, source, flags, race, store, out)
+    )
+    library = ctypes.CDLL(str(path))
+    address = ctypes.cast(library.cnn_emulator_launch, ctypes.c_void_p).value
+    assert address is not None
+    return HostModule(path, address, source.expressions, library)
+
+
+def _compile(
+    command: tuple[str, ...], source: KernelSource, flags: tuple[str, ...], race: bool, store: Cache, out: Path
+) -> None:
+    runtime = _runtime(command, flags, race, store)
+    options = (*COMMON, *flags, *(RACE if race else ()))
+    kernels = "".join(f"    EMULATOR_KERNEL({e}),\n" for e in source.expressions)
+    text = (
+        f"{source.text()}\nnamespace emulator {{\nconst Kernel kernels[] = {{\n{kernels}}};\n"
+        f"const int kernel_count = {len(source.expressions)};\n}}\n"
+    )
+    unit = out.with_name(out.name + ".o")
+    try:
+        _run(
+            (
+                *command,
+                *options,
+                *(RACE_KERNELS if race else ()),
+                f"-I{csrc_dir()}",
+                "-x",
+                "c++",
+                "-c",
+                "-",
+                "-o",
+                str(unit),
+            ),
+            text,
+        )
+        _run((*command, *options, "-shared", str(unit), str(runtime), "-ldl", "-o", str(out)))
+    finally:
+        unit.unlink(missing_ok=True)
+
+
+def _runtime(command: tuple[str, ...], flags: tuple[str, ...], race: bool, store: Cache) -> Path:
+    """The emulator's own object file, the same for every kernel family."""
+    options = (*COMMON, *flags, *(RACE if race else ()))
+    key = fingerprint(KernelSource("emulator/runtime.cpp", ()), _version(command), options)
+    unit = str(csrc_dir() / "emulator" / "runtime.cpp")
+    return store.fetch(key, ".o", lambda out: _run((*command, *options, "-x", "c++", "-c", unit, "-o", str(out))))
+
+
+def _run(command: tuple[str, ...], text: str = "") -> None:
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KernelError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}")
+
+
+@lru_cache(maxsize=8)
+def _version(command: tuple[str, ...]) -> str:
+    return subprocess.run((*command, "--version"), capture_output=True, text=True, check=True).stdout
+
+
+def _runtime_text() -> str:
+    """A key of the run-time part: a family is linked to it, though its file does not include it."""
+    return fingerprint(KernelSource("emulator/runtime.cpp", ()))

@@ -1,0 +1,31 @@
+// Copies that finish later: cp.async, mbarriers and the bulk tensor copies (TMA) that complete on them. The emulator
+// performs each as late as the rules allow, so that a kernel that does not wait reads what was there before.
+#pragma once
+
+#include "thread.h"
+
+// 128 bytes, as on the GPU: cnn_emulator_encode_tiled fills it, cuTensorMapEncodeTiled's twin
+struct alignas(64) CUtensorMap {
+  uint64_t opaque[16];
+};
+
+namespace emulator {
+
+// cp.async: `bytes` is 4, 8 or 16; where `copy` is false the destination is filled with zeros
+void copy_async(void* shared, const void* global, int bytes, bool copy, Site site);
+void copy_async_commit(Site site);
+void copy_async_wait(int groups_still_in_flight, Site site);
+
+void mbarrier_init(uint64_t* barrier, int arrivals, Site site);
+void mbarrier_init_fence(Site site);
+void mbarrier_arrive(uint64_t* barrier, int expected_bytes, Site site);
+bool mbarrier_test(uint64_t* barrier, int parity, Site site);
+void mbarrier_wait(uint64_t* barrier, int parity, Site site);
+
+void tensor_load(void* shared, const CUtensorMap& map, const int* coordinate, int rank, uint64_t* barrier, Site site);
+void tensor_store(const CUtensorMap& map, const int* coordinate, int rank, const void* shared, Site site);
+void tensor_store_commit(Site site);
+void tensor_store_wait(int groups_still_in_flight, Site site);
+void async_proxy_fence(Site site);
+
+}  // namespace emulator

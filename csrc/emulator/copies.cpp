@@ -1,0 +1,57 @@
+// cp.async: noted when issued, performed when the thread waits for its group, so that a kernel which does not wait
+// finds the poison, or the tile of the iteration before.
+#include "race.h"
+#include "report.h"
+#include "worker.h"
+
+namespace emulator {
+
+void copy_async(void* shared, const void* global, int bytes, bool copy, Site site) {
+  Fiber* me = running();
+  if (reinterpret_cast<uintptr_t>(shared) % bytes || (copy && reinterpret_cast<uintptr_t>(global) % bytes))
+    fail(kind::misaligned, site, "cp.async of %d bytes between addresses that are no multiples of it", bytes);
+  if (!worker->owns_shared(shared) || !worker->owns_shared(static_cast<char*>(shared) + bytes - 1))
+    fail(kind::out_of_bounds, site, "cp.async writes outside the block's %zu bytes of shared memory",
+         worker->shared_bytes);
+  const PendingCopy pending{shared, copy ? global : nullptr, bytes, copy, me->copy_groups, site};
+  race::copy_issued(pending);
+  me->copies.push_back(pending);
+}
+
+void copy_async_commit(Site) {
+  running()->copy_groups++;
+}
+
+static void perform(const PendingCopy& c) {
+  if (c.copy) {
+    std::memcpy(c.shared, c.global, static_cast<size_t>(c.bytes));
+  } else {
+    std::memset(c.shared, 0, static_cast<size_t>(c.bytes));
+  }
+  race::copy_performed(c);
+}
+
+// Groups complete in order: all but the `still` youngest are performed
+void copy_async_wait(int still, Site) {
+  Fiber* me = running();
+  size_t done = 0;
+  while (done < me->copies.size() && me->copies[done].group < me->copy_groups - still) perform(me->copies[done++]);
+  me->copies.erase(me->copies.begin(), me->copies.begin() + static_cast<long>(done));
+}
+
+void check_nothing_in_flight() {
+  const Fiber* me = running();
+  if (!me->copies.empty())
+    fail(kind::copy_wait, me->copies.front().site,
+         "the thread returned from the kernel with %zu copies in flight that it never waited for", me->copies.size());
+  if (!me->stores.empty())
+    fail(kind::tensor_copy_wait, me->stores.front().site,
+         "the thread returned from the kernel with %zu bulk tensor stores in flight: shared memory must outlive them",
+         me->stores.size());
+  if (!me->products.empty())
+    fail(kind::wgmma_wait, me->products.front().site,
+         "the thread returned from the kernel with %zu products in flight that it never waited for",
+         me->products.size());
+}
+
+}  // namespace emulator

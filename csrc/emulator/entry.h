@@ -1,0 +1,34 @@
+// The table that connects a family's kernels, compiled from its .cuh, with the run-time part. cnnengine/jit/host.py
+// writes one translation unit per family: the .cuh and a list of EMULATOR_KERNEL.
+#pragma once
+
+#include <cstddef>
+#include <type_traits>
+#include <utility>
+
+namespace emulator {
+
+// arguments[i] points at argument i, as in cuLaunchKernel's kernelParams
+template <class... A, size_t... I>
+EMULATOR_OWN void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
+  kernel(*static_cast<std::remove_cv_t<std::remove_reference_t<A>>*>(arguments[I])...);
+}
+
+template <class... A>
+EMULATOR_OWN void call(void (*kernel)(A...), void** arguments) {
+  call(kernel, arguments, std::index_sequence_for<A...>{});
+}
+
+struct Kernel {
+  const char* name;
+  void (*run)(void** arguments);  // one thread's whole life
+};
+
+extern const Kernel kernels[];
+extern const int kernel_count;
+
+}  // namespace emulator
+
+// variadic, because a kernel's template arguments hold commas
+#define EMULATOR_KERNEL(...) \
+  {#__VA_ARGS__, [](void** arguments) EMULATOR_OWN { ::emulator::call(__VA_ARGS__, arguments); }}

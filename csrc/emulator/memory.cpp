@@ -1,0 +1,47 @@
+// Shared memory, fences, and what every atomic operation does first.
+#include <algorithm>
+
+#include "atomics.h"
+#include "race.h"
+#include "report.h"
+#include "worker.h"
+
+namespace emulator {
+
+void* dynamic_shared(size_t bytes_of_type, Site site) {
+  if (bytes_of_type > worker->shared_bytes)
+    fail(kind::bad_launch, site, "the kernel's shared memory is %zu bytes, the launch gave %zu", bytes_of_type,
+         worker->shared_bytes);
+  return worker->shared;
+}
+
+uint32_t shared_offset(const void* p, Site site) {
+  const char* address = static_cast<const char*>(p);
+  if (address < worker->shared || address > worker->shared + worker->shared_bytes)
+    fail(kind::out_of_bounds, site,
+         "an instruction on shared memory was given an address that is not in the block's %zu bytes",
+         worker->shared_bytes);
+  return static_cast<uint32_t>(address - worker->shared);
+}
+
+void before_atomic(const void* p, size_t bytes, Site site) {
+  constexpr int kOperationsInARow = 64;  // a spinning thread must let the one it waits for run
+  if (reinterpret_cast<uintptr_t>(p) % bytes)
+    fail(kind::misaligned, site, "an atomic operation of %zu bytes at an address that is no multiple of it", bytes);
+  static thread_local int operations = 0;
+  if (++operations % kOperationsInARow == 0) give_turn("an atomic operation", site);
+}
+
+void atomic_changed() {
+  made_progress();
+}
+
+void memory_fence(bool, Site) {
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void pause_thread(Site site) {
+  give_turn("__nanosleep", site);
+}
+
+}  // namespace emulator

@@ -1,0 +1,59 @@
+// The race checker's side of the run-time part: what orders accesses, and the accesses that no instrumented code makes.
+// In builds without the checker all of it is nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "thread.h"
+
+namespace emulator {
+
+struct Fiber;
+struct PendingCopy;
+struct PendingTensorCopy;
+
+namespace race {
+
+#ifdef CNN_EMULATOR_RACE
+constexpr bool kEnabled = true;
+void block_begin();
+void thread_end();
+void join(Fiber* first);  // a barrier among a list of fibers
+void release(const void* object);
+void acquire(const void* object);
+void mbarrier_init(const uint64_t* barrier, Site site);
+void read(const void* p, size_t bytes, Site site);
+void copy_issued(const PendingCopy& copy);
+void copy_performed(const PendingCopy& copy);
+void tensor_load_issued(const PendingTensorCopy& copy, size_t bytes);
+void tensor_load_performed(const PendingTensorCopy& copy, size_t bytes);
+void tensor_store_performed(const void* shared, const void* global, size_t bytes, Site site);
+void async_proxy_fence();
+void async_read(const void* shared, size_t bytes, Site site);  // by TMA or wgmma
+void wgmma_fence();
+void accumulators_issued(const float* d, int count, Site site);
+void accumulators_done(const Fiber* fiber, size_t products);
+#else
+constexpr bool kEnabled = false;
+inline void block_begin() {}
+inline void thread_end() {}
+inline void join(Fiber*) {}
+inline void release(const void*) {}
+inline void acquire(const void*) {}
+inline void mbarrier_init(const uint64_t*, Site) {}
+inline void read(const void*, size_t, Site) {}
+inline void copy_issued(const PendingCopy&) {}
+inline void copy_performed(const PendingCopy&) {}
+inline void tensor_load_issued(const PendingTensorCopy&, size_t) {}
+inline void tensor_load_performed(const PendingTensorCopy&, size_t) {}
+inline void tensor_store_performed(const void*, const void*, size_t, Site) {}
+inline void async_proxy_fence() {}
+inline void async_read(const void*, size_t, Site) {}
+inline void wgmma_fence() {}
+inline void accumulators_issued(const float*, int, Site) {}
+inline void accumulators_done(const Fiber*, size_t) {}
+#endif
+
+}  // namespace race
+}  // namespace emulator

@@ -1,0 +1,67 @@
+#include "report.h"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "worker.h"
+
+namespace emulator {
+
+static std::string formatted(const char* format, va_list arguments) {
+  char buffer[1024];
+  vsnprintf(buffer, sizeof(buffer), format, arguments);
+  return buffer;
+}
+
+std::string text(const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  std::string result = formatted(format, arguments);
+  va_end(arguments);
+  return result;
+}
+
+// The last folder and the file: enough to find it, the same on every machine
+std::string place(const char* file, int line) {
+  if (!file) return "an unknown line";
+  const char* tail = file;
+  int folders = 0;
+  for (const char* p = file + std::strlen(file); p > file && folders < 2; p--) {
+    if (p[-1] == '/') folders++;
+    if (folders < 2) tail = p - 1;
+  }
+  return text("%s:%d", tail, line);
+}
+
+std::string place(Site site) {
+  return place(site.file, site.line);
+}
+
+static std::string triple(const char* name, uint3 v) {
+  return text("%s (%u, %u, %u)", name, v.x, v.y, v.z);
+}
+std::string thread_name(const Thread& thread) {
+  return triple("thread", thread.thread_index);
+}
+std::string block_name(const Thread& thread) {
+  return triple("block", thread.block_index);
+}
+
+void fail_at(const char* kind, const std::string& place, const std::string& what) {
+  Fiber* fiber = running();
+  worker->error =
+      std::string(kind) + " at " + place + ", " + block_name(*fiber) + ", " + thread_name(*fiber) + ": " + what;
+  switch_context(fiber->context, worker->scheduler);
+  __builtin_unreachable();  // the block is abandoned, nobody switches back
+}
+
+void fail(const char* kind, Site site, const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  const std::string what = formatted(format, arguments);
+  va_end(arguments);
+  fail_at(kind, place(site), what);
+}
+
+}  // namespace emulator

@@ -1,0 +1,244 @@
+// Fibers take turns: one runs until it has to wait. Ready ones stand in a queue, in the order of the schedule; when the
+// queue is empty, and only then, an asynchronous copy is performed; when there is none either, it is a deadlock.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <new>
+
+#include "race.h"
+#include "report.h"
+#include "worker.h"
+
+namespace emulator {
+
+__thread Thread* self __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Worker* worker __attribute__((tls_model("initial-exec"))) = nullptr;
+
+void FiberList::push(Fiber* fiber) {
+  fiber->next = nullptr;
+  (last ? last->next : first) = fiber;
+  last = fiber;
+}
+
+Fiber* FiberList::pop() {
+  Fiber* fiber = first;
+  if (fiber && !(first = fiber->next)) last = nullptr;
+  return fiber;
+}
+
+void FiberList::append(FiberList& other) {
+  if (other.empty()) return;
+  (last ? last->next : first) = other.first;
+  last = other.last;
+  other = {};
+}
+
+uint64_t Worker::draw() {  // xorshift64: any nonzero state
+  random ^= random << 13;
+  random ^= random >> 7;
+  random ^= random << 17;
+  return random;
+}
+
+void Worker::shuffle(FiberList& list) {
+  if (launch->schedule < 2) return;
+  std::vector<Fiber*> order;
+  while (Fiber* fiber = list.pop()) order.push_back(fiber);
+  for (size_t i = order.size(); i > 1; i--) std::swap(order[i - 1], order[draw() % i]);
+  for (Fiber* fiber : order) list.push(fiber);
+}
+
+void made_progress() {
+  worker->idle_turns = 0;
+}
+
+void make_ready(FiberList& fibers) {
+  for (Fiber* f = fibers.first; f; f = f->next) f->waits_for = nullptr;
+  worker->shuffle(fibers);
+  worker->ready.append(fibers);
+  made_progress();
+}
+
+static bool wait_alike(const Fiber& a, const Fiber& b) {
+  if (a.finished || b.finished) return a.finished && b.finished;
+  return a.waits_for == b.waits_for && a.wait_site.line == b.wait_site.line && a.wait_parity == b.wait_parity &&
+         a.wait_barrier == b.wait_barrier;
+}
+
+static std::string wait_description(const Fiber& f) {
+  if (f.finished) return " have returned";
+  std::string what = f.waits_for ? f.waits_for : "their turn";
+  if (f.wait_barrier) what = text("parity %d of ", f.wait_parity) + mbarrier_state(f.wait_barrier);
+  return " wait for " + what + " at " + place(f.wait_site);
+}
+
+// "threads 0-31, 64 wait for __syncthreads at cuda/conv2d.cuh:12; threads 32-63 have returned"
+static std::string who_waits() {
+  const std::vector<Fiber>& fibers = worker->fibers;
+  std::vector<bool> told(fibers.size(), false);
+  std::string all;
+  for (size_t i = 0; i < fibers.size(); i++) {
+    if (told[i]) continue;
+    std::string numbers;
+    for (size_t j = i; j < fibers.size(); j++) {
+      if (!wait_alike(fibers[i], fibers[j])) continue;
+      const size_t begin = j;
+      while (j + 1 < fibers.size() && wait_alike(fibers[i], fibers[j + 1])) j++;
+      std::fill(told.begin() + static_cast<long>(begin), told.begin() + static_cast<long>(j) + 1, true);
+      numbers += text("%s%zu", numbers.empty() ? "" : ", ", begin);
+      if (j > begin) numbers += text("-%zu", j);
+    }
+    all += (all.empty() ? "threads " : "; threads ") + numbers + wait_description(fibers[i]);
+  }
+  return all;
+}
+
+// The running fiber cannot go on: who does?
+static void switch_away() {
+  Fiber* me = running();
+  while (worker->ready.empty()) {
+    if (!finish_a_tensor_load()) fail_at(kind::deadlock, place(me->wait_site), "nobody can go on: " + who_waits());
+  }
+  Fiber* next = worker->ready.pop();
+  if (next == me) return;
+  self = next;
+  switch_context(me->context, next->context, me->finished);
+}
+
+void sleep(const char* waits_for, Site site) {
+  Fiber* me = running();
+  me->waits_for = waits_for;
+  me->wait_site = site;
+  switch_away();
+}
+
+// Polling may wait for another block, on another core, so only time tells a deadlock from patience.
+void give_turn(const char* polls_for, Site site) {
+  constexpr int kTurnsBetweenLooks = 4096;
+  constexpr double kPatienceSeconds = 10;
+  static thread_local std::chrono::steady_clock::time_point idle_since;
+  const auto now = std::chrono::steady_clock::now;
+  if (worker->idle_turns++ == 0) idle_since = now();
+  if (worker->idle_turns > 4 * worker->live && finish_a_tensor_load()) made_progress();
+  Fiber* me = running();
+  me->waits_for = polls_for;
+  me->wait_site = site;
+  if (worker->idle_turns % kTurnsBetweenLooks == 0 &&
+      std::chrono::duration<double>(now() - idle_since).count() > kPatienceSeconds)
+    fail_at(kind::deadlock, place(site), "polled in vain for 10 seconds: " + who_waits());
+  worker->ready.push(me);
+  switch_away();
+  me->waits_for = nullptr;
+}
+
+static void fiber_main() {
+  Fiber* me = running();
+  entered(me->context);
+  worker->launch->run(worker->launch->arguments);
+  check_nothing_in_flight();
+  race::thread_end();
+  me->finished = true;
+  worker->live--;
+  made_progress();
+  leave_rendezvous(me);
+  if (worker->live == 0) switch_context(me->context, worker->scheduler, true);
+  me->wait_site = {};
+  switch_away();
+  __builtin_unreachable();
+}
+
+Worker::~Worker() {
+  if (stacks) munmap(stacks, stack_count * (kStackBytes + kStackSpread));
+  std::free(window);
+}
+
+void Worker::start(const Launch& next) {
+  launch = &next;
+  threads = static_cast<int>(next.block.x * next.block.y * next.block.z);
+  if (threads > stack_count) {
+    const size_t stride = kStackBytes + kStackSpread;
+    if (stacks) munmap(stacks, stack_count * stride);
+    void* p =
+        mmap(nullptr, threads * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    stack_count = p == MAP_FAILED ? 0 : threads;
+    stacks = p == MAP_FAILED ? nullptr : static_cast<char*>(p);
+    if (!stacks) throw std::bad_alloc();
+  }
+  fibers.resize(threads);
+  warps.resize((threads + kWarp - 1) / kWarp);
+  warpgroups.resize((threads + kWarpgroup - 1) / kWarpgroup);
+  for (int i = 0; i < threads; i++) {
+    Fiber& f = fibers[i];
+    const unsigned t = static_cast<unsigned>(i), x = next.block.x, y = next.block.y;
+    f.thread_index = {t % x, t / x % y, t / (x * y)};
+    f.block_size = next.block;
+    f.grid_size = next.grid;
+    f.linear = i;
+    f.lane = i % kWarp;
+    f.warp = i / kWarp;
+  }
+  // exactly the size asked for; under AddressSanitizer without margins, so that it sees an overrun itself
+  std::free(window);
+  window = shared = nullptr;
+  shared_bytes = next.shared_bytes;
+#if defined(__SANITIZE_ADDRESS__)
+  const size_t margin = 0;
+#else
+  const size_t margin = kSharedMargin;
+#endif
+  void* p = nullptr;
+  if (posix_memalign(&p, 1024, shared_bytes + 2 * margin)) throw std::bad_alloc();
+  window = static_cast<char*>(p);
+  shared = window + margin;
+  std::fill(window, shared, kCanary);
+  std::fill(shared + shared_bytes, window + shared_bytes + 2 * margin, kCanary);
+}
+
+bool Worker::run_block(uint64_t linear) {
+  const dim3 grid = launch->grid;
+  const uint3 index = {static_cast<unsigned>(linear % grid.x), static_cast<unsigned>(linear / grid.x % grid.y),
+                       static_cast<unsigned>(linear / grid.x / grid.y)};
+  block = linear;
+  live = threads;
+  idle_turns = 0;
+  error.clear();
+  random = (launch->schedule * 0x9e3779b97f4a7c15u) ^ (linear + 1) * 0xbf58476d1ce4e5b9u;
+  random |= random == 0;
+  ready = {};
+  block_rendezvous = {};
+  for (Rendezvous& r : named) r = {};
+  for (Rendezvous& r : warpgroups) r = {};
+  loads.clear();
+  std::fill(shared, shared + shared_bytes, kPoison);
+  for (size_t w = 0; w < warps.size(); w++) {
+    const int lanes = std::min<int>(kWarp, threads - static_cast<int>(w) * kWarp);
+    warps[w].live = lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
+    warps[w].open.clear();
+  }
+  for (int i = 0; i < threads; i++) {
+    Fiber& f = fibers[launch->schedule == 1 ? threads - 1 - i : i];
+    f.block_index = index;
+    f.finished = false;
+    f.waits_for = nullptr;
+    f.wait_site = {};
+    f.wait_barrier = nullptr;
+    f.wait_parity = 0;
+    f.copies.clear();
+    f.stores.clear();
+    f.products.clear();
+    f.copy_groups = f.store_groups = f.product_groups = 0;
+    prepare(f.context, stacks + f.linear * (kStackBytes + kStackSpread), kStackBytes, fiber_main);
+    ready.push(&f);
+  }
+  shuffle(ready);
+  race::block_begin();
+  Fiber* first = ready.pop();
+  self = first;
+  switch_context(scheduler, first->context);
+  self = nullptr;
+  return error.empty();
+}
+
+}  // namespace emulator

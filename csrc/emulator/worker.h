@@ -1,0 +1,175 @@
+// The run-time part's own structures: a worker is one core's share of the machine, on which one block runs at a time.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "asynchronous.h"
+#include "collectives.h"
+#include "fiber.h"
+#include "tensor_cores.h"
+#include "thread.h"
+
+namespace emulator {
+
+constexpr int kWarp = 32;
+constexpr int kWarpgroup = 128;
+constexpr int kMaxThreads = 1024;
+constexpr int kNamedBarriers = 16;
+constexpr size_t kMaxShared = 227 * 1024;    // what a block of sm_90 may ask for
+constexpr size_t kSharedMargin = 64 * 1024;  // on both sides: an overrun hurts nobody and is noticed
+constexpr size_t kStackBytes = 256 * 1024;
+constexpr size_t kStackSpread = 320;     // between stacks, so that their hot ends do not fall into the same cache sets
+constexpr unsigned char kPoison = 0xff;  // uninitialised shared memory: NaN as a float, -1 as an int
+constexpr unsigned char kCanary = 0xa5;  // the margins
+
+struct Fiber;
+
+// Fibers in order, linked through Fiber::next
+struct FiberList {
+  Fiber* first = nullptr;
+  Fiber* last = nullptr;
+  bool empty() const { return first == nullptr; }
+  void push(Fiber* fiber);
+  Fiber* pop();
+  void append(FiberList& other);  // takes all of other's
+};
+
+// A cp.async that was issued but not performed
+struct PendingCopy {
+  void* shared;
+  const void* global;
+  int bytes;
+  bool copy;
+  int group;
+  Site site;
+};
+
+// A bulk tensor copy that was issued but not performed
+struct PendingTensorCopy {
+  CUtensorMap map;
+  char* shared;
+  int coordinate[5];
+  uint64_t* barrier;  // of a load
+  int group;          // of a store
+  Fiber* issuer;
+  Site site;
+};
+
+// One thread's part of a wgmma that was issued but not performed
+struct PendingProduct {
+  WarpgroupProduct product;
+  float* d;
+  uint64_t a, b;
+  int group;
+  Site site;
+};
+
+struct Fiber : Thread {
+  int linear, lane, warp;
+  Context context;
+  Fiber* next = nullptr;
+  bool finished = false;
+  const char* waits_for = nullptr;  // null while it can run
+  Site wait_site{};
+  const uint64_t* wait_barrier = nullptr;  // the mbarrier it sleeps on, if any
+  int wait_parity = 0;
+  void* operand = nullptr;  // what it brought to a rendezvous
+  std::vector<PendingCopy> copies;
+  std::vector<PendingTensorCopy> stores;
+  std::vector<PendingProduct> products;
+  int copy_groups = 0, store_groups = 0, product_groups = 0;  // committed so far
+};
+
+// Threads that wait for each other. What each brings stays on its own stack; the last to arrive lets `complete` read
+// and answer all of them, and everybody goes on.
+struct Rendezvous {
+  using Complete = void (*)(Fiber* first);
+  FiberList members;
+  int arrived = 0;
+  int expected = 0;
+  unsigned mask = 0;  // of a warp's rendezvous: its lanes
+  const char* what = nullptr;
+  Site site{};
+  Complete complete = nullptr;
+};
+
+struct Warp {
+  unsigned live = 0;             // lanes that have not finished
+  std::vector<Rendezvous> open;  // one for each mask that lanes wait with
+};
+
+struct Launch {
+  dim3 grid, block;
+  size_t shared_bytes;
+  void** arguments;
+  void (*run)(void** arguments);
+  unsigned schedule;  // 0 forward, 1 reverse, else the seed of a random order
+};
+
+struct Worker {
+  const Launch* launch = nullptr;
+  uint64_t block = 0;  // linear index of the block that runs now
+  int threads = 0, live = 0;
+  std::vector<Fiber> fibers;
+  std::vector<Warp> warps;
+  char* stacks = nullptr;
+  int stack_count = 0;
+  char* window = nullptr;  // what was allocated: a margin, shared memory, a margin
+  char* shared = nullptr;
+  size_t shared_bytes = 0;
+  Context scheduler;  // where the core itself sleeps while fibers run
+  FiberList ready;
+  Rendezvous block_rendezvous;
+  Rendezvous named[kNamedBarriers];
+  std::vector<Rendezvous> warpgroups;
+  std::vector<PendingTensorCopy> loads;
+  int idle_turns = 0;  // turns given away since anything happened
+  uint64_t random = 0;
+  std::string error;
+
+  Worker() = default;
+  ~Worker();
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+
+  void start(const Launch& launch);  // room for the launch's threads and shared memory
+  bool run_block(uint64_t linear);   // to its end; false, with `error` set, where it failed
+  void shuffle(FiberList& list);     // in the random schedule
+  uint64_t draw();                   // the next of the block's random numbers
+  bool owns_shared(const void* p) const { return p >= shared && p < shared + shared_bytes; }
+};
+
+extern __thread Worker* worker __attribute__((tls_model("initial-exec")));
+
+inline Fiber* running() {
+  return static_cast<Fiber*>(self);
+}
+
+// Puts the running fiber to sleep until somebody makes it ready; a deadlock where nobody can.
+void sleep(const char* waits_for, Site site);
+// The running fiber polls: every other ready fiber gets a turn. A deadlock where nothing happens for long.
+void give_turn(const char* polls_for, Site site);
+void make_ready(FiberList& fibers);
+// Threads that poll may find something new.
+void made_progress();
+
+// The running fiber arrives. Returns when `expected` fibers have, after `complete` has answered them.
+void meet(Rendezvous& rendezvous, int expected, const char* what, Site site, void* operand,
+          Rendezvous::Complete complete);
+// The same among the live lanes of `mask` in the running fiber's warp
+void meet_warp(unsigned mask, const char* what, Site site, void* operand, Rendezvous::Complete complete);
+// Those who wait for a thread that has finished
+void leave_rendezvous(Fiber* finished);
+
+// A bulk copy brings its bytes to its mbarrier
+void mbarrier_complete(uint64_t* barrier, int bytes, Site site);
+std::string mbarrier_state(const uint64_t* barrier);
+
+// Performs one bulk tensor load in flight; false where there is none.
+bool finish_a_tensor_load();
+// What the running fiber left unfinished at its end
+void check_nothing_in_flight();
+
+}  // namespace emulator
