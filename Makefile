@@ -1,0 +1,68 @@
+# make demo | test | bench | lint | docs | wheel | clean
+#
+# Every target sets up .venv by itself; a second call finds it there. A change to the C++ sources or to setup.py
+# reinstalls the engine, a change to pyproject.toml its dependencies too.
+#   PYTHON=python3.12   the interpreter .venv is made with (3.11 or newer)
+#   EPOCHS=3            how long the demo trains
+#   TORCH=torch==2.13.0 the PyTorch that `make bench` measures against (a CPU build saves gigabytes)
+
+SHELL  := /bin/sh
+PYTHON ?= python3
+EPOCHS ?= 3
+TORCH  ?= torch
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+ENGINE := $(VENV)/.engine
+NATIVE := setup.py $(wildcard csrc/*.h csrc/cpu/* csrc/launch/*)
+CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.inl')
+
+.DELETE_ON_ERROR:
+.PHONY: demo test bench lint docs wheel clean
+.PRECIOUS: $(VENV)/.extra-%
+
+demo: $(VENV)/.extra-plot
+	$(BIN)/cnnengine train lenet5 --epochs $(EPOCHS)
+	$(BIN)/python bench/demo_table.py
+
+test: $(VENV)/.extra-test
+	$(BIN)/python -m pytest
+
+bench: $(VENV)/.extra-bench
+	$(BIN)/python bench/run.py --output bench/results/latest.jsonl
+	$(BIN)/python bench/report.py bench/results/latest.jsonl --output bench/results/latest.md
+
+lint: $(VENV)/.extra-test $(VENV)/.extra-dev
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
+	$(BIN)/python tests/lines.py
+
+docs: $(VENV)/.extra-test
+	$(BIN)/python -m pytest tests/test_docs.py
+
+wheel: $(VENV)/.extra-test
+	rm -rf build/wheel
+	$(PIP) wheel --no-deps --wheel-dir build/wheel .
+	$(BIN)/python tests/wheel_check.py build/wheel
+
+clean:
+	rm -rf $(VENV) build dist runs .pytest_cache .mypy_cache .ruff_cache .benchmarks *.egg-info
+	find cnnengine kernels tests bench -name __pycache__ -prune -exec rm -rf {} +
+	rm -f cnnengine/*.so
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("cnnengine needs Python 3.11 or newer, $(PYTHON) is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(ENGINE): pyproject.toml $(NATIVE) | $(BIN)/python
+	@echo "building the engine (about a minute)"
+	$(PIP) install --editable .
+	@touch $@
+
+# the requirements of one extra, without building the engine a second time
+$(VENV)/.extra-%: pyproject.toml | $(ENGINE)
+	@$(BIN)/python -c 'import sys, tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")' > $(VENV)/extra-$*.txt
+	@if [ "$*" = bench ]; then echo "$(PIP) install $(TORCH)"; $(PIP) install "$(TORCH)"; fi
+	$(PIP) install --requirement $(VENV)/extra-$*.txt
+	@touch $@

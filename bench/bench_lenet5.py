@@ -1,0 +1,158 @@
+"""LeNet-5 end to end: a training step at batch 64 (forward, backward, SGD with momentum) and inference at batch 1 and
+64, ours against PyTorch in both layouts. All start from the same weights and must report the same first loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import cnnengine as cnn
+import cnnengine.functional as F
+from bench.contenders import SIMULATORS
+from bench.contenders.pytorch import PyTorch, configured_torch
+from bench.suite import Race, run_alone
+
+BATCH = 64
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
+SAME_LOSS = 1e-3
+Step = Callable[[], Any]
+
+
+def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
+    ours = ("cuda",) if device == "cuda" else ("native", "numpy", *SIMULATORS) if smoke else ("native",)
+    absent = {name: reason for name in ours if (reason := cnn.backends.available()[name]) is not None}
+    theirs = (PyTorch("nhwc", device), PyTorch("nchw", device))
+    absent |= {c.name: reason for c in theirs if (reason := c.unavailable()) is not None}
+    names = tuple(name for name in (*ours, *(c.name for c in theirs)) if name not in absent)
+    training_batch, inference_batches = (2, (1,)) if smoke else (BATCH, (1, BATCH))
+
+    def entry(operation: str, batch: int, build: Callable[..., Any]) -> Race:
+        make = _Builder(build, batch, device)
+        return Race(
+            "lenet5", operation, f"LeNet-5 batch {batch}", device, "float32", names, make, absent=absent, items=batch
+        )
+
+    return [
+        entry("training step", training_batch, _training),
+        *(entry("inference", batch, _inference) for batch in inference_batches),
+    ]
+
+
+def test_lenet5(benchmark: Any, race: Race, contender: str) -> None:
+    run_alone(benchmark, race, contender)
+
+
+class _Builder:
+    """Makes the named contenders' steps and checks that what they return at first agrees."""
+
+    def __init__(self, build: Callable[..., Any], batch: int, device: str) -> None:
+        self._build, self._batch, self._device = build, batch, device
+
+    def __call__(self, names: tuple[str, ...]) -> dict[str, Step]:
+        generator = np.random.default_rng(0)
+        x = generator.standard_normal((self._batch, 28, 28, 1), np.float32)
+        labels = generator.integers(0, 10, self._batch)
+        made = {name: self._build(name, x, labels, self._device) for name in names}
+        first = {name: float(value()) for name, (_, value) in made.items()}
+        reference = next(iter(first.values()))
+        if not all(abs(value - reference) <= SAME_LOSS * abs(reference) for value in first.values()):
+            raise ArithmeticError(f"LeNet-5, batch {self._batch}: the contenders disagree: {first}")
+        return {name: step for name, (step, _) in made.items()}
+
+
+def _training(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tuple[Step, Step]:
+    """(a step, a step that returns the loss)"""
+    if name.startswith("PyTorch"):
+        return _torch_training(name, x, labels, device)
+    model = _our_model(device)
+    optimizer = cnn.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    images = cnn.Tensor(x).to(device)
+
+    def step() -> Any:
+        with cnn.use_backend(name):
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(images), labels)
+            loss.backward()
+            optimizer.step()
+        return loss
+
+    return step, lambda: step().item()
+
+
+def _inference(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tuple[Step, Step]:
+    """(the logits, their mean square)"""
+    del labels
+    if name.startswith("PyTorch"):
+        return _torch_inference(name, x, device)
+    model = _our_model(device).eval()
+    images = cnn.Tensor(x).to(device)
+
+    def step() -> Any:
+        with cnn.use_backend(name), cnn.no_grad():
+            return model(images)
+
+    return step, lambda: np.square(step().numpy()).mean()
+
+
+def _our_model(device: str) -> Any:
+    cnn.manual_seed(0)
+    return cnn.models.lenet5(flatten="CHW").to(device)
+
+
+def _torch_model(name: str, device: str) -> Any:
+    """The same network with the same weights."""
+    torch = configured_torch()
+    nn = torch.nn
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(6, 16, 5),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(400, 120),
+        nn.ReLU(),
+        nn.Linear(120, 84),
+        nn.ReLU(),
+        nn.Linear(84, 10),
+    )
+    ours = [np.array(p.numpy()) for p in _our_model("cpu").parameters()]
+    with torch.no_grad():
+        for theirs, weight in zip(model.parameters(), ours, strict=True):
+            nchw = weight.transpose(0, 3, 1, 2) if weight.ndim == 4 else weight
+            theirs.copy_(torch.from_numpy(np.ascontiguousarray(nchw)))
+    layout = torch.channels_last if name.endswith("nhwc") else torch.contiguous_format
+    return model.to(device=device, memory_format=layout)
+
+
+def _torch_training(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tuple[Step, Step]:
+    torch = configured_torch()
+    model = _torch_model(name, device).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    images = PyTorch(name.split()[1], device).tensor(x, "float32")
+    target = torch.from_numpy(labels).to(device)
+
+    def step() -> Any:
+        with torch.enable_grad():
+            optimizer.zero_grad(set_to_none=True)
+            loss = torch.nn.functional.cross_entropy(model(images), target)
+            loss.backward()
+            optimizer.step()
+        return loss
+
+    return step, lambda: step().item()
+
+
+def _torch_inference(name: str, x: np.ndarray, device: str) -> tuple[Step, Step]:
+    torch = configured_torch()
+    model = _torch_model(name, device).eval()
+    images = PyTorch(name.split()[1], device).tensor(x, "float32")
+
+    def step() -> Any:
+        with torch.inference_mode():
+            return model(images)
+
+    return step, lambda: step().square().mean().item()

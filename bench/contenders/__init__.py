@@ -1,0 +1,35 @@
+"""Who takes part: the engine's backends and what they are measured against, each present or absent with a reason."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..task import Prepared, Task
+
+
+class Contender(Protocol):
+    """``prepare`` sets a task up outside the timing; None: this contender does not have the operation."""
+
+    name: str
+    device: str  # "cpu" or "cuda"
+
+    def unavailable(self) -> str | None: ...
+    def prepare(self, task: Task) -> Prepared | None: ...
+
+
+SIMULATORS = ("emulator", "numba")  # on the CPU: right, but nothing to time
+
+
+def contenders(device: str, simulators: bool = False) -> list[Contender]:
+    """All that could take part on ``device``, available or not; ours first. ``simulators`` adds the backends that run
+    GPU kernels on the CPU, and the plain NumPy backend."""
+    from .cudnn import Cudnn
+    from .engine import Engine
+    from .numpy_im2col import NumpyIm2col
+    from .pytorch import PyTorch
+
+    if device == "cuda":
+        ours = [Engine(b, algorithm, "cuda") for b in ("cuda", "numba") for algorithm in (None, "direct", "tiled")]
+        return [*ours, Cudnn(), PyTorch("nhwc", "cuda"), PyTorch("nchw", "cuda")]
+    slow = [Engine("numpy"), *(Engine(name) for name in SIMULATORS)] if simulators else []
+    return [Engine("native"), *slow, PyTorch("nhwc"), PyTorch("nchw"), NumpyIm2col()]

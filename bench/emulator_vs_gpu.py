@@ -1,0 +1,224 @@
+"""Runs every CUDA kernel on a GPU and in the emulator on the same inputs and compares what comes out.
+
+    python bench/emulator_vs_gpu.py --output emulator_vs_gpu.jsonl
+    compute-sanitizer python bench/emulator_vs_gpu.py --only-first    # just the GPU's side, for a memory checker
+
+The emulator executes the kernels' own source, so that float32 differs at most by what fused multiply-adds round. Exit
+status 1 where anything differs by more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.contenders.engine import DTYPES
+from bench.provenance import provenance, usable_cores
+from cnnengine import backends
+from cnnengine.backends.contract import BINARY, CONV2D_VERBS, IDENTITY, POOL, REDUCE, UNARY, Array, Backend, Epilogue
+from cnnengine.shapes import Conv2dShape, broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
+
+# relative error ||a - b|| / ||b||: float32 sums in another order; 16 bits may round the last one differently
+TOLERANCE = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
+
+# x, w, stride, padding, dilation, groups: one off a tile, primes, strides past the filter, 1x1, depthwise
+CONVOLUTIONS = (
+    ((2, 9, 9, 8), (16, 3, 3, 8), 1, 1, 1, 1),
+    ((1, 17, 15, 33), (31, 3, 3, 33), 1, 1, 1, 1),
+    ((2, 11, 7, 5), (7, 5, 3, 5), 2, (2, 1), 1, 1),
+    ((1, 13, 13, 6), (6, 3, 3, 3), 1, 2, 2, 2),
+    ((3, 8, 8, 24), (24, 1, 1, 24), 1, 0, 1, 1),
+    ((1, 10, 10, 16), (16, 3, 3, 1), 1, 1, 1, 16),
+    ((2, 7, 7, 3), (4, 2, 2, 3), 3, 0, 1, 1),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """``compute`` runs on a backend and returns NumPy arrays, rounded to ``dtype`` on the way."""
+
+    name: str
+    dtype: str
+    compute: Callable[[Backend], list[np.ndarray]]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="bench/emulator_vs_gpu.py", description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--first", default="cuda", help="backend (default: cuda)")
+    p.add_argument("--second", default="emulator", help="backend (default: emulator)")
+    p.add_argument("--only-first", action="store_true", help="run the first backend alone, compare nothing")
+    p.add_argument("--output", type=Path, help="JSON lines")
+    options = p.parse_args(arguments)
+    first = backends.get(options.first)
+    second = None if options.only_first else backends.get(options.second)
+    rows = [run(check, first, second) for check in checks(first)]
+    if options.output:
+        origin = provenance(len(usable_cores()))
+        options.output.write_text("".join(json.dumps({**row, **origin}) + "\n" for row in rows))
+    wrong = [row for row in rows if not row["agrees"]]
+    for row in wrong:
+        print(f"DIFFERS {row['check']} {row['dtype']}: relative error {row['error']}, {row.get('failed', '')}")
+    identical = sum(row["identical"] for row in rows)
+    print(f"{len(rows)} checks: {len(rows) - len(wrong)} agree, {identical} of them bit for bit; {len(wrong)} differ")
+    return 1 if wrong else 0
+
+
+def run(check: Check, first: Backend, second: Backend | None) -> dict[str, Any]:
+    """One row. An exception on either side is a difference, not the end."""
+    row: dict[str, Any] = {"suite": "emulator_vs_gpu", "check": check.name, "dtype": check.dtype}
+    try:
+        ours = check.compute(first)
+        theirs = ours if second is None else check.compute(second)
+    except Exception as error:
+        return {**row, "agrees": False, "identical": False, "error": None, "failed": f"{type(error).__name__}: {error}"}
+    error = max(difference(a, b) for a, b in zip(ours, theirs, strict=True))
+    identical = all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
+    return {**row, "agrees": error <= TOLERANCE[check.dtype], "identical": identical, "error": error}
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """||a - b|| / ||b||; infinite for different shapes, or where only one is NaN or infinite."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    if a.shape != b.shape or not np.array_equal(np.isfinite(a), np.isfinite(b)):
+        return float("inf")
+    finite = np.isfinite(b)
+    return float(np.linalg.norm(a[finite] - b[finite]) / max(np.linalg.norm(b[finite]), 1e-30))
+
+
+def checks(backend: Backend) -> Iterator[Check]:
+    """Every verb with a kernel, in every dtype and algorithm that ``backend`` has."""
+    for dtype in sorted(set(DTYPES) & backend.dtypes):
+        for verb in CONV2D_VERBS:
+            for algorithm in (None, *backend.algorithms[verb]):
+                for x, w, stride, padding, dilation, groups in CONVOLUTIONS:
+                    shape = conv2d_shape(x, w, stride, padding, dilation, groups)
+                    name = f"{verb} {algorithm or 'default'} x {x} w {w} stride {stride} groups {groups}"
+                    yield Check(name, dtype, partial(convolution, verb, shape, dtype, algorithm))
+        for kind in POOL:
+            yield Check(f"pool2d {kind}", dtype, partial(pooling, kind, dtype))
+        for op in BINARY:
+            yield Check(f"binary {op}", dtype, partial(elementwise, op, dtype))
+        for op in UNARY:
+            yield Check(f"unary {op}", dtype, partial(function, op, dtype))
+        for op in REDUCE:
+            yield Check(f"reduce {op}", dtype, partial(reduction, op, dtype))
+        for transposed in (False, True):
+            yield Check(f"gemm transpose_b={transposed}", dtype, partial(product, transposed, dtype))
+        for name, compute in {
+            "relu": activation,
+            "softmax_cross_entropy": loss,
+            "dropout": dropout,
+            "sgd": sgd,
+        }.items():
+            yield Check(name, dtype, partial(compute, dtype))
+
+
+def _random(backend: Backend, dtype: str, *shapes: tuple[int, ...]) -> list[Array]:
+    generator = np.random.default_rng(0)
+    return [backend.to_device(generator.standard_normal(s, np.float32).astype(DTYPES[dtype])) for s in shapes]
+
+
+def _host(backend: Backend, *arrays: Array) -> list[np.ndarray]:
+    backend.synchronize()
+    return [np.array(backend.to_host(a)) for a in arrays]
+
+
+def convolution(verb: str, shape: Conv2dShape, dtype: str, algorithm: str | None, backend: Backend) -> list[np.ndarray]:
+    x, w, dy, residual = _random(backend, dtype, shape.x, shape.w, shape.y, shape.y)
+    (bias,) = _random(backend, dtype, (shape.K,))
+    if verb == "conv2d_forward":
+        y = backend.empty(shape.y, DTYPES[dtype])
+        backend.conv2d_forward(shape, x, w, y, Epilogue(bias, residual=residual, activation="relu"), algorithm)
+        return _host(backend, y)
+    if verb == "conv2d_backward_input":
+        dx = backend.empty(shape.x, DTYPES[dtype])
+        backend.conv2d_backward_input(shape, dy, w, dx, algorithm)
+        return _host(backend, dx)
+    dw = backend.empty(shape.w, DTYPES[dtype])
+    backend.conv2d_backward_weight(shape, x, dy, dw, algorithm)
+    return _host(backend, dw)
+
+
+def pooling(kind: str, dtype: str, backend: Backend) -> list[np.ndarray]:
+    shape = pool2d_shape("pool2d", (2, 13, 11, 7), 3, 2, 1)
+    x, dy = _random(backend, dtype, shape.x, shape.y)
+    y, dx = backend.empty(shape.y, DTYPES[dtype]), backend.empty(shape.x, DTYPES[dtype])
+    index = backend.empty(shape.y, shape.index_dtype) if kind == "max" else None
+    backend.pool2d_forward(kind, shape, x, y, index)
+    backend.pool2d_backward(kind, shape, dy, index, dx)
+    return _host(backend, y, dx)
+
+
+def activation(dtype: str, backend: Backend) -> list[np.ndarray]:
+    x, dy = _random(backend, dtype, (3, 7, 5, 11), (3, 7, 5, 11))
+    y, dx = backend.empty(x.shape, x.dtype), backend.empty(x.shape, x.dtype)
+    backend.activation_forward("relu", x, y)
+    backend.activation_backward("relu", y, dy, dx)
+    return _host(backend, y, dx)
+
+
+def elementwise(op: str, dtype: str, backend: Backend) -> list[np.ndarray]:
+    a, b = _random(backend, dtype, (3, 5, 7), (5, 1))
+    y_shape, shape = broadcast_shape(op, (3, 5, 7), (5, 1))
+    y = backend.empty(y_shape, DTYPES[dtype])
+    backend.binary(op, shape, a, b, y)
+    return _host(backend, y)
+
+
+def function(op: str, dtype: str, backend: Backend) -> list[np.ndarray]:
+    (x,) = _random(backend, dtype, (3, 101))
+    y = backend.empty(x.shape, x.dtype)
+    backend.unary(op, x, y)
+    return _host(backend, y)
+
+
+def reduction(op: str, dtype: str, backend: Backend) -> list[np.ndarray]:
+    (x,) = _random(backend, dtype, (3, 257, 5))
+    y = backend.empty((3, 5), DTYPES[dtype])
+    backend.reduce(op, reduce_shape(3, 257, 5), x, y)
+    return _host(backend, y)
+
+
+def product(transposed: bool, dtype: str, backend: Backend) -> list[np.ndarray]:
+    a, b = _random(backend, dtype, (2, 33, 17), (2, 29, 17) if transposed else (2, 17, 29))
+    c = backend.empty((2, 33, 29), DTYPES[dtype])
+    backend.gemm(gemm_shape(2, 33, 29, 17, False, transposed, False, False), a, b, c, IDENTITY)
+    return _host(backend, c)
+
+
+def loss(dtype: str, backend: Backend) -> list[np.ndarray]:
+    x, dloss = _random(backend, dtype, (19, 10), (19,))
+    labels = backend.to_device(np.arange(19, dtype=np.int64) % 10)
+    probability, dx = backend.empty(x.shape, x.dtype), backend.empty(x.shape, x.dtype)
+    value = backend.empty((19,), x.dtype)
+    backend.softmax_cross_entropy_forward(x, labels, value, probability)
+    backend.softmax_cross_entropy_backward(probability, labels, dloss, dx)
+    return _host(backend, value, probability, dx)
+
+
+def dropout(dtype: str, backend: Backend) -> list[np.ndarray]:
+    (x,) = _random(backend, dtype, (1023,))
+    y, state = backend.empty(x.shape, x.dtype), backend.to_device(np.array([7, 3], np.uint64))
+    backend.dropout(x, y, 1 << 31, 2.0, state)
+    return _host(backend, y)
+
+
+def sgd(dtype: str, backend: Backend) -> list[np.ndarray]:
+    p, g, v = _random(backend, dtype, (301,), (301,), (301,))
+    hyper = backend.to_device(np.array([0.1, 0.9, 1e-3, 1.0, 1.0], np.float32))
+    backend.optimizer_step("sgd", [p], [g], [v], hyper)
+    return _host(backend, p, v)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Timing several functions against each other on one machine that others use too.
+
+All contenders are timed in rounds, in a new random order each round, so that a slow minute hits all of them. At every
+switch there is a short pause (the last one's worker threads stop spinning) and an uncounted call. A sample repeats the
+function until it lasts about two milliseconds. All samples are kept; one during which a thread of this process stood in
+the run queue (another process had the core) is marked as disturbed, not dropped. What is compared are ratios within a
+round, by their median.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+from pathlib import Path
+from typing import Any, Protocol
+
+from .provenance import usable_cores
+
+PAUSE_SECONDS = 0.005
+SAMPLE_SECONDS = 2e-3
+DISTURBED_SHARE = 0.02  # of the sample's time spent waiting for a core
+
+
+@dataclass
+class Samples:
+    """Milliseconds per call, one entry a round."""
+
+    calls: int  # a sample is this many calls
+    milliseconds: list[float] = field(default_factory=list)
+    disturbed: list[bool] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.milliseconds)
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third."""
+        if len(self.milliseconds) < 2:
+            return self.median, self.median
+        first, _, third = statistics.quantiles(self.milliseconds, n=4, method="inclusive")
+        return first, third
+
+    def fields(self) -> dict[str, Any]:
+        """As stored in a result row: all samples, and the numbers of the disturbed ones."""
+        return {
+            "milliseconds": [float(f"{v:.5g}") for v in self.milliseconds],
+            "disturbed": [i for i, d in enumerate(self.disturbed) if d],
+            "calls": self.calls,
+        }
+
+    @classmethod
+    def from_fields(cls, row: Mapping[str, Any]) -> Samples:
+        disturbed = set(row["disturbed"])
+        return cls(row["calls"], row["milliseconds"], [i in disturbed for i in range(len(row["milliseconds"]))])
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long one race may take. Rounds stop at ``seconds``, but not before ``min_rounds``."""
+
+    seconds: float = 4.0
+    min_rounds: int = 7
+    max_rounds: int = 200
+
+
+SMOKE = Budget(seconds=0.0, min_rounds=1, max_rounds=1)
+
+
+class Timer(Protocol):
+    """``calls``: how many calls make one sample (the function is warm afterwards). ``seconds``: seconds per call."""
+
+    name: str
+
+    def calls(self, run: Callable[[], object]) -> int: ...
+    def seconds(self, run: Callable[[], object], calls: int) -> float: ...
+
+
+class HostTimer:
+    """The wall clock, for functions that return when they are done."""
+
+    name = "wall clock"
+
+    def calls(self, run: Callable[[], object]) -> int:
+        run()
+        once = min(self.seconds(run, 1) for _ in range(2))
+        return max(1, ceil(SAMPLE_SECONDS / max(once, 1e-9)))
+
+    def seconds(self, run: Callable[[], object], calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            run()
+        return (time.perf_counter() - start) / calls
+
+
+def race(
+    contenders: Mapping[str, Callable[[], object]], budget: Budget, timer: Timer | None = None, seed: int = 0
+) -> dict[str, Samples]:
+    """Times every contender in interleaved rounds; the order is random, but the same for the same seed."""
+    order = random.Random(seed)
+    clock = timer or HostTimer()
+    samples: dict[str, Samples] = {}
+    with PinnedThreads() as pins:
+        for name, run in contenders.items():
+            run()
+            pins.adopt()
+            samples[name] = Samples(calls=clock.calls(run))
+        pins.settle()
+        names, end = list(contenders), time.perf_counter() + budget.seconds
+        for finished in range(budget.max_rounds):
+            if finished >= budget.min_rounds and time.perf_counter() > end:
+                break
+            order.shuffle(names)
+            for name in names:
+                time.sleep(PAUSE_SECONDS)
+                contenders[name]()
+                waited = waited_seconds()
+                seconds = clock.seconds(contenders[name], samples[name].calls)
+                waited = waited_seconds() - waited
+                samples[name].milliseconds.append(1e3 * seconds)
+                samples[name].disturbed.append(waited > DISTURBED_SHARE * seconds * samples[name].calls)
+    return samples
+
+
+def ratio(theirs: Samples, ours: Samples) -> float:
+    """How many times faster ours is: the median over the rounds of theirs / ours. Rounds where another process held a
+    core are left out as long as five others remain."""
+    rounds = list(zip(theirs.milliseconds, ours.milliseconds, theirs.disturbed, ours.disturbed, strict=True))
+    calm = [(a, b) for a, b, x, y in rounds if not (x or y)]
+    used = calm if len(calm) >= 5 else [(a, b) for a, b, _, _ in rounds]
+    return statistics.median(a / b for a, b in used)
+
+
+def waited_seconds() -> float:
+    """How long this process's threads have stood in a run queue so far, together; 0 where the system does not tell."""
+    total = 0
+    for thread in _threads():
+        try:
+            total += int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[1])
+        except (OSError, IndexError):
+            continue  # a thread that has just ended
+    return 1e-9 * total
+
+
+class PinnedThreads:
+    """Keeps the main thread on the first core and spreads each library's worker threads over the others, so that two
+    spinning threads never share a core. Where affinity cannot be set it does nothing."""
+
+    def __init__(self) -> None:
+        self.cores = usable_cores()
+        self.possible = hasattr(os, "sched_setaffinity") and len(self.cores) > 1
+        self.known: set[int] = set()
+
+    def __enter__(self) -> PinnedThreads:
+        self.known = set(_threads())
+        return self
+
+    def adopt(self) -> None:
+        """Pins the threads made since the last call, the second core first."""
+        threads = set(_threads())
+        for i, thread in enumerate(sorted(threads - self.known), start=1):
+            self._pin(thread, [self.cores[i % len(self.cores)]])
+        self.known |= threads
+
+    def settle(self) -> None:
+        self._pin(0, self.cores[:1])
+
+    def __exit__(self, *exception: object) -> None:
+        self._pin(0, self.cores)
+
+    def _pin(self, thread: int, cores: list[int]) -> None:
+        if not self.possible:
+            return
+        try:
+            os.sched_setaffinity(thread, cores)
+        except ProcessLookupError:
+            return  # the thread has just ended
+        except OSError:
+            self.possible = False
+
+
+def _threads() -> list[int]:
+    try:
+        return [int(name) for name in os.listdir("/proc/self/task")]
+    except OSError:
+        return []

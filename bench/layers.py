@@ -1,0 +1,126 @@
+"""The layers that benchmarks time, declared once, at training batch sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cnnengine.shapes import Conv2dShape, Pool2dShape, conv2d_shape, pool2d_shape
+
+
+@dataclass(frozen=True)
+class Conv2dLayer:
+    """A convolution with square input (N, size, size, C) and square filter (K, kernel, kernel, C/groups)."""
+
+    name: str
+    network: str
+    N: int
+    C: int
+    K: int
+    kernel: int
+    size: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+
+    @property
+    def shape(self) -> Conv2dShape:
+        x = (self.N, self.size, self.size, self.C)
+        w = (self.K, self.kernel, self.kernel, self.C // self.groups)
+        return conv2d_shape(x, w, self.stride, self.padding, 1, self.groups)
+
+
+@dataclass(frozen=True)
+class PoolLayer:
+    """A max-pooling of (N, size, size, C)."""
+
+    name: str
+    network: str
+    N: int
+    C: int
+    kernel: int
+    stride: int
+    padding: int
+    size: int
+
+    @property
+    def shape(self) -> Pool2dShape:
+        x = (self.N, self.size, self.size, self.C)
+        return pool2d_shape("max_pool2d", x, self.kernel, self.stride, self.padding)
+
+
+@dataclass(frozen=True)
+class ActivationLayer:
+    """A ReLU over (N, size, size, C)."""
+
+    name: str
+    network: str
+    N: int
+    C: int
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (self.N, self.size, self.size, self.C)
+
+
+# The names say kernel/stride, C>K or channels (depthwise), @ input size.
+CONV2D = (
+    Conv2dLayer("lenet.conv1 5x5 1>6 @28", "LeNet-5", 64, 1, 6, 5, 28, padding=2),
+    Conv2dLayer("lenet.conv2 5x5 6>16 @14", "LeNet-5", 64, 6, 16, 5, 14),
+    Conv2dLayer("alex.conv1 11x11/4 3>64 @224", "AlexNet", 16, 3, 64, 11, 224, stride=4, padding=2),
+    Conv2dLayer("alex.conv2 5x5 64>192 @27", "AlexNet", 16, 64, 192, 5, 27, padding=2),
+    Conv2dLayer("alex.conv3 3x3 192>384 @13", "AlexNet", 16, 192, 384, 3, 13, padding=1),
+    Conv2dLayer("alex.conv4 3x3 384>256 @13", "AlexNet", 16, 384, 256, 3, 13, padding=1),
+    Conv2dLayer("alex.conv5 3x3 256>256 @13", "AlexNet", 16, 256, 256, 3, 13, padding=1),
+    Conv2dLayer("r50.conv1 7x7/2 3>64 @224", "ResNet-50", 8, 3, 64, 7, 224, stride=2, padding=3),
+    Conv2dLayer("r50 1x1 64>64 @56", "ResNet-50", 8, 64, 64, 1, 56),
+    Conv2dLayer("r50 3x3 64>64 @56", "ResNet-50", 8, 64, 64, 3, 56, padding=1),
+    Conv2dLayer("r50 1x1 64>256 @56", "ResNet-50", 8, 64, 256, 1, 56),
+    Conv2dLayer("r50 1x1 256>128 @56", "ResNet-50", 8, 256, 128, 1, 56),
+    Conv2dLayer("r50 3x3/2 128>128 @56", "ResNet-50", 8, 128, 128, 3, 56, stride=2, padding=1),
+    Conv2dLayer("r50 1x1 128>512 @28", "ResNet-50", 8, 128, 512, 1, 28),
+    Conv2dLayer("r50 3x3 128>128 @28", "ResNet-50", 8, 128, 128, 3, 28, padding=1),
+    Conv2dLayer("r50 1x1 512>256 @28", "ResNet-50", 8, 512, 256, 1, 28),
+    Conv2dLayer("r50 3x3 256>256 @14", "ResNet-50", 8, 256, 256, 3, 14, padding=1),
+    Conv2dLayer("r50 1x1 256>1024 @14", "ResNet-50", 8, 256, 1024, 1, 14),
+    Conv2dLayer("r50 1x1 1024>512 @14", "ResNet-50", 8, 1024, 512, 1, 14),
+    Conv2dLayer("r50 3x3 512>512 @7", "ResNet-50", 8, 512, 512, 3, 7, padding=1),
+    Conv2dLayer("r50 1x1 512>2048 @7", "ResNet-50", 8, 512, 2048, 1, 7),
+    Conv2dLayer("eff dw3x3 32 @112", "EfficientNet-B0", 8, 32, 32, 3, 112, padding=1, groups=32),
+    Conv2dLayer("eff dw5x5/2 144 @56", "EfficientNet-B0", 8, 144, 144, 5, 56, stride=2, padding=2, groups=144),
+    Conv2dLayer("eff dw3x3 480 @14", "EfficientNet-B0", 8, 480, 480, 3, 14, padding=1, groups=480),
+    Conv2dLayer("eff dw5x5 672 @14", "EfficientNet-B0", 8, 672, 672, 5, 14, padding=2, groups=672),
+    Conv2dLayer("eff dw5x5 1152 @7", "EfficientNet-B0", 8, 1152, 1152, 5, 7, padding=2, groups=1152),
+    Conv2dLayer("eff 1x1 16>96 @112", "EfficientNet-B0", 8, 16, 96, 1, 112),
+    Conv2dLayer("eff 1x1 80>480 @14", "EfficientNet-B0", 8, 80, 480, 1, 14),
+)
+
+POOL = (
+    PoolLayer("lenet.pool1 2x2/2 6 @28", "LeNet-5", 64, 6, 2, 2, 0, 28),
+    PoolLayer("lenet.pool2 2x2/2 16 @10", "LeNet-5", 64, 16, 2, 2, 0, 10),
+    PoolLayer("alex.pool1 3x3/2 64 @55", "AlexNet", 16, 64, 3, 2, 0, 55),
+    PoolLayer("r50.pool 3x3/2 64 @112", "ResNet-50", 8, 64, 3, 2, 1, 112),
+)
+
+ACTIVATION = (
+    ActivationLayer("lenet.relu1 6 @28", "LeNet-5", 64, 6, 28),
+    ActivationLayer("r50 relu 64 @112", "ResNet-50", 8, 64, 112),
+    ActivationLayer("r50 relu 256 @56", "ResNet-50", 8, 256, 56),
+    ActivationLayer("r50 relu 1024 @14", "ResNet-50", 8, 1024, 14),
+)
+
+
+Layer = Conv2dLayer | PoolLayer | ActivationLayer
+
+
+def shrink(layer: Layer) -> Layer:
+    """The layer at batch 1, with at most eight channels and the smallest picture its filter still strides over: the
+    same code path in microseconds, for smoke tests and simulators."""
+    if isinstance(layer, ActivationLayer):
+        return replace(layer, N=1, C=min(layer.C, 8), size=min(layer.size, 4))
+    size = min(layer.size, layer.kernel + layer.stride)
+    if isinstance(layer, PoolLayer):
+        return replace(layer, N=1, C=min(layer.C, 8), size=size)
+    if layer.groups > 1:  # depthwise stays depthwise
+        return replace(layer, N=1, C=8, K=8, groups=8, size=size)
+    return replace(layer, N=1, C=min(layer.C, 8), K=min(layer.K, 8), size=size)

@@ -1,0 +1,99 @@
+"""What a suite is made of: races. ``run.py`` times them interleaved; pytest-benchmark runs each contender by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from .contenders import Contender, contenders
+from .layers import Layer, shrink
+from .task import Task, check_agreement, tasks
+
+SUITES = ("lenet5", "overhead", "conv2d", "pool2d", "activation")  # bench/bench_NAME.py
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """Functions that do the same work. ``build`` makes them, by contender, checked against each other where they return
+    something; ``flops`` and ``bytes`` are 0 where a roofline says nothing; ``items`` is images a call; ``absent`` gives
+    the reason for each contender that is missing."""
+
+    suite: str
+    operation: str
+    case: str
+    device: str
+    dtype: str
+    names: tuple[str, ...]
+    build: Callable[[tuple[str, ...]], dict[str, Callable[[], Any]]]
+    flops: int = 0
+    bytes: int = 0
+    items: int = 0
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def races(suite: str, device: str = "cpu", smoke: bool = False) -> list[Race]:
+    """The races of ``bench/bench_SUITE.py``. Raises ValueError for an unknown suite."""
+    if suite not in SUITES:
+        raise ValueError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
+    found: list[Race] = import_module(f"bench.bench_{suite}").races(device, smoke)
+    return found
+
+
+def layer_races(
+    suite: str, operations: tuple[str, ...], layers: tuple[Layer, ...], device: str, smoke: bool
+) -> list[Race]:
+    """One race for every operation on every layer. ``smoke`` shrinks the layers, keeps one of each kind and lets the
+    simulators take part."""
+    chosen = tuple(shrink(layer) for layer in layers[:: max(1, len(layers) // 4)]) if smoke else layers
+    everyone = contenders(device, simulators=smoke)
+    absent = {c.name: reason for c in everyone if (reason := c.unavailable()) is not None}
+    present = [c for c in everyone if c.name not in absent]
+    dtypes = ("float32", "bfloat16") if device == "cuda" else ("float32",)
+    return [
+        Race(
+            suite,
+            task.operation,
+            task.case,
+            device,
+            dtype,
+            tuple(c.name for c in present),
+            _Builder(task.with_dtype(dtype), present),
+            task.flops,
+            task.with_dtype(dtype).bytes,
+            absent,
+        )
+        for task in tasks(operations, chosen)
+        for dtype in dtypes
+    ]
+
+
+class _Builder:
+    """Prepares the named contenders for one task and checks that they agree; leaves out those without the operation."""
+
+    def __init__(self, task: Task, present: list[Contender]) -> None:
+        self._task, self._present = task, present
+
+    def __call__(self, names: tuple[str, ...]) -> dict[str, Callable[[], Any]]:
+        prepared = {c.name: c.prepare(self._task) for c in self._present if c.name in names}
+        entered = {name: p for name, p in prepared.items() if p is not None}
+        check_agreement(self._task, entered)
+        return {name: p.run for name, p in entered.items()}
+
+
+def run_alone(benchmark: Any, race: Race, contender: str) -> None:
+    """One contender under pytest-benchmark."""
+    run = race.build((contender,)).get(contender)
+    if run is None:
+        pytest.skip(f"{contender} has no {race.operation} in {race.dtype}")
+    benchmark(run)
+
+
+def entries(suite: str, device: str, smoke: bool) -> Iterator[tuple[Race, str]]:
+    """Every contender of every race, for pytest's parametrisation."""
+    for race in races(suite, device, smoke):
+        for name in race.names:
+            yield race, name
