@@ -1,0 +1,119 @@
+"""The contract's verbs in terms of the extension: shapes go over packed, names as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ... import _native
+from ...errors import Unsupported
+from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from .._host import HostMemory
+from ..contract import BINARY, CONV2D_VERBS, IDENTITY, UNARY, Array, Epilogue, PackedWeight
+
+_UNARY = {op: i for i, op in enumerate(UNARY)}
+_BINARY = {op: i for i, op in enumerate(BINARY)}
+_REDUCE = {"sum": 0, "max": 1}
+_NO_EPILOGUE = (None, None, None, None, False)
+
+
+def _epilogue(e: Epilogue) -> tuple[Any, ...]:
+    if e is IDENTITY:
+        return _NO_EPILOGUE
+    return e.bias, e.scale, e.shift, e.residual, e.activation == "relu"
+
+
+class NativeBackend(HostMemory):
+    """float32 on the CPU; results are bit-identical for any number of threads."""
+
+    name = "native"
+    dtypes = frozenset({"float32"})
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "conv2d_forward": ("direct",),
+        "conv2d_backward_input": ("direct",),
+        "conv2d_backward_weight": ("direct",),
+    }
+    notes: ClassVar[Mapping[str, str]] = {
+        "fill": "composed: NumPy's fill",
+        "cast": "composed: NumPy's assignment",
+        "permute": "composed: NumPy's transpose",
+    }
+
+    def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
+        algorithm = self._checked("conv2d_forward", shape, algorithm) or _native.conv2d_chosen(0, shape.packed)
+        return PackedWeight(w, _native.conv2d_prepare(shape.packed, w, algorithm), self.name, algorithm)
+
+    def conv2d_forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
+    ) -> None:
+        packed = None
+        if isinstance(w, PackedWeight):
+            w, packed, algorithm = w.w, w.packed, w.algorithm
+        elif algorithm is not None:
+            self._checked("conv2d_forward", shape, algorithm)
+        _native.conv2d_forward(shape.packed, x, w, packed, y, *_epilogue(epilogue), algorithm)
+
+    def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
+        if algorithm is not None:
+            self._checked("conv2d_backward_input", shape, algorithm)
+        _native.conv2d_backward_input(shape.packed, dy, w, dx, algorithm)
+
+    def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
+        if algorithm is not None:
+            self._checked("conv2d_backward_weight", shape, algorithm)
+        _native.conv2d_backward_weight(shape.packed, x, dy, dw, algorithm)
+
+    def _checked(self, verb: str, shape: Conv2dShape, algorithm: str | None) -> str | None:
+        if algorithm is not None and not _native.conv2d_can(CONV2D_VERBS.index(verb), shape.packed, algorithm):
+            raise Unsupported(f"native: {verb} cannot use {algorithm!r} for {shape}")
+        return algorithm
+
+    def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
+        if kind == "max":
+            _native.max_pool2d_forward(shape.packed, x, y, index)
+        else:
+            _native.avg_pool2d_forward(shape.packed, x, y)
+
+    def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
+        if kind == "max":
+            _native.max_pool2d_backward(shape.packed, dy, index, dx)
+        else:
+            _native.avg_pool2d_backward(shape.packed, dy, dx)
+
+    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
+        if kind == "relu":
+            _native.relu_forward(x, y)
+        else:
+            y[...] = x
+
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
+        if kind == "relu":
+            _native.relu_backward(saved, dy, dx)
+        else:
+            dx[...] = dy
+
+    def unary(self, op: str, x: Array, y: Array) -> None:
+        _native.unary(_UNARY[op], x, y)
+
+    def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None:
+        _native.binary(_BINARY[op], shape.packed, a, b, y)
+
+    def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None:
+        _native.reduce(_REDUCE[op], shape.packed, x, y)
+
+    def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
+        _native.gemm(shape.packed, a, b, c, *_epilogue(epilogue))
+
+    def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
+        _native.softmax_cross_entropy_forward(x, labels, loss, probability)
+
+    def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None:
+        _native.softmax_cross_entropy_backward(probability, labels, dloss, dx)
+
+    def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
+        _native.dropout(x, y, threshold, scale, state)
+
+    def optimizer_step(
+        self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
+    ) -> None:
+        _native.sgd(parameters, gradients, states, hyper)

@@ -1,0 +1,3 @@
+#define ISA isa_avx2
+#define ISA_NAME "avx2"
+#include "isa.inl"

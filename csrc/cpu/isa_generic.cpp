@@ -1,0 +1,3 @@
+#define ISA isa_generic
+#define ISA_NAME "generic"
+#include "isa.inl"

@@ -1,0 +1,188 @@
+// Pooling over NHWC, vectors along the channels. Max keeps the first of equal values in row-major window order and a
+// NaN before all; padding never wins. Each output row (forward) and each image's rows of dx (backward) belong to one
+// work item, so nothing is added by two threads. Bound by memory.
+
+struct Window {
+  int first, last;  // taps [first, last) that fall inside the input
+  int start;        // input position of tap 0
+  int size;         // taps that count for the average
+};
+
+// The window of output position p along one axis.
+inline Window window(int p, int stride, int pad, int dilation, int taps, int size, int outputs, bool adaptive, bool pads_count) {
+  if (adaptive) {
+    const int start = static_cast<int>(static_cast<i64>(p) * size / outputs);
+    const int end = static_cast<int>(blocks(static_cast<i64>(p + 1) * size, outputs));
+    return {0, end - start, start, end - start};
+  }
+  const int start = p * stride - pad;
+  const int first = start < 0 ? static_cast<int>(blocks(-start, dilation)) : 0;
+  const int last = start < size ? least(taps, static_cast<int>(blocks(size - start, dilation))) : 0;
+  // the divisor counts padding, but not what ceil_mode adds beyond it
+  const int counted = static_cast<int>(least<i64>(taps, blocks(size + pad - start, dilation)));
+  return {first, most(first, last), start, pads_count ? counted : most(last - first, 0)};
+}
+
+inline Window rows_of(const Pool2dShape& s, int p) {
+  return window(p, s.stride_h, s.pad_h, s.dilation_h, s.R, s.H, s.P, s.adaptive, s.count_include_pad);
+}
+inline Window columns_of(const Pool2dShape& s, int q) {
+  return window(q, s.stride_w, s.pad_w, s.dilation_w, s.S, s.W, s.Q, s.adaptive, s.count_include_pad);
+}
+
+inline void store_index(u8* p, veci a, int lanes) { store_bytes(p, a, lanes); }
+inline void store_index(int* p, veci a, int lanes) { store_first(reinterpret_cast<float*>(p), reinterpret_cast<vec>(a), lanes); }
+inline veci load_index(const u8* p, int lanes) { return load_bytes(p, lanes); }
+inline veci load_index(const int* p, int lanes) {
+  return reinterpret_cast<veci>(load_first(reinterpret_cast<const float*>(p), lanes));
+}
+
+template <class Index>
+void max_rows(const Pool2dShape& s, const float* x, float* y, Index* index, i64 first_row, i64 last_row) {
+  const i64 row_stride = static_cast<i64>(s.W) * s.C;
+  for (i64 row = first_row; row < last_row; row++) {
+    const Window h = rows_of(s, static_cast<int>(row % s.P));
+    const float* image = x + row / s.P * s.H * row_stride;
+    for (int q = 0; q < s.Q; q++) {
+      const Window w = columns_of(s, q);
+      const i64 out = (row * s.Q + q) * s.C;
+      for (int c = 0; c < s.C; c += V) {
+        const int lanes = least(V, s.C - c);
+        vec best = broadcast(-__builtin_inff());
+        veci winner{};
+        winner += h.first * s.S + w.first;
+        for (int r = h.first; r < h.last; r++) {
+          const float* in = image + (h.start + r * s.dilation_h) * row_stride + static_cast<i64>(w.start) * s.C + c;
+          for (int t = w.first; t < w.last; t++) {
+            const vec value = load_first(in + static_cast<i64>(t) * s.dilation_w * s.C, lanes);
+            const veci wins = (value > best) | ((value != value) & (best == best));
+            best = blend(wins, value, best);
+            if (index) winner = wins ? veci{} + (r * s.S + t) : winner;
+          }
+        }
+        store_first(y + out + c, best, lanes);
+        if (index) store_index(index + out + c, winner, lanes);
+      }
+    }
+  }
+}
+
+void max_pool2d_forward(const Pool2dShape& shape, const float* x, float* y, void* index, int index_bytes) {
+  const Pool2dShape s = shape;
+  const i64 rows = static_cast<i64>(s.N) * s.P, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 4;
+  parallel_pieces(rows, most<i64>(1, 131072 / cost), cost, [=](i64 begin, i64 end) {
+    if (index_bytes == 1) {
+      max_rows(s, x, y, static_cast<u8*>(index), begin, end);
+    } else {
+      max_rows(s, x, y, static_cast<int*>(index), begin, end);
+    }
+  });
+}
+
+// dx of whole images, or of bands of input rows that no other band's windows reach: see backward_bands.
+template <class Index>
+void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, float* dx, i64 first_row, i64 last_row) {
+  const i64 row_stride = static_cast<i64>(s.W) * s.C;
+  for (i64 row = first_row; row < last_row; row++) {
+    const Window h = rows_of(s, static_cast<int>(row % s.P));
+    float* image = dx + row / s.P * s.H * row_stride;
+    for (int q = 0; q < s.Q; q++) {
+      const Window w = columns_of(s, q);
+      const i64 out = (row * s.Q + q) * s.C;
+      for (int c = 0; c < s.C; c += V) {
+        const int lanes = least(V, s.C - c);
+        const vec gradient = load_first(dy + out + c, lanes);
+        const veci winner = load_index(index + out + c, lanes);
+        for (int r = h.first; r < h.last; r++) {
+          float* in = image + (h.start + r * s.dilation_h) * row_stride + static_cast<i64>(w.start) * s.C + c;
+          for (int t = w.first; t < w.last; t++) {
+            float* at = in + static_cast<i64>(t) * s.dilation_w * s.C;
+            store_first(at, load_first(at, lanes) + blend(winner == r * s.S + t, gradient, vec{}), lanes);
+          }
+        }
+      }
+    }
+  }
+}
+
+void avg_scatter(const Pool2dShape& s, const float* dy, float* dx, i64 first_row, i64 last_row) {
+  const i64 row_stride = static_cast<i64>(s.W) * s.C;
+  for (i64 row = first_row; row < last_row; row++) {
+    const Window h = rows_of(s, static_cast<int>(row % s.P));
+    float* image = dx + row / s.P * s.H * row_stride;
+    for (int q = 0; q < s.Q; q++) {
+      const Window w = columns_of(s, q);
+      const float divisor = static_cast<float>(h.size) * static_cast<float>(w.size);
+      for (int c = 0; c < s.C; c += V) {
+        const int lanes = least(V, s.C - c);
+        const vec gradient = load_first(dy + (row * s.Q + q) * s.C + c, lanes) / divisor;
+        for (int r = h.first; r < h.last; r++)
+          for (int t = w.first; t < w.last; t++) {
+            float* at = image + (h.start + r * s.dilation_h) * row_stride +
+                        static_cast<i64>(w.start + t * s.dilation_w) * s.C + c;
+            store_first(at, load_first(at, lanes) + gradient, lanes);
+          }
+      }
+    }
+  }
+}
+
+// Runs scatter(first output row, last) over bands that touch different rows of dx, after clearing these rows. Where
+// windows of neighbouring output rows overlap a band is a whole image.
+template <class F>
+void backward_bands(const Pool2dShape& s, float* dx, const F& scatter) {
+  const i64 row_size = static_cast<i64>(s.W) * s.C, work = static_cast<i64>(s.N) * s.P * s.Q * s.C * s.R * s.S * 4;
+  const bool apart = !s.adaptive && s.dilation_h == 1 && s.R <= s.stride_h && s.pad_h == 0;
+  const i64 band = apart ? most<i64>(1, least<i64>(s.P, 32768 / (row_size * s.stride_h))) : s.P;  // output rows
+  const i64 bands = blocks(s.P, band);
+  parallel(s.N * bands, work, [=](i64 item) {
+    const i64 image = item / bands, first = item % bands * band, last = least<i64>(s.P, first + band);
+    const i64 top = bands == 1 ? 0 : first * s.stride_h, bottom = last == s.P ? s.H : last * s.stride_h;
+    __builtin_memset(dx + (image * s.H + top) * row_size, 0, static_cast<size_t>((bottom - top) * row_size) * sizeof(float));
+    scatter(image * s.P + first, image * s.P + last);
+  });
+}
+
+void max_pool2d_backward(const Pool2dShape& shape, const float* dy, const void* index, int index_bytes, float* dx) {
+  const Pool2dShape s = shape;
+  backward_bands(s, dx, [=](i64 first, i64 last) {
+    if (index_bytes == 1) {
+      max_scatter(s, dy, static_cast<const u8*>(index), dx, first, last);
+    } else {
+      max_scatter(s, dy, static_cast<const int*>(index), dx, first, last);
+    }
+  });
+}
+
+void avg_pool2d_backward(const Pool2dShape& shape, const float* dy, float* dx) {
+  const Pool2dShape s = shape;
+  backward_bands(s, dx, [=](i64 first, i64 last) { avg_scatter(s, dy, dx, first, last); });
+}
+
+void avg_pool2d_forward(const Pool2dShape& shape, const float* x, float* y) {
+  const Pool2dShape s = shape;
+  const i64 row_stride = static_cast<i64>(s.W) * s.C;
+  parallel_pieces(static_cast<i64>(s.N) * s.P, 1, static_cast<i64>(s.Q) * s.C * s.R * s.S * 4, [=](i64 begin, i64 end) {
+    for (i64 row = begin; row < end; row++) {
+      const Window h = rows_of(s, static_cast<int>(row % s.P));
+      const float* image = x + row / s.P * s.H * row_stride;
+      for (int q = 0; q < s.Q; q++) {
+        const Window w = columns_of(s, q);
+        const float divisor = static_cast<float>(h.size) * static_cast<float>(w.size);
+        for (int c = 0; c < s.C; c += V) {
+          const int lanes = least(V, s.C - c);
+          vec total{};
+          for (int r = h.first; r < h.last; r++) {
+            vec line{};  // a row's sum first: shorter chains, less rounding
+            for (int t = w.first; t < w.last; t++)
+              line += load_first(image + (h.start + r * s.dilation_h) * row_stride +
+                                     static_cast<i64>(w.start + t * s.dilation_w) * s.C + c,
+                                 lanes);
+            total += line;
+          }
+          store_first(y + (row * s.Q + q) * s.C + c, total / divisor, lanes);
+        }
+      }
+    }
+  });
+}

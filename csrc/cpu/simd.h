@@ -1,0 +1,75 @@
+// One vector type for every kernel: `vec` is V floats, `veci` V int32. Arithmetic, comparisons and `mask ? a : b` are
+// the compiler's vector extensions, and a * b + c becomes one fused instruction where there is one; only what these
+// cannot say is written per instruction set, in simd_*.h. Included once, inside the namespace of one instruction set.
+
+#if defined(__AVX512F__)
+constexpr int V = 16;
+#elif defined(__AVX2__)
+constexpr int V = 8;
+#else
+constexpr int V = 4;
+#endif
+
+typedef float vec __attribute__((vector_size(4 * V)));
+typedef int veci __attribute__((vector_size(4 * V)));
+typedef u32 vecu __attribute__((vector_size(4 * V)));
+typedef float vec_unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
+
+inline vec load(const float* p) { return *reinterpret_cast<const vec_unaligned*>(p); }
+inline void store(float* p, vec a) { *reinterpret_cast<vec_unaligned*>(p) = a; }
+inline vec broadcast(float a) { return a - vec{}; }  // a - 0 keeps the sign of zero, 0 + a would not
+inline vec blend(veci mask, vec a, vec b) { return mask ? a : b; }
+inline vec relu(vec a) { return blend(a <= 0, vec{}, a); }  // NaN is not <= 0 and stays
+
+#if defined(__AVX512F__)
+#include "simd_avx512.h"
+#elif defined(__AVX2__)
+#include "simd_avx2.h"
+#else
+#include "simd_generic.h"
+#endif
+
+// The first n lanes, any n >= 1: whole vectors take the short way.
+inline vec load_first(const float* p, int n) { return n >= V ? load(p) : load_part(p, n); }
+inline void store_first(float* p, vec a, int n) {
+  if (n >= V) {
+    store(p, a);
+  } else {
+    store_part(p, a, n);
+  }
+}
+
+template <class T>
+inline T least(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+inline T most(T a, T b) {
+  return a > b ? a : b;
+}
+inline i64 blocks(i64 n, i64 size) { return (n + size - 1) / size; }
+
+inline float sum(vec a) {
+  float s = 0;
+  for (int i = 0; i < V; i++) s += a[i];
+  return s;
+}
+
+// Runs body(item) for every item in [0, items): see run_items. `work` is the cost of all items.
+template <class F>
+inline void parallel(i64 items, i64 work, const F& body) {
+  cnn::run_items(
+      items, work, [](void* context, i64 item) { (*static_cast<const F*>(context))(item); },
+      const_cast<void*>(static_cast<const void*>(&body)));
+}
+
+// Splits [0, n) into pieces of `size` and runs body(begin, end) for each. `cost` is the work of one element.
+template <class F>
+inline void parallel_pieces(i64 n, i64 size, i64 cost, const F& body) {
+  parallel(blocks(n, size), n * cost, [&](i64 i) { body(i * size, least(n, (i + 1) * size)); });
+}
+
+template <class T>
+inline T* scratch(cnn::Purpose purpose, i64 count) {
+  return static_cast<T*>(cnn::scratch(purpose, static_cast<size_t>(count) * sizeof(T)));
+}

@@ -1,0 +1,22 @@
+// Any CPU: four floats, the vector of SSE2 and NEON.
+constexpr int TILE_VECTORS = 2;                         // output vectors of a register tile, at most
+constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 6, 4};  // rows for so many vectors: 4 x 8 needs 8 + 2 + 2 of 16 registers
+
+inline vec load_part(const float* p, int n) {
+  vec a{};
+  for (int i = 0; i < n; i++) a[i] = p[i];
+  return a;
+}
+inline void store_part(float* p, vec a, int n) {
+  for (int i = 0; i < n; i++) p[i] = a[i];
+}
+
+// int32 lanes in [0, 255] to bytes, the first n; and back
+inline void store_bytes(u8* p, veci a, int n) {
+  for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);
+}
+inline veci load_bytes(const u8* p, int n) {
+  veci a{};
+  for (int i = 0; i < V && i < n; i++) a[i] = p[i];
+  return a;
+}

@@ -1,0 +1,265 @@
+#include "threads.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace cnn {
+namespace {
+
+constexpr long long LEAST_WORK = 1 << 16;              // waking a thread costs about what this much work does
+constexpr auto SPIN = std::chrono::microseconds(100);  // a worker looks this long for the next job, then sleeps
+constexpr int MOST_THREADS = 256;
+
+inline void pause() {
+#if defined(__x86_64__) || defined(__i386__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+struct alignas(64) Range {  // each thread starts on its own run of items and takes from the others' when it is done
+  std::atomic<long long> next{0};
+  long long end = 0;
+};
+
+struct Job {
+  Body body;
+  void* context;
+  Range* ranges;
+  int count;  // of ranges
+  std::atomic<bool> failed{false};
+
+  void drain(int thread) {
+    try {
+      for (int i = 0; i < count; i++) {
+        Range& range = ranges[(thread + i) % count];
+        for (long long item; (item = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;) body(context, item);
+      }
+    } catch (...) {
+      failed = true;
+    }
+  }
+};
+
+// One job at a time. `gate` lets workers in: bits 32.. count the jobs, bit 31 says that the job may be joined, the low
+// bits count who has. A worker that comes too late finds the gate closed, so the caller never waits for a sleeper.
+class Pool {
+ public:
+  explicit Pool(int count) : count_(count), ranges_(new Range[count]) {}
+
+  ~Pool() {
+    {
+      std::lock_guard<std::mutex> lock(sleep_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (auto& worker : workers_) worker.join();
+  }
+
+  int count() const { return count_; }
+
+  void run(long long items, Body body, void* context) {
+    if (workers_.empty()) start();
+    Job job{body, context, ranges_.get(), count_};
+    for (int i = 0; i < count_; i++) {
+      ranges_[i].next.store(items * i / count_, std::memory_order_relaxed);
+      ranges_[i].end = items * (i + 1) / count_;
+    }
+    job_ = &job;
+    left_.store(0, std::memory_order_relaxed);
+    gate_.store(((gate_.load() >> 32) + 1) << 32 | OPEN);
+    if (sleepers_.load() > 0) {
+      { std::lock_guard<std::mutex> lock(sleep_); }
+      wake_.notify_all();
+    }
+    job.drain(0);
+    const uint64_t joined = gate_.fetch_and(~OPEN) & (OPEN - 1);
+    for (int turns = 0; left_.load(std::memory_order_acquire) != joined; turns++)
+      if (turns < 4096) {
+        pause();
+      } else {
+        sched_yield();
+      }
+    if (job.failed) throw std::bad_alloc();
+  }
+
+ private:
+  static constexpr uint64_t OPEN = 1ull << 31;
+
+  void start() {
+    workers_.reserve(count_ - 1);
+    for (int i = 1; i < count_; i++) workers_.emplace_back([this, i] { work(i); });
+  }
+
+  void work(int thread) {
+    for (uint64_t seen = 0;;) {
+      uint64_t gate = wait_for_job(seen);
+      if (gate == 0) return;
+      while ((gate & OPEN) && gate >> 32 != seen) {
+        if (!gate_.compare_exchange_weak(gate, gate + 1)) continue;
+        seen = gate >> 32;
+        job_->drain(thread);
+        left_.fetch_add(1, std::memory_order_release);
+      }
+    }
+  }
+
+  // The gate of a job after `seen`, or 0 when the pool is being taken down.
+  uint64_t wait_for_job(uint64_t seen) {
+    const auto news = [&] {
+      const uint64_t gate = gate_.load();
+      return (gate & OPEN) && gate >> 32 != seen ? gate : 0;
+    };
+    const auto start = std::chrono::steady_clock::now();
+    do {
+      for (int i = 0; i < 64; i++) {
+        if (const uint64_t gate = news()) return gate;
+        pause();
+      }
+    } while (std::chrono::steady_clock::now() - start < SPIN);
+    std::unique_lock<std::mutex> lock(sleep_);
+    sleepers_.fetch_add(1);
+    uint64_t gate = 0;
+    wake_.wait(lock, [&] { return stop_ || (gate = news()) != 0; });
+    sleepers_.fetch_sub(1);
+    return stop_ ? 0 : gate;
+  }
+
+  const int count_;
+  std::unique_ptr<Range[]> ranges_;
+  std::vector<std::thread> workers_;
+  Job* job_ = nullptr;
+  std::atomic<uint64_t> gate_{0}, left_{0};
+  std::atomic<int> sleepers_{0};
+  std::mutex sleep_;
+  std::condition_variable wake_;
+  bool stop_ = false;
+};
+
+// The pool in use and who may use it. Both are leaked at exit (workers may still be looking at them) and replaced in a
+// forked child, where the workers do not exist and the lock belongs to nobody.
+struct State {
+  std::mutex busy;
+  Pool* pool = nullptr;
+  int count = 1;
+};
+State* state = nullptr;
+
+State& the_state() {
+  static const bool made = [] {
+    state = new State;
+    state->count = default_thread_count();
+    pthread_atfork([] { state->busy.lock(); }, [] { state->busy.unlock(); },
+                   [] {
+                     State* fresh = new State;
+                     fresh->count = state->count;
+                     state = fresh;
+                   });
+    return true;
+  }();
+  (void)made;
+  return *state;
+}
+
+thread_local bool inside_item = false;
+
+struct Scratch {
+  void* memory[PURPOSES] = {};
+  size_t capacity[PURPOSES] = {};
+  ~Scratch() {
+    for (void* p : memory) std::free(p);
+  }
+};
+thread_local Scratch own_scratch;
+
+// The first number of an environment variable (OMP_NUM_THREADS may be a list), 0 where there is none.
+int environment_count(const char* name, bool strict) {
+  const char* text = std::getenv(name);
+  if (!text || !*text) return 0;
+  char* end;
+  const long value = std::strtol(text, &end, 10);
+  const bool valid = end != text && value >= 1 && value <= MOST_THREADS;
+  if (strict && (!valid || *end))
+    throw std::invalid_argument(std::string(name) + " must be a number of threads from 1 to " +
+                                std::to_string(MOST_THREADS) + ", received '" + text + "'");
+  return valid ? static_cast<int>(value) : 0;
+}
+
+}  // namespace
+
+void run_items(long long items, long long work, Body body, void* context) {
+  if (items > 1 && work >= LEAST_WORK && !inside_item) {
+    State& s = the_state();
+    std::unique_lock<std::mutex> lock(s.busy, std::try_to_lock);
+    if (lock.owns_lock() && s.count > 1) {
+      if (!s.pool) s.pool = new Pool(s.count);
+      struct Inside {
+        Inside() { inside_item = true; }
+        ~Inside() { inside_item = false; }
+      } inside;
+      s.pool->run(items, body, context);
+      return;
+    }
+  }
+  for (long long item = 0; item < items; item++) body(context, item);
+}
+
+void* scratch(Purpose purpose, size_t bytes) {
+  Scratch& s = own_scratch;
+  if (s.capacity[purpose] < bytes) {
+    constexpr size_t HUGE_PAGE = 2 << 20;
+    const size_t page = bytes < HUGE_PAGE ? 4096 : HUGE_PAGE;
+    const size_t capacity = (bytes + bytes / 4 + page - 1) / page * page;
+    std::free(s.memory[purpose]);
+    s.capacity[purpose] = 0;
+    s.memory[purpose] = std::aligned_alloc(page, capacity);
+    if (!s.memory[purpose]) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    if (page == HUGE_PAGE) madvise(s.memory[purpose], capacity, MADV_HUGEPAGE);
+#endif
+    s.capacity[purpose] = capacity;
+  }
+  return s.memory[purpose];
+}
+
+int thread_count() { return the_state().count; }
+
+void set_thread_count(int count) {
+  if (count < 1 || count > MOST_THREADS)
+    throw std::invalid_argument("set_num_threads: expected 1 to " + std::to_string(MOST_THREADS) + " threads, received " +
+                                std::to_string(count));
+  State& s = the_state();
+  std::lock_guard<std::mutex> lock(s.busy);
+  if (count == s.count) return;
+  delete s.pool;
+  s.pool = nullptr;
+  s.count = count;
+}
+
+int default_thread_count() {
+  if (const int count = environment_count("CNNENGINE_NUM_THREADS", true)) return count;
+  if (const int count = environment_count("OMP_NUM_THREADS", false)) return count;
+#ifdef __linux__
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::min(CPU_COUNT(&allowed), MOST_THREADS);
+#endif
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, MOST_THREADS);
+}
+
+}  // namespace cnn
