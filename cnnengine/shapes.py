@@ -15,11 +15,12 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from math import prod
 
-INT32_MAX = 2**31 - 1
+from ._arguments import Pair as Pair
+from ._arguments import fits_int32, is_int, nchw_hint, no_empty_axis, to_pair
+
 CACHED_SHAPES = 4096
 
 Packed = bytes  # the classes below have a method of the name bytes
-Pair = tuple[int, int]
 Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 
@@ -227,16 +228,16 @@ def conv2d_shape(
         raise ValueError(f"conv2d: w must have 4 axes (K, R, S, C/groups), received {len(w)}: {where}")
     N, H, W, C = x
     K, R, S, Cg = w
-    stride_h, stride_w = _pair(stride, "conv2d", "stride", 1)
-    dilation_h, dilation_w = _pair(dilation, "conv2d", "dilation", 1)
-    if not _is_int(groups) or groups < 1:
+    stride_h, stride_w = to_pair(stride, "conv2d", "stride", 1)
+    dilation_h, dilation_w = to_pair(dilation, "conv2d", "dilation", 1)
+    if not is_int(groups) or groups < 1:
         raise ValueError(f"conv2d: groups must be an int of at least 1, received {groups!r}")
-    _no_empty_axis("conv2d", "x", x)
-    _no_empty_axis("conv2d", "w", w)
+    no_empty_axis("conv2d", "x", x)
+    no_empty_axis("conv2d", "w", w)
     if Cg * groups != C:
         raise ValueError(
             f"conv2d: weight expects {Cg} input channels per group ({groups} group{'s' * (groups > 1)}, {Cg * groups}"
-            f" in all), x has {C}: {where}{_nchw_hint(x, w, Cg * groups)}"
+            f" in all), x has {C}: {where}{nchw_hint(x, w, Cg * groups)}"
         )
     if K % groups:
         raise ValueError(f"conv2d: {K} output channels do not divide into {groups} groups: {where}")
@@ -249,7 +250,7 @@ def conv2d_shape(
             f"{(dilation_h, dilation_w)}, does not fit {H} x {W} padded by {(top, bottom)}, {(left, right)}: {where}"
         )
     members = (N, H, W, C, K, R, S, stride_h, stride_w, top, left, dilation_h, dilation_w, groups, P, Q)
-    _fits_int32("conv2d", members)
+    fits_int32("conv2d", members)
     return Conv2dShape(*members)
 
 
@@ -267,12 +268,12 @@ def pool2d_shape(
     """Checked shape of a pooling with fixed windows; ``operation`` names the caller in errors. Raises ValueError."""
     if len(x) != 4:
         raise ValueError(f"{operation}: x must have 4 axes (N, H, W, C), received {len(x)}: x {x}")
-    _no_empty_axis(operation, "x", x)
+    no_empty_axis(operation, "x", x)
     N, H, W, C = x
-    R, S = _pair(kernel_size, operation, "kernel_size", 1)
-    stride_h, stride_w = (R, S) if stride is None else _pair(stride, operation, "stride", 1)
-    pad_h, pad_w = _pair(padding, operation, "padding", 0)
-    dilation_h, dilation_w = _pair(dilation, operation, "dilation", 1)
+    R, S = to_pair(kernel_size, operation, "kernel_size", 1)
+    stride_h, stride_w = (R, S) if stride is None else to_pair(stride, operation, "stride", 1)
+    pad_h, pad_w = to_pair(padding, operation, "padding", 0)
+    dilation_h, dilation_w = to_pair(dilation, operation, "dilation", 1)
     if pad_h > R // 2 or pad_w > S // 2:
         raise ValueError(
             f"{operation}: padding {(pad_h, pad_w)} is more than half of kernel_size {(R, S)}, so that a window could"
@@ -286,7 +287,7 @@ def pool2d_shape(
             f"{(dilation_h, dilation_w)}, does not fit {H} x {W} padded by {(pad_h, pad_w)}: x {x}"
         )
     members = (N, H, W, C, R, S, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, P, Q)
-    _fits_int32(operation, members)
+    fits_int32(operation, members)
     return Pool2dShape(*members, 0, int(count_include_pad))
 
 
@@ -296,14 +297,14 @@ def adaptive_pool2d_shape(operation: str, x: tuple[int, ...], output_size: int |
     shape is that of the fixed pooling; else R and S are the largest window. Raises ValueError."""
     if len(x) != 4:
         raise ValueError(f"{operation}: x must have 4 axes (N, H, W, C), received {len(x)}: x {x}")
-    _no_empty_axis(operation, "x", x)
+    no_empty_axis(operation, "x", x)
     N, H, W, C = x
-    P, Q = _pair(output_size, operation, "output_size", 1)
+    P, Q = to_pair(output_size, operation, "output_size", 1)
     if H % P == 0 and W % Q == 0:
         return pool2d_shape(operation, x, (H // P, W // Q))
     R = max(-(-(p + 1) * H // P) - p * H // P for p in range(P))
     S = max(-(-(q + 1) * W // Q) - q * W // Q for q in range(Q))
-    _fits_int32(operation, (P * (H + 1), Q * (W + 1)))
+    fits_int32(operation, (P * (H + 1), Q * (W + 1)))
     return Pool2dShape(N, H, W, C, R, S, 1, 1, 0, 0, 1, 1, P, Q, 1, 0)
 
 
@@ -312,7 +313,7 @@ def gemm_shape(
     batch: int, M: int, N: int, K: int, transpose_a: bool, transpose_b: bool, shared_a: bool, shared_b: bool
 ) -> GemmShape:
     """Shape of a (batched) matrix product; the callers in ``functional`` check the operands."""
-    _fits_int32("matmul", (batch, M, N, K))
+    fits_int32("matmul", (batch, M, N, K))
     return GemmShape(batch, M, N, K, int(transpose_a), int(transpose_b), int(shared_a), int(shared_b))
 
 
@@ -341,28 +342,15 @@ def broadcast_shape(operation: str, a: tuple[int, ...], b: tuple[int, ...]) -> t
         raise ValueError(f"{operation}: broadcasting {a} with {b} needs {len(axes)} loops, 4 are supported")
     axes += [[1, 0, 0]] * (4 - len(axes))
     members = [axes[3 - i][k] for k in range(3) for i in range(4)]
-    _fits_int32(operation, members)
+    fits_int32(operation, members)
     return y, BroadcastShape(*members)
 
 
 @lru_cache(CACHED_SHAPES)
 def reduce_shape(outer: int, reduced: int, inner: int) -> ReduceShape:
     """Shape of a reduction; the callers in ``functional`` bring the axes into this order."""
-    _fits_int32("reduce", (outer, reduced, inner))
+    fits_int32("reduce", (outer, reduced, inner))
     return ReduceShape(outer, reduced, inner)
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _pair(value: int | Pair, operation: str, name: str, least: int) -> Pair:
-    pair = (value, value) if _is_int(value) else value
-    if not (isinstance(pair, tuple) and len(pair) == 2 and all(_is_int(v) for v in pair)):
-        raise ValueError(f"{operation}: {name} must be an int or a pair of ints, received {value!r}")
-    if min(pair) < least:
-        raise ValueError(f"{operation}: {name} must be at least {least}, received {value!r}")
-    return pair
 
 
 def _paddings(padding: Padding, size: Pair, window: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
@@ -378,26 +366,7 @@ def _paddings(padding: Padding, size: Pair, window: Pair, stride: Pair, dilation
     if isinstance(padding, str):
         raise ValueError(f"conv2d: padding must be numbers, 'same' or 'valid', received {padding!r}")
     if isinstance(padding, tuple) and len(padding) == 2 and any(isinstance(p, tuple) for p in padding):
-        h, w = (_pair(p, "conv2d", "padding", 0) for p in padding)
+        h, w = (to_pair(p, "conv2d", "padding", 0) for p in padding)
         return h, w
-    pad_h, pad_w = _pair(padding, "conv2d", "padding", 0)  # type: ignore[arg-type]
+    pad_h, pad_w = to_pair(padding, "conv2d", "padding", 0)  # type: ignore[arg-type]
     return (pad_h, pad_h), (pad_w, pad_w)
-
-
-def _no_empty_axis(operation: str, name: str, shape: tuple[int, ...]) -> None:
-    if 0 in shape:
-        what = "empty batch" if name == "x" and shape[0] == 0 else "empty axis"
-        raise ValueError(f"{operation}: {what}: {name} {shape}")
-
-
-def _nchw_hint(x: tuple[int, ...], w: tuple[int, ...], expected: int) -> str:
-    if x[1] == expected:
-        return "; x looks like (N, C, H, W): convert it with cnn.from_nchw(x)"
-    if w[1] == x[3] and w[2] == w[3]:
-        return "; w looks like (K, C, R, S): convert it with cnn.from_nchw(w)"
-    return ""
-
-
-def _fits_int32(operation: str, members: tuple[int, ...] | list[int]) -> None:
-    if max(members) > INT32_MAX:
-        raise ValueError(f"{operation}: a size or stride of {max(members)} is past 2^31 - 1")

@@ -32,8 +32,8 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, reduction: int = 1, w
     for name, test in (("NaN", np.isnan), ("+inf", np.isposinf), ("-inf", np.isneginf)):
         wrong = np.argwhere(test(got) != test(want))
         assert not len(wrong), (
-            f"{what}: {name} in the wrong place at {len(wrong)} of {got.size} elements, first at {tuple(map(int, wrong[0]))}:"
-            f" {got[tuple(wrong[0])]}, expected {want[tuple(wrong[0])]}"
+            f"{what}: {name} in the wrong place at {len(wrong)} of {got.size} elements,"
+            f" first at {tuple(map(int, wrong[0]))}: {got[tuple(wrong[0])]}, expected {want[tuple(wrong[0])]}"
         )
     finite = np.isfinite(want)
     if not finite.any():

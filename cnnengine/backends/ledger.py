@@ -17,6 +17,4 @@ def ledger() -> dict[str, dict[str, str]]:
     """{verb: {backend: entry}} for the backends that can run here. An entry is "present" (a kernel of its own),
     "composed: how" or "absent: why"; a backend states the last two in its ``notes``."""
     backends = {name: get(name) for name in NAMES if unavailable(name) is None}
-    return {
-        verb: {name: getattr(b, "notes", {}).get(verb, "present") for name, b in backends.items()} for verb in VERBS
-    }
+    return {verb: {name: b.notes.get(verb, "present") for name, b in backends.items()} for verb in VERBS}

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from .._border import as_array
 from ..backends.contract import CONV2D_VERBS, Array, Backend
 from ..backends.registry import active, device_of
 from ..errors import Unsupported
-from ..tensor import Tensor, as_array
+from ..tensor import Tensor
 
 _accepted: set[tuple[Backend, np.dtype[Any]]] = set()
 _algorithms: ContextVar[Mapping[str, str]] = ContextVar("algorithms", default={})  # noqa: B039 (never changed in place)

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .._border import FLOATS
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..backends.registry import active_on
-from ..tensor import FLOATS, Tensor, record, wrap
+from ..tensor import Tensor, record, wrap
 from ._common import backend_of, same_kind, tensor
 
 

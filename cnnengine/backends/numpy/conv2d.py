@@ -45,7 +45,7 @@ def _padded(shape: Conv2dShape, x: Array) -> np.ndarray:
 
 def _grouped(shape: Conv2dShape, w: Array) -> np.ndarray:
     """w as (groups, K/groups, R, S, C/groups) in float64"""
-    return w.astype(np.float64).reshape(shape.groups, -1, *w.shape[1:])
+    return np.asarray(w).astype(np.float64).reshape(shape.groups, -1, *w.shape[1:])
 
 
 def forward(shape: Conv2dShape, x: Array, w: Array, y: Array, epilogue: Epilogue) -> None:
