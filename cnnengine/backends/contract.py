@@ -58,9 +58,8 @@ class Backend(Protocol):
     name: str
     device: str  # "cpu": NumPy arrays; "cuda": CuPy arrays
     dtypes: frozenset[str]  # the floating-point dtypes it computes in
-    algorithms: Mapping[
-        str, tuple[str, ...]
-    ]  # verb -> the names its ``algorithm`` takes beside None (a documented choice)
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]]  # verb -> names its ``algorithm`` takes; None: its own choice
+    notes: ClassVar[Mapping[str, str]]  # verbs without a kernel of their own: "composed: how" or "absent: why"
 
     # memory
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array: ...
