@@ -95,7 +95,7 @@ def summary(entry: Race, samples: dict[str, Samples], peaks: dict[str, Peaks]) -
     """One line: medians, and how many times faster the first contender is than each other."""
     first, *others = samples
     line = f"{entry.operation:24} {entry.case:32} {entry.dtype:9} {first} {samples[first].median:.3f} ms"
-    if entry.bytes:
+    if entry.bytes and entry.dtype in peaks:
         limit = peaks[entry.dtype].milliseconds(entry.flops, entry.bytes)
         line += f" ({limit / samples[first].median:.0%} of the roofline)"
     return line + "".join(f"; {name} x{ratio(samples[name], samples[first]):.2f}" for name in others)
