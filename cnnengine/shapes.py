@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from math import prod
 
+from ._arguments import INT32_MAX as INT32_MAX
 from ._arguments import Pair as Pair
 from ._arguments import fits_int32, is_int, nchw_hint, no_empty_axis, to_pair
 
