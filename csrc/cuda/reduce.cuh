@@ -1,7 +1,7 @@
 // Reductions of the middle axis: x (outer, reduced, inner) -> y (outer, inner), in float32.
 //
-// A block is blockDim.x lanes along inner (neighbours in memory) by blockDim.y along reduced, powers of two; it takes
-// one row of outer, blockDim.x columns and `chunk` of the reduced axis. Each thread adds every blockDim.y-th element,
+// A block is blockDim.x lanes along the columns (outer, inner), neighbours in memory where inner > 1, by blockDim.y
+// along reduced, powers of two; it takes `chunk` of the reduced axis. Each thread adds every blockDim.y-th element,
 // then the block adds its threads pairwise in shared memory. Where that gives too few blocks to fill a GPU, `splits`
 // blocks share a column: they write partial results (outer, splits, inner), which the same kernel reduces once more.
 // The split follows the shape alone: the same bits every time. Traffic: 4 |x| bytes in float32; a sum over NPQ of (1,
@@ -27,17 +27,18 @@ template <class Input, class Output, class Op, class Shape>
 __global__ void __launch_bounds__(REDUCE_THREADS)
     reduce(const Input* __restrict__ x, Output* __restrict__ y, int chunk, int splits, Shape shape) {
   DYN_SMEM(ReduceShared, shared);
-  const int tiles = (shape.inner + blockDim.x - 1) / blockDim.x;
-  const int column = blockIdx.x % tiles * blockDim.x + threadIdx.x;
-  const int split = blockIdx.x / tiles % splits;
-  const int row = blockIdx.x / tiles / splits;
+  const long long columns = static_cast<long long>(shape.outer) * shape.inner;
+  const unsigned tiles = static_cast<unsigned>((columns + blockDim.x - 1) / blockDim.x);
+  const long long column = blockIdx.x % tiles * static_cast<long long>(blockDim.x) + threadIdx.x;
+  const bool busy = column < columns;
+  const long long row = column / shape.inner, lane = column % shape.inner;
+  const int split = blockIdx.x / tiles;
   const long long begin = static_cast<long long>(split) * chunk;
   const long long end = begin + chunk < shape.reduced ? begin + chunk : shape.reduced;
-  const bool busy = column < shape.inner;
 
   // elements this row of threads starts with; a last chunk may leave rows without one
   const long long first = begin + threadIdx.y;
-  const Input* line = x + static_cast<long long>(row) * shape.reduced * shape.inner + column;
+  const Input* line = x + row * shape.reduced * shape.inner + lane;
   float result = 0.0f;
   if (busy && first < end) {
     result = to_float(line[first * shape.inner]);
@@ -51,6 +52,5 @@ __global__ void __launch_bounds__(REDUCE_THREADS)
     __syncthreads();
     if (threadIdx.y < half && first + half < end) *mine = Op::apply(*mine, mine[half * blockDim.x]);
   }
-  if (threadIdx.y == 0 && busy)
-    y[(static_cast<long long>(row) * splits + split) * shape.inner + column] = from_float<Output>(*mine);
+  if (threadIdx.y == 0 && busy) y[(row * splits + split) * shape.inner + lane] = from_float<Output>(*mine);
 }

@@ -43,7 +43,11 @@ __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK)
   sum = warp_sum(sum);
   for (int c = lane; c < C; c += 32)
     probability[static_cast<long long>(row) * C + c] = from_float<T>(expf(to_float(logits[c]) - largest) / sum);
-  if (lane == 0) loss[row] = from_float<T>(logf(sum) - (to_float(logits[labels[row]]) - largest));
+  if (lane == 0) {  // a label out of range, which only the CPU can refuse, gives NaN instead of a stray read
+    const long long label = labels[row];
+    const float chosen = label >= 0 && label < C ? to_float(logits[label]) : nanf("");
+    loss[row] = from_float<T>(logf(sum) - (chosen - largest));
+  }
 }
 
 // dx = (probability - onehot) * dloss[:, None]

@@ -1,0 +1,96 @@
+"""Every CUDA kernel of the project, by family and dtype: the one list that the backends launch from, that NVRTC checks
+for every architecture, and that the race checker runs.
+
+A kernel is named by a template such as ``activation_forward<{T}, Relu>``; ``{T}`` becomes the element type. One family
+and dtype are one compilation. A kernel that is not listed cannot be launched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from ..jit.source import KernelSource
+
+TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  # dtype -> {T}
+ACTIVATIONS = {"identity": "Identity", "relu": "Relu"}
+UNARY = {"neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt"}
+BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "equal": "Equal"}
+REDUCE = {"sum": "Sum", "max": "Max"}
+INDEX = {"uint8": "unsigned char", "int32": "int"}  # of max-pooling
+CONV2D = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
+BOOL = ("false", "true")
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """The template of the same name in csrc/cuda/tile.cuh."""
+
+    m: int
+    n: int
+    k: int
+    thread_m: int
+    thread_n: int
+
+    def __str__(self) -> str:
+        return f"Tile<{self.m}, {self.n}, {self.k}, {self.thread_m}, {self.thread_n}>"
+
+    @property
+    def threads(self) -> int:
+        return (self.m // self.thread_m) * (self.n // self.thread_n)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Two buffers of an a-tile and a b-tile in float32, their rows padded by 4."""
+        return 2 * self.k * (self.m + 4 + self.n + 4) * 4
+
+
+SMALL = Tile(32, 32, 16, 4, 4)  # 64 threads: many blocks where there is little work, little waste on narrow outputs
+MEDIUM = Tile(64, 64, 16, 4, 4)  # 256 threads
+LARGE = Tile(128, 128, 8, 8, 8)  # 256 threads, 64 sums each: the most arithmetic for each byte of shared memory
+TILES = (SMALL, MEDIUM, LARGE)
+
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "conv2d": (
+        *(f"{verb}_direct<{{T}}, Conv2dShape>" for verb in CONV2D),
+        *(f"{verb}_tiled<{{T}}, Conv2dShape, {tile}>" for verb in CONV2D for tile in TILES),
+        "conv2d_backward_weight_sum<{T}>",
+    ),
+    "pool2d": (
+        *(f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>" for way in ("forward", "backward") for index in INDEX.values()),
+        "pool2d_forward_avg<{T}, Pool2dShape>",
+        "pool2d_backward_avg<{T}, Pool2dShape>",
+    ),
+    "activation": tuple(
+        f"activation_{way}<{{T}}, {kind}>" for way in ("forward", "backward") for kind in ACTIVATIONS.values()
+    ),
+    "binary": (
+        *(f"unary<{{T}}, {op}>" for op in UNARY.values()),
+        *(f"binary<{{T}}, {op}, BroadcastShape>" for op in BINARY.values()),
+        *(f"cast<{{T}}, {to}>" for to in TYPES.values()),
+    ),
+    "reduce": (
+        *(f"reduce<{{T}}, {{T}}, {op}, ReduceShape>" for op in REDUCE.values()),
+        *(f"reduce<{{T}}, float, {op}, ReduceShape>" for op in REDUCE.values()),  # a split's partial results
+        *(f"reduce<float, {{T}}, {op}, ReduceShape>" for op in REDUCE.values()),
+    ),
+    "gemm": (
+        "gemm_direct<{T}, GemmShape>",
+        *(f"gemm_tiled<{{T}}, GemmShape, {tile}, {a}, {b}>" for tile in TILES for a in BOOL for b in BOOL),
+    ),
+    "softmax_cross_entropy": ("softmax_cross_entropy_forward<{T}>", "softmax_cross_entropy_backward<{T}>"),
+    "dropout": ("dropout<{T}>",),
+    "optimizer_step": ("sgd<{T}, {T}>", "sgd<{T}, float>"),
+}
+
+
+@cache
+def source(family: str, dtype: str) -> KernelSource:
+    """All kernels of a family for one dtype, one compilation."""
+    expressions = (template.format(T=TYPES[dtype]) for template in FAMILIES[family])
+    return KernelSource(f"cuda/{family}.cuh", tuple(dict.fromkeys(expressions)))
+
+
+def sources() -> dict[tuple[str, str], KernelSource]:
+    """(family, dtype) -> source, all of them."""
+    return {(family, dtype): source(family, dtype) for family in FAMILIES for dtype in TYPES}

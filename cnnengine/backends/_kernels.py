@@ -1,0 +1,212 @@
+"""The contract over the CUDA kernels of ``csrc/cuda``, written once for the GPU and for the emulator.
+
+A subclass brings the memory verbs and a ``Runtime`` that turns a kernel's source into something to call.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .. import _launch
+from ..errors import Unsupported
+from ..jit.launch import Kernel, Runtime
+from ..jit.source import KernelSource, constant_shape
+from ..shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape, reduce_shape
+from . import _kernel_library as library
+from . import _kernel_plans as plans
+from ._kernel_library import TYPES
+from ._kernel_plans import Plan
+from .contract import CONV2D_VERBS, IDENTITY, Array, Epilogue, PackedWeight
+
+STEP_TENSORS = 64  # of StepTable in csrc/cuda/optimizer_step.cuh
+STEP_ELEMENTS = 2048  # a block's share there
+STEP_TAIL = struct.Struct(f"<{STEP_TENSORS}q{STEP_TENSORS}ii4x")  # count, first_block, tensors
+
+
+class KernelBackend:
+    """All verbs that are kernels. ``constant_shapes`` compiles a convolution or pooling for its shape (any N)."""
+
+    name: ClassVar[str]
+    device: ClassVar[str]
+    dtypes = frozenset(TYPES)
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, ("direct", "tiled"))
+
+    workspace: Callable[[int], Array]
+
+    def __init__(self, runtime: Runtime, *, constant_shapes: bool = False) -> None:
+        self.runtime = runtime
+        self.constant_shapes = constant_shapes
+        self._found: dict[tuple[Any, ...], Any] = {}
+
+    # launching
+
+    def _kernel(self, family: str, template: str, dtype: np.dtype[Any]) -> Kernel:
+        kernel = self._found.get((template, dtype))
+        if kernel is None:
+            expression = template.format(T=TYPES[dtype.name])
+            kernel = self._found[template, dtype] = self.runtime.kernel(library.source(family, dtype.name), expression)
+        return kernel
+
+    def _run(self, family: str, plan: Plan, dtype: np.dtype[Any], arguments: tuple[Any, ...]) -> None:
+        self._kernel(family, plan.kernel, dtype)(plan.grid, plan.block, plan.shared_bytes, arguments)
+
+    def _run_shape(
+        self, family: str, plan: Plan, dtype: np.dtype[Any], arguments: tuple[Any, ...], shape: Conv2dShape | Pool2dShape
+    ) -> None:
+        """A kernel whose last argument is the shape, which may be compiled in."""
+        if not self.constant_shapes:
+            self._run(family, plan, dtype, (*arguments, shape.packed))
+            return
+        kernel = self._found.get((plan.kernel, dtype, shape))
+        if kernel is None:
+            name, definition = constant_shape(shape)
+            expression = plan.kernel.format(T=TYPES[dtype.name]).replace(type(shape).__name__, name)
+            source = KernelSource(f"cuda/{family}.cuh", (expression,), definition)
+            kernel = self._found[plan.kernel, dtype, shape] = self.runtime.kernel(source, expression)
+        kernel(plan.grid, plan.block, plan.shared_bytes, (*arguments, shape.N))
+
+    def _elementwise(self, family: str, template: str, dtype: np.dtype[Any], count: int, *arguments: Any) -> None:
+        if count == 0:
+            return
+        grid, block = plans.elementwise(count)
+        self._kernel(family, template, dtype)(grid, block, 0, arguments)
+
+    # convolution
+
+    def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
+        """Both rungs read w as it is."""
+        chosen = "direct" if "_direct<" in plans.conv2d_forward(shape, algorithm).kernel else "tiled"
+        return PackedWeight(w, w, self.name, chosen)
+
+    def conv2d_forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
+    ) -> None:
+        weight = w.packed if isinstance(w, PackedWeight) else w
+        plan = plans.conv2d_forward(shape, algorithm)
+        self._run_shape("conv2d", plan, x.dtype, (x, weight, y, *_epilogue(epilogue)), shape)
+
+    def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
+        self._run_shape("conv2d", plans.conv2d_backward_input(shape, algorithm), dy.dtype, (dy, w, dx), shape)
+
+    def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
+        products, total, splits, pixels, nbytes = plans.conv2d_backward_weight(shape, algorithm)
+        if algorithm == "direct":
+            self._run_shape("conv2d", products, x.dtype, (x, dy, dw), shape)
+            return
+        partial = self.workspace(nbytes) if total is not None else None
+        self._run_shape("conv2d", products, x.dtype, (x, dy, dw, partial, np.int64(pixels)), shape)
+        if total is not None:
+            self._run("conv2d", total, x.dtype, (partial, dw, np.int64(dw.size), splits))
+
+    # pooling
+
+    def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
+        if kind == "max":
+            plan = plans.pool2d(f"pool2d_forward_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>", shape)
+            self._run_shape("pool2d", plan, x.dtype, (x, y, index), shape)
+        else:
+            self._run_shape("pool2d", plans.pool2d("pool2d_forward_avg<{T}, Pool2dShape>", shape), x.dtype, (x, y), shape)
+
+    def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
+        if kind == "max":
+            plan = plans.pool2d(f"pool2d_backward_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>", shape)
+            self._run_shape("pool2d", plan, dy.dtype, (dy, index, dx), shape)
+        else:
+            plan = plans.pool2d("pool2d_backward_avg<{T}, Pool2dShape>", shape)
+            self._run_shape("pool2d", plan, dy.dtype, (dy, dx), shape)
+
+    # elementwise
+
+    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
+        template = f"activation_forward<{{T}}, {library.ACTIVATIONS[kind]}>"
+        self._elementwise("activation", template, x.dtype, x.size, x, y, np.int64(x.size))
+
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
+        template = f"activation_backward<{{T}}, {library.ACTIVATIONS[kind]}>"
+        self._elementwise("activation", template, dy.dtype, dy.size, saved, dy, dx, np.int64(dy.size))
+
+    def unary(self, op: str, x: Array, y: Array) -> None:
+        self._elementwise("binary", f"unary<{{T}}, {library.UNARY[op]}>", x.dtype, x.size, x, y, np.int64(x.size))
+
+    def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None:
+        template = f"binary<{{T}}, {library.BINARY[op]}, BroadcastShape>"
+        self._elementwise("binary", template, a.dtype, y.size, a, b, y, shape.packed)
+
+    def cast(self, x: Array, y: Array) -> None:
+        if x.dtype.name in TYPES and y.dtype.name in TYPES:
+            template = f"cast<{{T}}, {TYPES[y.dtype.name]}>"
+            self._elementwise("binary", template, x.dtype, x.size, x, y, np.int64(x.size))
+        else:
+            y[...] = x
+
+    def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None:
+        first, chunk, splits, second, nbytes = plans.reduce(library.REDUCE[op], shape)
+        if second is None:
+            self._run("reduce", first, x.dtype, (x, y, chunk, 1, shape.packed))
+            return
+        partial = self.workspace(nbytes)
+        self._run("reduce", first, x.dtype, (x, partial, chunk, splits, shape.packed))
+        rest = reduce_shape(shape.outer, splits, shape.inner)
+        self._run("reduce", second, x.dtype, (partial, y, splits, 1, rest.packed))
+
+    # matrix product, loss, dropout, optimizer
+
+    def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
+        self._run("gemm", plans.gemm(shape), a.dtype, (a, b, c, *_epilogue(epilogue), shape.packed))
+
+    def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
+        rows, classes = x.shape
+        kernel = self._kernel("softmax_cross_entropy", "softmax_cross_entropy_forward<{T}>", x.dtype)
+        kernel((-(-rows // 4), 1, 1), (32, 4, 1), 0, (x, labels, loss, probability, rows, classes))
+
+    def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None:
+        arguments = (probability, labels, dloss, dx, *dx.shape)
+        template = "softmax_cross_entropy_backward<{T}>"
+        self._elementwise("softmax_cross_entropy", template, dx.dtype, dx.size, *arguments)
+
+    def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
+        arguments = (x, y, np.int64(x.size), np.uint32(threshold), float(scale), state)
+        self._elementwise("dropout", "dropout<{T}>", x.dtype, x.size, *arguments)
+
+    def optimizer_step(
+        self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
+    ) -> None:
+        if kind != "sgd":
+            raise Unsupported(f"optimizer_step: backend {self.name!r} has no {kind!r}, it has sgd")
+        velocities = list(states) if len(states) else [None] * len(parameters)
+        groups: dict[tuple[Any, Any], list[tuple[Array, Array, Array]]] = {}
+        for p, g, v in zip(parameters, gradients, velocities, strict=True):
+            groups.setdefault((p.dtype, p.dtype if v is None else v.dtype), []).append((p, g, v))
+        for (dtype, state_dtype), members in groups.items():
+            template = "sgd<{T}, {T}>" if state_dtype == dtype else f"sgd<{{T}}, {TYPES[state_dtype.name]}>"
+            kernel = self._kernel("optimizer_step", template, dtype)
+            for start in range(0, len(members), STEP_TENSORS):
+                table, blocks = self._step_table(members[start : start + STEP_TENSORS])
+                kernel((blocks, 1, 1), (plans.THREADS, 1, 1), 0, (hyper, table))
+
+    def _step_table(self, members: Sequence[tuple[Array, Array, Array]]) -> tuple[bytes, int]:
+        """StepTable of csrc/cuda/optimizer_step.cuh, and the blocks it needs."""
+        padding = [None] * (STEP_TENSORS - len(members))
+        arrays = [array for column in zip(*members, strict=True) for array in (*column, *padding)]
+        counts = [p.size for p, _, _ in members]
+        first_block, blocks = [], 0
+        for count in counts:
+            first_block.append(blocks)
+            blocks += -(-count // STEP_ELEMENTS)
+        zeros = [0] * len(padding)
+        tail = STEP_TAIL.pack(*counts, *zeros, *first_block, *zeros, len(members))
+        return _launch.pack_pointers(arrays, self.device == "cuda") + tail, blocks
+
+
+def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
+    """bias, scale, shift, residual, relu, as kernels take them."""
+    if epilogue is IDENTITY:
+        return (None, None, None, None, 0)
+    if epilogue.activation not in library.ACTIVATIONS:
+        raise Unsupported(f"epilogue: no activation {epilogue.activation!r}, there are {', '.join(library.ACTIVATIONS)}")
+    relu = int(epilogue.activation == "relu")
+    return (epilogue.bias, epilogue.scale, epilogue.shift, epilogue.residual, relu)
