@@ -30,7 +30,7 @@ ADD, SUB, MUL, DIV, POW, EQUAL = range(6)
 BINARY = {"add": ADD, "sub": SUB, "mul": MUL, "div": DIV, "pow": POW, "equal": EQUAL}
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def apply_unary(op, x):
     if op == NEG:
         return -x
@@ -41,7 +41,7 @@ def apply_unary(op, x):
     return sqrt(x)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def apply_binary(op, a, b):
     if op == ADD:
         return a + b

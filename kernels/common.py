@@ -66,7 +66,7 @@ def fuse(launch, epilogue, vector, y):
     return (*(vector if part is None else part for part in parts), residual, fused)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def per_channel(value, k, bias, scale, shift, fused):
     """(value + bias[k]) * scale[k] + shift[k], of what is there."""
     if fused.bias:
@@ -78,7 +78,7 @@ def per_channel(value, k, bias, scale, shift, fused):
     return value
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def activate(value, fused):
     """relu where it is asked for: a NaN fails the comparison and stays."""
     if fused.relu and value <= ZERO:

@@ -25,7 +25,7 @@ WEYL_0 = np.uint64(0x9E3779B9)
 WEYL_1 = np.uint64(0xBB67AE85)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def philox(seed, low, high):
     """four random words for the key ``seed`` and the 128-bit counter (low, high)"""
     key_0 = seed & LOW

@@ -38,7 +38,7 @@ def gemm_direct(a, b, c, bias, scale, shift, residual, fused, shape):
     c[matrix, m, n] = activate(total, fused)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def load_matrix(tile, t, source, matrix, k_first, first_row, rows, first_k, K):
     """tile (BK, PITCH) = rows first_row + [0, BM) of a matrix (rows, K), or (K, rows) where ``k_first``"""
     for load in range(LOADS):

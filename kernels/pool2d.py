@@ -18,7 +18,7 @@ from .common import THREADS, ZERO, Pool2dShape, blocks, ints
 # A window along one axis: taps t in [0, taps) lie at start + t * dilation, some of them outside the input.
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def window(output, outputs, size, taps, stride, pad, adaptive):
     """(start, taps) of one output's window along one axis"""
     if adaptive:
@@ -27,7 +27,7 @@ def window(output, outputs, size, taps, stride, pad, adaptive):
     return output * stride - pad, taps
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def counted(start, taps, dilation, size, pad, include_pad):
     """elements of a window along one axis that an average counts"""
     if include_pad:
@@ -39,7 +39,7 @@ def counted(start, taps, dilation, size, pad, include_pad):
     return count
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def divisor(top, taps_h, left, taps_w, shape):
     rows = counted(top, taps_h, shape.dilation_h, shape.H, shape.pad_h, shape.count_include_pad)
     return float32(rows * counted(left, taps_w, shape.dilation_w, shape.W, shape.pad_w, shape.count_include_pad))
@@ -101,7 +101,7 @@ def pool2d_forward_avg(x, y, shape):
     y[n, p, q, c] = total / divisor(top, taps_h, left, taps_w, shape)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def reach(position, outputs, size, taps, stride, pad, dilation, adaptive):
     """[first, stop): the outputs along one axis whose windows may hold an input position"""
     if adaptive:
@@ -111,7 +111,7 @@ def reach(position, outputs, size, taps, stride, pad, dilation, adaptive):
     return max((after - span) // stride + 1, 0), min(after // stride + 1, outputs)
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def tap_of(position, start, taps, dilation):
     """the tap that lies on a position, or -1"""
     distance = position - start
@@ -120,7 +120,7 @@ def tap_of(position, start, taps, dilation):
     return distance // dilation
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def gather(dy, index, is_max, n, h, w, c, shape):
     """what the windows that hold x[n, h, w, c] hand back to it"""
     first_p, stop_p = reach(

@@ -22,7 +22,7 @@ ENOUGH_BLOCKS = 4 if SIMULATED else 512  # about 4 for each SM of a large GPU
 LEAST_CHUNK = 2 * THREADS  # a split with less to add costs more than it saves
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def combine(op, a, b):
     if op == SUM:
         return a + b

@@ -20,7 +20,7 @@ from .reduce import MAX, SUM, combine
 ROW_THREADS = 4 if SIMULATED else 32  # one warp: its barriers are cheap
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def combine_row(op, partial, value):
     """all threads' values combined, in every thread; each thread brings one"""
     t = cuda.threadIdx.x

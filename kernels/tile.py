@@ -30,25 +30,26 @@ assert LOADS * TILE_THREADS == BM * BK, "every thread loads equally often"
 assert TILE_THREADS % BK == 0 and TILE_THREADS % BM == 0, "a thread's elements lie in one column or in one row"
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def tile_thread():
     """[0, TILE_THREADS)"""
     return cuda.threadIdx.y * COLUMNS + cuda.threadIdx.x
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def clear(total):
     for i in range(TM):
         for j in range(TN):
             total[i, j] = 0
 
 
-@cuda.jit(device=True)
+@cuda.jit(device=True, inline="always")
 def multiply_step(a, b, total):
     """total (TM, TN) += this thread's rows of the tile a (BK, BM) times its rows of the tile b (BK, BN)"""
     row = cuda.threadIdx.y * TM
     column = cuda.threadIdx.x * TN
     for kk in range(BK):
         for i in range(TM):
+            left = a[kk, row + i]
             for j in range(TN):
-                total[i, j] += a[kk, row + i] * b[kk, column + j]
+                total[i, j] += left * b[kk, column + j]

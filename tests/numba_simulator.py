@@ -7,7 +7,7 @@ keeps its greenlet, and the next threads go on in a new one. A kernel without ba
 It is stricter than Numba's own: it names, with block and thread,
 
 * a barrier that not all threads of a block reach, or reach at different lines (``DivergentBarrier``);
-* shared memory read before it was written (``UninitializedRead``);
+* shared memory read before it was written (``UninitializedRead``; local memory starts as NaN);
 * shared memory that two threads touch, one of them writing, without a barrier between (``SharedMemoryRace``);
 * an index below zero (Numba wraps it, C++ reads astray), and a kernel that writes an argument passed as ``cuda.In``.
 
@@ -33,6 +33,7 @@ _lock = threading.RLock()
 _launch: Launch | None = None
 _reverse = False
 _why_not = "install() has not been called"
+SEVERAL = -2
 
 
 class DivergentBarrier(RuntimeError):
@@ -40,7 +41,7 @@ class DivergentBarrier(RuntimeError):
 
 
 class UninitializedRead(RuntimeError):
-    """Shared or local memory is read that no thread has written."""
+    """Shared memory is read that no thread has written."""
 
 
 class SharedMemoryRace(RuntimeError):
@@ -133,54 +134,29 @@ class GlobalArray:
         self.array[index] = value
 
 
-class LocalArray:
-    """``cuda.local.array``: cells that one thread has written, by index."""
+class SharedArray:
+    """``cuda.shared.array``: only cells that a thread has written exist, and who touched them since the last barrier."""
 
-    __slots__ = ("cells", "convert", "shape")
+    __slots__ = ("cells", "convert", "epoch", "launch", "readers", "shape", "where", "writers")
 
-    def __init__(self, shape: int | tuple[int, ...], dtype: np.dtype) -> None:
+    def __init__(self, launch: Launch, where: str, shape: int | tuple[int, ...], dtype: np.dtype) -> None:
+        self.launch, self.where = launch, where
         self.shape = shape if isinstance(shape, tuple) else (shape,)
         self.convert = dtype.type
         self.cells: dict[Any, Any] = {}
-
-    def check(self, index: Any) -> None:
-        full = index if isinstance(index, tuple) else (index,)
-        if len(full) != len(self.shape) or any(not 0 <= i < n for i, n in zip(full, self.shape, strict=True)):
-            raise IndexError(f"index {index} lies outside an array of shape {self.shape}")
-
-    def __getitem__(self, index: Any) -> Any:
-        try:
-            return self.cells[index]
-        except KeyError:
-            self.check(index)
-            raise UninitializedRead(f"cell {index} is read before it is written") from None
-
-    def __setitem__(self, index: Any, value: Any) -> None:
-        if index not in self.cells:
-            self.check(index)
-        self.cells[index] = self.convert(value)
-
-
-class SharedArray(LocalArray):
-    """``cuda.shared.array``: each cell remembers who touched it since the last barrier."""
-
-    __slots__ = ("launch", "touched", "where")
-
-    def __init__(self, launch: Launch, where: str, shape: int | tuple[int, ...], dtype: np.dtype) -> None:
-        super().__init__(shape, dtype)
-        self.launch, self.where = launch, where
-        self.touched: dict[Any, tuple[int, int, int]] = {}  # index -> (epoch, writer or -1, reader, -1 or -2 for many)
+        self.epoch = -1
+        self.readers: dict[Any, int] = {}  # index -> thread, or SEVERAL, since the last barrier
+        self.writers: dict[Any, int] = {}
 
     def __getitem__(self, index: Any) -> Any:
         launch = self.launch
-        epoch, me = launch.epoch, launch.thread
-        before, writer, reader = self.touched.get(index, (-1, -1, -1))
-        if before != epoch:
-            self.touched[index] = (epoch, -1, me)
-        elif writer != me and writer != -1:
-            raise SharedMemoryRace(self.message(index, "reads", "written", writer))
-        elif reader != me and reader != -2:
-            self.touched[index] = (epoch, writer, me if reader == -1 else -2)
+        if self.epoch != launch.epoch:
+            self.forget()
+        me = launch.thread
+        if self.writers and self.writers.get(index, me) != me:
+            raise SharedMemoryRace(self.message("reads", index, "written", self.writers[index]))
+        if self.readers.setdefault(index, me) != me:
+            self.readers[index] = SEVERAL
         try:
             return self.cells[index]
         except KeyError:
@@ -189,20 +165,29 @@ class SharedArray(LocalArray):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         launch = self.launch
-        epoch, me = launch.epoch, launch.thread
-        before, writer, reader = self.touched.get(index, (-1, -1, -1))
-        if before == epoch:
-            if writer not in (-1, me):
-                raise SharedMemoryRace(self.message(index, "writes", "written", writer))
-            if reader not in (-1, me):
-                raise SharedMemoryRace(self.message(index, "writes", "read", reader))
-        else:
+        if self.epoch != launch.epoch:
+            self.forget()
+        me = launch.thread
+        if self.writers.setdefault(index, me) != me:
+            raise SharedMemoryRace(self.message("writes", index, "written", self.writers[index]))
+        if self.readers and self.readers.get(index, me) != me:
+            raise SharedMemoryRace(self.message("writes", index, "read", self.readers[index]))
+        if index not in self.cells:
             self.check(index)
-        self.touched[index] = (epoch, me, reader if before == epoch else -1)
         self.cells[index] = self.convert(value)
 
-    def message(self, index: Any, mine: str, theirs: str, other: int) -> str:
-        who = f"thread {self.launch.name(other)}" if other >= 0 else "several threads"
+    def forget(self) -> None:
+        self.epoch = self.launch.epoch
+        self.readers.clear()
+        self.writers.clear()
+
+    def check(self, index: Any) -> None:
+        full = index if isinstance(index, tuple) else (index,)
+        if len(full) != len(self.shape) or any(not 0 <= i < n for i, n in zip(full, self.shape, strict=True)):
+            raise IndexError(f"{self.where}: index {index} lies outside a shared array of shape {self.shape}")
+
+    def message(self, mine: str, index: Any, theirs: str, other: int) -> str:
+        who = "several threads" if other == SEVERAL else f"thread {self.launch.threads[other]}"
         return f"{self.where}: this thread {mine} cell {index}, {theirs} by {who} since the last barrier"
 
 
@@ -217,12 +202,9 @@ class Launch:
         self.threads = [(x, y, z) for z in range(block[2]) for y in range(block[1]) for x in range(block[0])]
         self.epoch = 0  # barriers passed, over the whole launch
         self.thread = 0  # the running thread's number in its block
-        self.parked: list[tuple[Any, int, tuple[str, int]]] = []  # (greenlet, thread, file and line of its barrier)
+        self.parked: list[tuple[Any, int, tuple[str, int]]] = []  # (greenlet, thread, (file, line) of its barrier)
         self.finished = 0
         self.ballot: dict[int, bool] = {}
-
-    def name(self, thread: int) -> tuple[int, int, int]:
-        return self.threads[thread]
 
     def run(self, args: tuple[Any, ...]) -> None:
         global _launch
@@ -289,7 +271,7 @@ class Launch:
         except Exception as e:
             for worker, _, _ in self.parked:
                 worker.throw()
-            where = f"{self.kernel.__name__}: thread {self.name(self.thread)} of block {block}"
+            where = f"{self.kernel.__name__}: thread {self.threads[self.thread]} of block {block}"
             if len(e.args) == 1 and isinstance(e.args[0], str):
                 e.args = (f"{where}: {e.args[0]}",)
             else:
@@ -300,7 +282,7 @@ class Launch:
         lines = {}
         for _, thread, line in self.parked:
             lines.setdefault(line, thread)
-        waits = " and ".join(f"thread {self.name(t)} waits at {f}:{n}" for (f, n), t in lines.items())
+        waits = " and ".join(f"thread {self.threads[t]} waits at {os.path.basename(f)}:{n}" for (f, n), t in lines.items())
         if len(lines) > 1:
             raise DivergentBarrier(f"threads wait at different barriers: {waits}")
         if self.finished:
@@ -310,7 +292,7 @@ class Launch:
         from greenlet import getcurrent
 
         frame = sys._getframe(depth)
-        self.parked.append((getcurrent(), self.thread, (os.path.basename(frame.f_code.co_filename), frame.f_lineno)))
+        self.parked.append((getcurrent(), self.thread, (frame.f_code.co_filename, frame.f_lineno)))
         self.main.switch()
 
     def vote(self, value: Any) -> list[bool]:
@@ -363,8 +345,10 @@ def _module(launch: Launch, grid: tuple[int, ...], block: tuple[int, ...], dynam
             return array
 
     class Local(kernelapi.FakeCUDALocal):
-        def array(self, shape: Any, dtype: Any, alignment: Any = None) -> LocalArray:
-            return LocalArray(shape, _numpy_dtype(dtype))
+        def array(self, shape: Any, dtype: Any, alignment: Any = None) -> np.ndarray:
+            array = np.empty(shape, _numpy_dtype(dtype))
+            array.view(np.uint8).fill(0xFF)  # NaN, or -1: what is read before it is written shows
+            return array
 
     class Module(kernelapi.FakeCUDAModule):
         threadIdx = blockIdx = None  # set as the threads run, where Numba's own asks the thread
