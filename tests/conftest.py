@@ -19,6 +19,7 @@ os.environ.setdefault("CNNENGINE_CACHE", str(Path(__file__).resolve().parent.par
 import cnnengine as cnn
 from cnnengine import backends
 from cnnengine.backends.contract import Backend
+from cnnengine.backends.numba import simulated
 from cnnengine.backends.registry import NAMES
 
 CHOSEN = [name for name in os.environ.get("CNNENGINE_TEST_BACKENDS", ",".join(NAMES)).split(",") if name]
@@ -27,7 +28,7 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"  # real data b
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if "numba" in CHOSEN and REASONS["numba"] is None and "numba" not in sys.modules:
+    if "numba" in CHOSEN and REASONS["numba"] is None and simulated() and "numba" not in sys.modules:
         from . import numba_simulator
 
         numba_simulator.install()
