@@ -12,6 +12,8 @@ namespace emulator {
 void before_atomic(const void* p, size_t bytes, Site site);
 // After one that changed memory: whoever polls may now go on.
 void atomic_changed();
+uint32_t flag_load(const uint32_t* flag, Site site);
+void flag_store(uint32_t* flag, uint32_t value, Site site);
 void memory_fence(bool device, Site site);
 void pause_thread(Site site);
 

@@ -12,6 +12,7 @@ int block_barrier(Count kind, bool predicate, Site site);
 void named_barrier(int id, int threads, bool wait, Site site);
 void warp_barrier(unsigned mask, Site site);
 unsigned warp_ballot(unsigned mask, bool predicate, Site site);
+bool warp_elect(Site site);
 unsigned warp_match(unsigned mask, uint64_t value, Site site);
 
 enum class Shuffle { index, up, down, exclusive_or };

@@ -36,6 +36,17 @@ void atomic_changed() {
   made_progress();
 }
 
+uint32_t flag_load(const uint32_t* flag, Site site) {
+  before_atomic(flag, sizeof(*flag), site);
+  return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+void flag_store(uint32_t* flag, uint32_t value, Site site) {
+  before_atomic(flag, sizeof(*flag), site);
+  __atomic_store_n(flag, value, __ATOMIC_RELEASE);
+  atomic_changed();
+}
+
 void memory_fence(bool, Site) {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }

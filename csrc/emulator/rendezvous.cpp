@@ -189,6 +189,11 @@ unsigned warp_ballot(unsigned mask, bool predicate, Site site) {
   return ballot.result;
 }
 
+bool warp_elect(Site site) {
+  meet_warp(0xffffffffu, "elect.sync", site, nullptr, nullptr);
+  return running()->lane == 0;
+}
+
 unsigned warp_match(unsigned mask, uint64_t value, Site site) {
   Match match{value, 0};
   meet_warp(mask, "a warp match", site, &match, [](Fiber* first) {

@@ -1,11 +1,18 @@
 // The matrix instructions: ldmatrix, mma.sync and wgmma. Fragments are laid out as the PTX manual defines them.
 #pragma once
 
+#include "intrinsics.h"
 #include "thread.h"
 
 namespace emulator {
 
 enum class Element { f16, bf16, tf32 };
+
+// Rounded to 10 bits of significand, ties away from zero: half of the last place is added to the magnitude
+inline uint32_t float_to_tf32(float v) {
+  const uint32_t bits = bits_as<uint32_t>(v);
+  return v == v ? (bits + 0x1000u) & 0xffffe000u : 0x7fffffffu;
+}
 
 // matrices 8x8 of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8
 void load_matrices(uint32_t* fragment, int matrices, bool transpose, const void* row, Site site);
