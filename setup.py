@@ -67,7 +67,7 @@ setup(
     packages=[*find_packages(include=["cnnengine", "cnnengine.*"]), "cnnengine.kernels", "cnnengine.csrc"],
     package_dir={"cnnengine.kernels": "kernels", "cnnengine.csrc": "csrc"},
     package_data={
-        "cnnengine": ["py.typed"],
+        "cnnengine": ["py.typed", "*.pyi"],
         "cnnengine.data": ["*.npz", "*.txt"],
         "cnnengine.csrc": ["*.h", "cuda/*.cuh", "cuda/*/*.cuh", "emulator/*.h", "emulator/*.cpp"],
     },
