@@ -10,7 +10,6 @@ import numpy as np
 
 import cnnengine as cnn
 import cnnengine.functional as F
-from bench.contenders import SIMULATORS
 from bench.contenders.pytorch import PyTorch, configured_torch
 from bench.suite import Race, run_alone
 
@@ -21,7 +20,7 @@ Step = Callable[[], Any]
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
-    ours = ("cuda",) if device == "cuda" else ("native", "numpy", *SIMULATORS) if smoke else ("native",)
+    ours = ("cuda",) if device == "cuda" else ("native", "numpy") if smoke else ("native",)
     absent = {name: reason for name in ours if (reason := cnn.backends.available()[name]) is not None}
     theirs = (PyTorch("nhwc", device), PyTorch("nchw", device))
     absent |= {c.name: reason for c in theirs if (reason := c.unavailable()) is not None}

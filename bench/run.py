@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
                 {"suite": "peaks", "dtype": dtype, "gflops": peak.gflops, "gbps": peak.gbps, "how": peak.how, **origin},
             )
         for suite in options.suites or SUITES:
-            for entry in races(suite, options.device):
+            for entry in races(suite, options.device, options.smoke):
                 if options.only in f"{entry.operation} {entry.case} {entry.dtype}":
                     failures += run_race(entry, options, file, origin, peaks)
     return 1 if failures else 0
@@ -51,6 +51,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--output", type=Path, required=True, help="JSON lines, written anew")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     p.add_argument("--only", default="", help="only races whose operation, case and dtype contain this")
+    p.add_argument("--smoke", action="store_true", help="tiny sizes on every backend: checks, no figures")
     p.add_argument("--seconds", type=float, help="for each race (default: by suite)")
     p.add_argument(
         "--keep-freed-memory",

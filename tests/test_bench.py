@@ -1,0 +1,274 @@
+"""The benchmarks run: every race once, small, on every backend that is here; no time is asserted anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench import against, emulator_vs_gpu, report, run
+from bench.contenders import numpy_im2col
+from bench.interleave import SMOKE, Samples, race, ratio
+from bench.layers import ACTIVATION, CONV2D, POOL, shrink
+from bench.peaks import Peaks, cpu_peaks
+from bench.provenance import provenance
+from bench.suite import SUITES, races
+from bench.task import Prepared, Task, check_agreement
+from bench.worker import Worker
+from cnnengine import backends
+from cnnengine.backends.contract import IDENTITY
+from cnnengine.shapes import conv2d_shape
+
+from .lines import ROOT
+
+needs_native = pytest.mark.skipif(
+    backends.available()["native"] is not None, reason=f"backend native is absent: {backends.available()['native']}"
+)
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_every_race_runs_and_its_contenders_agree(suite: str) -> None:
+    entries = races(suite, smoke=True)
+    assert entries
+    for entry in entries:
+        for contender in entry.build(entry.names).values():
+            contender()
+        assert all(len(reason) > 10 for reason in entry.absent.values())
+
+
+def test_pytest_benchmark_runs_the_suites() -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "bench/bench_activation.py",
+        "--smoke",
+        "--benchmark-disable",
+        "-k",
+        "native",
+    ]
+    done = subprocess.run([*command, "-p", "no:cacheprovider"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode in (0, 5), done.stdout[-3000:]  # 5: there is no native backend here
+    assert "failed" not in done.stdout
+
+
+def test_layers_are_declared_once() -> None:
+    names = [layer.name for layer in (*CONV2D, *POOL, *ACTIVATION)]
+    assert len(set(names)) == len(names)
+    for layer in CONV2D:
+        small = shrink(layer).shape
+        assert small.N == 1
+        assert small.P >= 1
+        assert (small.R, small.stride_h, small.pad_h) == (layer.kernel, layer.stride, layer.padding)
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "options"),
+    [
+        ((2, 9, 8, 6), (4, 3, 2, 3), {"stride": (2, 1), "padding": (1, 2), "groups": 2}),
+        ((1, 11, 10, 4), (4, 3, 3, 1), {"dilation": (2, 3), "padding": 2, "groups": 4}),
+        ((2, 7, 7, 5), (3, 2, 2, 5), {"stride": 3}),
+        ((1, 6, 6, 3), (8, 3, 3, 3), {"padding": "same", "stride": 2}),
+    ],
+)
+def test_numpy_baseline_is_right(
+    x: tuple[int, ...], w: tuple[int, ...], options: dict[str, Any], rng: np.random.Generator
+) -> None:
+    shape = conv2d_shape(x, w, **options)
+    ax, aw, ady = (rng.standard_normal(s, np.float32) for s in (shape.x, shape.w, shape.y))
+    oracle = backends.get("numpy")
+    y, dx, dw = np.empty_like(ady), np.empty_like(ax), np.empty_like(aw)
+    oracle.conv2d_forward(shape, ax, aw, y, IDENTITY, None)
+    oracle.conv2d_backward_input(shape, ady, aw, dx, None)
+    oracle.conv2d_backward_weight(shape, ax, ady, dw, None)
+    np.testing.assert_allclose(numpy_im2col.conv2d_forward(shape, ax, aw), y, atol=1e-5)
+    np.testing.assert_allclose(numpy_im2col.conv2d_backward_input(shape, ady, aw), dx, atol=1e-5)
+    np.testing.assert_allclose(numpy_im2col.conv2d_backward_weight(shape, ax, ady), dw, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [2.0, np.nan])
+def test_a_wrong_contender_is_not_timed(wrong: float) -> None:
+    task = Task("relu_forward", "planted", (1, 2, 2, 3))
+    good = Prepared(lambda: np.ones((1, 2, 2, 3)), np.asarray)
+    bad = Prepared(lambda: np.full((1, 2, 2, 3), wrong), np.asarray)
+    with pytest.raises(ArithmeticError, match="bad differs from good"):
+        check_agreement(task, {"good": good, "bad": bad})
+
+
+def test_rounds_are_interleaved_and_every_sample_kept() -> None:
+    calls: list[str] = []
+    samples = race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, SMOKE)
+    assert {name: len(s.milliseconds) for name, s in samples.items()} == {"a": 1, "b": 1}
+    assert set(calls) == {"a", "b"}
+    assert all(v > 0 for s in samples.values() for v in s.milliseconds)
+
+
+def test_ratio_is_within_rounds_and_prefers_undisturbed_ones() -> None:
+    ours = Samples(1, [1.0, 2.0, 1.0, 4.0, 1.0, 100.0], [False] * 5 + [True])
+    theirs = Samples(1, [2.0, 4.0, 2.0, 8.0, 2.0, 1.0], [False] * 6)
+    assert ratio(theirs, ours) == 2.0  # the machine's pace changed fourfold meanwhile
+    few = Samples(1, [1.0, 1.0], [True, False])
+    assert ratio(Samples(1, [3.0, 5.0], [False, False]), few) == 4.0
+
+
+def test_samples_survive_the_file() -> None:
+    s = Samples(3, [1.5, 2.5, 3.5], [False, True, False])
+    assert Samples.from_fields(json.loads(json.dumps(s.fields()))) == s
+    assert s.quartiles == (2.0, 3.0)
+
+
+def test_roofline() -> None:
+    peaks = Peaks(gflops=100.0, gbps=10.0, how="given")
+    assert peaks.milliseconds(flops=10**9, nbytes=1) == pytest.approx(10.0)
+    assert peaks.milliseconds(flops=1, nbytes=10**9) == pytest.approx(100.0)
+    measured = cpu_peaks(seconds=0.01, repeats=1)
+    assert measured.gflops > 0.1
+    assert measured.gbps > 0.1
+
+
+def test_provenance_names_the_machine_and_nobodys_folders() -> None:
+    record = provenance(threads=2)
+    assert {"date", "command", "commit", "dirty", "cpu", "cores", "threads", "gpu", "versions"} <= record.keys()
+    assert "numpy" in record["versions"]
+    assert str(ROOT) not in json.dumps(record)
+
+
+@needs_native
+def test_run_then_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows_file, page = tmp_path / "rows.jsonl", tmp_path / "report.md"
+    options = ["--only", "relu_forward lenet", "--smoke", "--seconds", "0", "--output", str(rows_file)]
+    assert run.main(["activation", *options]) == 0
+    rows = [json.loads(line) for line in rows_file.read_text().splitlines()]
+    timed = [row for row in rows if "milliseconds" in row]
+    assert {"native", "NumPy"} <= {row["contender"] for row in timed}
+    assert all(len(row["milliseconds"]) >= 7 and row["command"] and row["cpu"] for row in timed)
+    assert report.main([str(rows_file), "--output", str(page)]) == 0
+    text = page.read_text()
+    assert "| native, ms |" in text
+    assert "Where the numbers come from" in text
+    assert (tmp_path / "report-cpu.png").stat().st_size > 1000
+    assert "relu_forward" in capsys.readouterr().out
+
+
+def test_report_says_what_is_absent_failed_or_over_the_limit() -> None:
+    origin = provenance(2)
+    head = {"suite": "overhead", "operation": "relu", "case": "1x1x1x1", "device": "cpu", "dtype": "float32"}
+    head |= {"flops": 0, "bytes": 0}
+    slow = {"milliseconds": [0.010], "disturbed": [], "calls": 1}
+    quick = {"milliseconds": [0.001], "disturbed": [], "calls": 1}
+    rows = [
+        {**head, "contender": "call", **slow, **origin},
+        {**head, "contender": "kernel", **quick, **origin},
+        {**head, "contender": "PyTorch nhwc", "absent": "PyTorch is not installed", **origin},
+        {**head, "contender": "all", "failed": "ArithmeticError: a differs from b", **origin},
+    ]
+    text = "\n".join(report.sections(rows))
+    assert "| relu | 10.00 | 1.00 | 9.00 | **no** |" in text
+    assert "PyTorch is not installed" in text
+    assert "a differs from b" in text
+
+
+def test_report_names_the_broken_line(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"suite": "peaks"}\n{"suite": \n')
+    with pytest.raises(ValueError, match=r"broken\.jsonl:2: not a result row"):
+        report.read(broken)
+
+
+@needs_native
+def test_worker_answers() -> None:
+    worker = Worker()
+    listed = worker.answer({"list": "activation", "smoke": True})["races"]
+    assert ["relu_forward", ACTIVATION[0].name] in listed
+    assert worker.answer({"prepare": ["activation", 0], "smoke": True})["contender"] == "native"
+    assert worker.answer({"sample": True, "smoke": True})["milliseconds"] > 0
+
+
+def test_two_commits_take_turns() -> None:
+    asked: list[str] = []
+
+    def side(name: str) -> Any:
+        def ask(**request: Any) -> dict[str, Any]:
+            asked.append(name)
+            return {"milliseconds": {"here": 1.0, "there": 3.0}[name], "disturbed": False}
+
+        return SimpleNamespace(root=Path(name), ask=ask)
+
+    samples = against.take_turns(side("here"), side("there"), seconds=0.0)
+    assert ratio(samples[Path("there")], samples[Path("here")]) == 3.0
+    rounds = [set(asked[i : i + 2]) for i in range(0, len(asked), 2)]
+    assert len(rounds) >= 7
+    assert all(r == {"here", "there"} for r in rounds)
+
+
+def test_unknown_commit_is_named() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    with pytest.raises(SystemExit, match="git cannot check out 'no-such-commit'"):
+        against.main(["no-such-commit"])
+
+
+@needs_native
+def test_backends_are_compared_verb_by_verb(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    output = tmp_path / "rows.jsonl"
+    command = ["--first", "native", "--second", "numpy", "--few", "--output", str(output)]
+    assert emulator_vs_gpu.main(command) == 0
+    assert "0 differ" in capsys.readouterr().out
+    assert len(output.read_text().splitlines()) > 10
+
+
+def test_a_backend_that_differs_is_reported() -> None:
+    values = iter([[np.zeros(3)], [np.ones(3)]])
+    check = emulator_vs_gpu.Check("planted", "float32", lambda backend: next(values))
+    oracle = backends.get("numpy")
+    assert not emulator_vs_gpu.run(check, oracle, oracle)["agrees"]
+    one_nan = np.array([np.nan, 1.0])
+    assert emulator_vs_gpu.difference(one_nan, np.ones(2)) == float("inf")
+    assert emulator_vs_gpu.difference(one_nan, one_nan) == 0.0
+
+
+def test_gpu_script_names_every_stage_even_without_time(tmp_path: Path) -> None:
+    environment = os.environ | {"OUT": str(tmp_path), "TOTAL": "0", "PYTHON": sys.executable}
+    done = subprocess.run(["bash", "bench/gpu_run.sh"], cwd=ROOT, env=environment, capture_output=True, text=True)
+    table = (tmp_path / "table.md").read_text()
+    assert done.returncode == 1
+    for stage in (
+        "environment",
+        "build",
+        "emulator-vs-gpu",
+        "tests-cuda",
+        "tests-numba",
+        "benchmarks",
+        "memcheck",
+        "racecheck",
+    ):
+        assert f"| {stage} |" in table
+    assert "not run: the total of 0 s was used up" in table
+
+
+def test_order_is_the_same_for_the_same_seed() -> None:
+    def order(seed: int) -> list[str]:
+        asked: list[str] = []
+        race({name: (lambda n=name: asked.append(n)) for name in "abcd"}, SMOKE, _FixedTimer(), seed)
+        return asked
+
+    assert order(3) == order(3)
+    assert any(order(3) != order(seed) for seed in random.Random(0).sample(range(100), 5))
+
+
+class _FixedTimer:
+    name = "fixed"
+
+    def calls(self, run: Any) -> int:
+        return 1
+
+    def seconds(self, run: Any, calls: int) -> float:
+        return 1e-3
