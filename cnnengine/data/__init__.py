@@ -2,8 +2,8 @@
 
 from .dataset import Dataset, batch_count, batches, normalize
 from .idx import read_idx
-from .mnist import digits, fashion_mnist, mnist
 from .picture import load_digit
+from .sets import digits, fashion_mnist, mnist
 
 __all__ = [
     "Dataset",

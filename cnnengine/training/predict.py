@@ -13,7 +13,7 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..backends.registry import use_backend
 from ..data import load_digit, normalize
-from ..data.mnist import DIGITS, MNIST
+from ..data.sets import DIGITS, MNIST
 from ..errors import DataError
 from ..nn import Module
 from ..serialize import load_with_metadata
