@@ -89,13 +89,13 @@ def binary_direct(op, a, b, y, shape):
 def unary(launch, op, x, y):
     flat = y.reshape(-1)
     grid = blocks(flat.size, ELEMENTS_PER_BLOCK)
-    launch(unary_direct, grid, THREADS, launch.int(UNARY[op]), x.reshape(-1), launch.out(flat))
+    launch(unary_direct, grid, THREADS, launch.integer(UNARY[op]), x.reshape(-1), launch.out(flat))
 
 
 def binary(launch, op, shape, a, b, y):
     flat = y.reshape(-1)
     operands = a.reshape(-1), b.reshape(-1), launch.out(flat), launch.ints(BroadcastShape, shape)
-    launch(binary_direct, blocks(flat.size, ELEMENTS_PER_BLOCK), THREADS, launch.int(BINARY[op]), *operands)
+    launch(binary_direct, blocks(flat.size, ELEMENTS_PER_BLOCK), THREADS, launch.integer(BINARY[op]), *operands)
 
 
 SIGNATURES = [

@@ -67,20 +67,16 @@ def fuse(launch, epilogue, vector, y):
 
 
 @cuda.jit(device=True, inline="always")
-def per_channel(value, k, bias, scale, shift, fused):
-    """(value + bias[k]) * scale[k] + shift[k], of what is there."""
-    if fused.bias:
-        value += bias[k]
-    if fused.scale:
-        value *= scale[k]
-    if fused.shift:
-        value += shift[k]
-    return value
+def per_channel(k, bias, scale, shift, fused):
+    """(bias[k], scale[k], shift[k]), or what changes nothing"""
+    return (
+        bias[k] if fused.bias else ZERO,
+        scale[k] if fused.scale else ONE,
+        shift[k] if fused.shift else ZERO,
+    )
 
 
 @cuda.jit(device=True, inline="always")
 def activate(value, fused):
     """relu where it is asked for: a NaN fails the comparison and stays."""
-    if fused.relu and value <= ZERO:
-        value = ZERO
-    return value
+    return ZERO if fused.relu and value <= ZERO else value

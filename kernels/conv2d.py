@@ -28,44 +28,52 @@ def choose(algorithm, width):
 
 
 def forward(launch, shape, x, w, y, epilogue, algorithm):
-    args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), launch.ints(Conv2dShape, shape)
     Kg = shape.K // shape.groups
+    ints = launch.ints(Conv2dShape, shape)
     if choose(algorithm, Kg) == "direct":
+        args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), ints
         launch(conv2d_direct.conv2d_forward_direct, blocks(y.size, THREADS), THREADS, *args)
-    else:
-        tiles = shape.groups * blocks(shape.N * shape.P * shape.Q, BM) * blocks(Kg, BN)
-        launch(conv2d_tiled.conv2d_forward_tiled, tiles, BLOCK, *args)
+        return
+    pixels = shape.N * shape.P * shape.Q
+    tiles = shape.groups * blocks(pixels, BM) * blocks(Kg, BN)
+    w, y = w.reshape(shape.K, -1), y.reshape(pixels, shape.K)
+    args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), ints
+    launch(conv2d_tiled.conv2d_forward_tiled, tiles, BLOCK, *args)
 
 
 def backward_input(launch, shape, dy, w, dx, algorithm):
-    args = dy, w, launch.out(dx), launch.ints(Conv2dShape, shape)
     Cg = shape.C // shape.groups
+    ints = launch.ints(Conv2dShape, shape)
     if choose(algorithm, Cg) == "direct":
-        launch(conv2d_direct.conv2d_backward_input_direct, blocks(dx.size, THREADS), THREADS, *args)
-    else:
-        tiles = shape.groups * blocks(shape.N * shape.H * shape.W, BM) * blocks(Cg, BN)
-        launch(conv2d_tiled.conv2d_backward_input_tiled, tiles, BLOCK, *args)
+        grid = blocks(dx.size, THREADS)
+        launch(conv2d_direct.conv2d_backward_input_direct, grid, THREADS, dy, w, launch.out(dx), ints)
+        return
+    pixels = shape.N * shape.H * shape.W
+    tiles = shape.groups * blocks(pixels, BM) * blocks(Cg, BN)
+    args = dy, w.reshape(shape.K, -1, Cg), launch.out(dx.reshape(pixels, shape.C)), ints
+    launch(conv2d_tiled.conv2d_backward_input_tiled, tiles, BLOCK, *args)
 
 
 def backward_weight(launch, shape, x, dy, dw, algorithm):
-    ints = launch.ints(Conv2dShape, shape)
     Kg = shape.K // shape.groups
+    ints = launch.ints(Conv2dShape, shape)
     if choose(algorithm, Kg) == "direct":
-        kernel = conv2d_direct.conv2d_backward_weight_direct
-        launch(kernel, blocks(dw.size, THREADS), THREADS, x, dy, launch.out(dw), ints)
+        grid = blocks(dw.size, THREADS)
+        launch(conv2d_direct.conv2d_backward_weight_direct, grid, THREADS, x, dy, launch.out(dw), ints)
         return
-    tiles = shape.groups * blocks(Kg, BM) * blocks(shape.reduction, BN)
     pixels = shape.N * shape.P * shape.Q
+    tiles = shape.groups * blocks(Kg, BM) * blocks(shape.reduction, BN)
     splits = max(min(ENOUGH_BLOCKS // tiles, pixels // (4 * BK)), 1)  # a range has at least four steps
     pixels_per_split = blocks(blocks(pixels, splits), BK) * BK
     splits = blocks(pixels, pixels_per_split)  # none is empty
-    partial = dw.reshape(1, *shape.w) if splits == 1 else launch.workspace((splits, *shape.w))
-    args = x, dy, launch.out(partial), launch.int(pixels_per_split), ints
+    partial = dw if splits == 1 else launch.workspace((splits, *shape.w))
+    partial = partial.reshape(splits, shape.K, shape.reduction)
+    args = x, dy.reshape(pixels, shape.K), launch.out(partial), launch.integer(pixels_per_split), ints
     launch(conv2d_tiled.conv2d_backward_weight_tiled, splits * tiles, BLOCK, *args)
     if splits > 1:
-        flat = dw.reshape(-1)
-        total = conv2d_tiled.conv2d_backward_weight_sum
-        launch(total, blocks(flat.size, THREADS), THREADS, partial.reshape(splits, -1), launch.out(flat))
+        sums = conv2d_tiled.conv2d_backward_weight_sum
+        out = launch.out(dw.reshape(-1))
+        launch(sums, blocks(dw.size, THREADS), THREADS, partial.reshape(splits, -1), out)
 
 
 SIGNATURES = conv2d_direct.SIGNATURES + conv2d_tiled.SIGNATURES

@@ -33,7 +33,8 @@ def conv2d_forward_direct(x, w, y, bias, scale, shift, residual, fused, shape):
             for c in range(Cg):
                 total += x[n, h, column, first_c + c] * w[k, r, s, c]
 
-    total = per_channel(total, k, bias, scale, shift, fused)
+    before, factor, after = per_channel(k, bias, scale, shift, fused)
+    total = (total + before) * factor + after
     if fused.residual:
         total += residual[n, p, q, k]
     y[n, p, q, k] = activate(total, fused)
@@ -96,10 +97,10 @@ def conv2d_backward_weight_direct(x, dy, dw, shape):
     dw[k, r, s, c] = total
 
 
-_array = float32[:, :, :, ::1]
-_vector = float32[::1]
+_image = float32[:, :, :, ::1]
+_channels = (float32[::1],) * 3  # bias, scale, shift
 SIGNATURES = [
-    (conv2d_forward_direct, (*(_array,) * 3, *(_vector,) * 3, _array, ints(Fused), ints(Conv2dShape))),
-    (conv2d_backward_input_direct, (*(_array,) * 3, ints(Conv2dShape))),
-    (conv2d_backward_weight_direct, (*(_array,) * 3, ints(Conv2dShape))),
+    (conv2d_forward_direct, (*(_image,) * 3, *_channels, _image, ints(Fused), ints(Conv2dShape))),
+    (conv2d_backward_input_direct, (*(_image,) * 3, ints(Conv2dShape))),
+    (conv2d_backward_weight_direct, (*(_image,) * 3, ints(Conv2dShape))),
 ]

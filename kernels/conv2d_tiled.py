@@ -1,12 +1,13 @@
 """conv2d, rung ``tiled``: implicit GEMM over tile.py. Per group, with Cg = C/groups and Kg = K/groups:
 
-                    rows of a          rows of b             reduction, fastest last
+                      rows of a          rows of b             reduction, fastest last
     forward           pixels (n, p, q)   k in [0, Kg)          (r, s, c)
     backward_input    pixels (n, h, w)   c in [0, Cg)          (r, s, k)
     backward_weight   k in [0, Kg)       taps (r, s, c)        (n, p, q)
 
-The matrix of patches is never built: its elements are found while they are loaded into shared memory. A thread's rows of
-a tile are the same in every step, so what is known of them (image, row, column) is worked out once, before the loop.
+The matrix of patches is never built: its elements are found while they are loaded into shared memory. A thread's rows
+of a tile are the same in every step, so what is known of them (image, row, column) is worked out once, before the loop.
+Arrays that are walked as they lie in memory come with their axes merged: y (N*P*Q, K) needs no division.
 
 Blocks are numbered along x alone (y and z end at 65535), b's tiles fastest: blocks that read the same pixels run close
 in time and meet in L2. backward_weight has few tiles and a long reduction, so it is split into ranges of pixels whose
@@ -22,6 +23,7 @@ from .tile import BK, BM, BN, K_STEP, LOADS, PITCH, ROW_STEP, TM, TN, clear, mul
 
 @cuda.jit
 def conv2d_forward_tiled(x, w, y, bias, scale, shift, residual, fused, shape):
+    """x (N, H, W, C), w (K, R*S*Cg), y and residual (N*P*Q, K)"""
     a_tile = cuda.shared.array((BK, PITCH), float32)  # x: BM pixels by BK of (r, s, c)
     b_tile = cuda.shared.array((BK, PITCH), float32)  # w: BN of k by BK of (r, s, c)
     total = cuda.local.array((TM, TN), float32)
@@ -31,7 +33,9 @@ def conv2d_forward_tiled(x, w, y, bias, scale, shift, residual, fused, shape):
     Cg = shape.C // shape.groups
     Kg = shape.K // shape.groups
     tiles_k = (Kg + BN - 1) // BN
-    tiles_pixels = (shape.N * shape.P * shape.Q + BM - 1) // BM
+    pixels = shape.N * shape.P * shape.Q
+    reduction = shape.R * shape.S * Cg
+    tiles_pixels = (pixels + BM - 1) // BM
     first_k = cuda.blockIdx.x % tiles_k * BN
     first_pixel = cuda.blockIdx.x // tiles_k % tiles_pixels * BM
     group = cuda.blockIdx.x // tiles_k // tiles_pixels  # [0, groups)
@@ -45,7 +49,7 @@ def conv2d_forward_tiled(x, w, y, bias, scale, shift, residual, fused, shape):
         left[load] = pixel % shape.Q * shape.stride_w - shape.pad_w
     clear(total)
 
-    for step in range(0, shape.R * shape.S * Cg, BK):
+    for step in range(0, reduction, BK):
         c = (step + kk) % Cg
         s = (step + kk) // Cg % shape.S
         r = (step + kk) // Cg // shape.S  # R or more: beyond the last tap
@@ -57,28 +61,28 @@ def conv2d_forward_tiled(x, w, y, bias, scale, shift, residual, fused, shape):
             inside = n < shape.N and r < shape.R and 0 <= h < shape.H and 0 <= column < shape.W
             a_tile[kk, i] = x[n, h, column, group * Cg + c] if inside else ZERO
             k = first_k + i
-            b_tile[kk, i] = w[group * Kg + k, r, s, c] if k < Kg and r < shape.R else ZERO
+            b_tile[kk, i] = w[group * Kg + k, step + kk] if k < Kg and step + kk < reduction else ZERO
         cuda.syncthreads()
         multiply_step(a_tile, b_tile, total)
         cuda.syncthreads()
 
-    for i in range(TM):
-        pixel = first_pixel + cuda.threadIdx.y * TM + i
-        q = pixel % shape.Q
-        p = pixel // shape.Q % shape.P
-        n = pixel // shape.Q // shape.P
-        for j in range(TN):
-            k = first_k + cuda.threadIdx.x * TN + j
-            if n < shape.N and k < Kg:
-                channel = group * Kg + k
-                value = per_channel(total[i, j], channel, bias, scale, shift, fused)
-                if fused.residual:
-                    value += residual[n, p, q, channel]
-                y[n, p, q, channel] = activate(value, fused)
+    for j in range(TN):
+        k = first_k + cuda.threadIdx.x * TN + j
+        if k < Kg:
+            channel = group * Kg + k
+            before, factor, after = per_channel(channel, bias, scale, shift, fused)
+            for i in range(TM):
+                pixel = first_pixel + cuda.threadIdx.y * TM + i
+                if pixel < pixels:
+                    value = (total[i, j] + before) * factor + after
+                    if fused.residual:
+                        value += residual[pixel, channel]
+                    y[pixel, channel] = activate(value, fused)
 
 
 @cuda.jit
 def conv2d_backward_input_tiled(dy, w, dx, shape):
+    """dy (N, P, Q, K), w (K, R*S, Cg), dx (N*H*W, C)"""
     a_tile = cuda.shared.array((BK, PITCH), float32)  # dy: BM pixels of dx by BK of (r, s, k)
     b_tile = cuda.shared.array((BK, PITCH), float32)  # w: BN of c by BK of (r, s, k)
     total = cuda.local.array((TM, TN), float32)
@@ -88,7 +92,8 @@ def conv2d_backward_input_tiled(dy, w, dx, shape):
     Cg = shape.C // shape.groups
     Kg = shape.K // shape.groups
     tiles_c = (Cg + BN - 1) // BN
-    tiles_pixels = (shape.N * shape.H * shape.W + BM - 1) // BM
+    pixels = shape.N * shape.H * shape.W
+    tiles_pixels = (pixels + BM - 1) // BM
     first_c = cuda.blockIdx.x % tiles_c * BN
     first_pixel = cuda.blockIdx.x // tiles_c % tiles_pixels * BM
     group = cuda.blockIdx.x // tiles_c // tiles_pixels
@@ -119,33 +124,33 @@ def conv2d_backward_input_tiled(dy, w, dx, shape):
             kk = t // BM + load * ROW_STEP
             c = first_c + t % BM
             k = (step + kk) % Kg
-            s = (step + kk) // Kg % shape.S
-            r = (step + kk) // Kg // shape.S
-            b_tile[kk, t % BM] = w[group * Kg + k, r, s, c] if c < Cg and r < shape.R else ZERO
+            position = (step + kk) // Kg  # r*S + s
+            b_tile[kk, t % BM] = w[group * Kg + k, position, c] if c < Cg and position < shape.R * shape.S else ZERO
         cuda.syncthreads()
         multiply_step(a_tile, b_tile, total)
         cuda.syncthreads()
 
     for i in range(TM):
         pixel = first_pixel + cuda.threadIdx.y * TM + i
-        column = pixel % shape.W
-        h = pixel // shape.W % shape.H
-        n = pixel // shape.W // shape.H
         for j in range(TN):
             c = first_c + cuda.threadIdx.x * TN + j
-            if n < shape.N and c < Cg:
-                dx[n, h, column, group * Cg + c] = total[i, j]
+            if pixel < pixels and c < Cg:
+                dx[pixel, group * Cg + c] = total[i, j]
 
 
 @cuda.jit
 def conv2d_backward_weight_tiled(x, dy, partial, pixels_per_split, shape):
-    """``partial`` is (splits, K, R, S, Cg); split i adds pixels i * pixels_per_split + [0, pixels_per_split)."""
+    """x (N, H, W, C), dy (N*P*Q, K), partial (splits, K, R*S*Cg)
+
+    Split i adds the pixels i * pixels_per_split + [0, pixels_per_split).
+    """
     a_tile = cuda.shared.array((BK, PITCH), float32)  # dy: BM of k by BK of (n, p, q)
     b_tile = cuda.shared.array((BK, PITCH), float32)  # x: BN of (r, s, c) by BK of (n, p, q)
     total = cuda.local.array((TM, TN), float32)
     Cg = shape.C // shape.groups
     Kg = shape.K // shape.groups
-    tiles_taps = (shape.R * shape.S * Cg + BN - 1) // BN
+    taps = shape.R * shape.S * Cg
+    tiles_taps = (taps + BN - 1) // BN
     tiles_k = (Kg + BM - 1) // BM
     first_tap = cuda.blockIdx.x % tiles_taps * BN
     first_k = cuda.blockIdx.x // tiles_taps % tiles_k * BM
@@ -167,7 +172,7 @@ def conv2d_backward_weight_tiled(x, dy, partial, pixels_per_split, shape):
             q = pixel % shape.Q
             p = pixel // shape.Q % shape.P
             n = pixel // shape.Q // shape.P
-            a_tile[kk, i] = dy[n, p, q, group * Kg + k] if pixel < end and k < Kg else ZERO
+            a_tile[kk, i] = dy[pixel, group * Kg + k] if pixel < end and k < Kg else ZERO
             h = p * shape.stride_h - shape.pad_h + r * shape.dilation_h
             column = q * shape.stride_w - shape.pad_w + s * shape.dilation_w
             inside = pixel < end and r < shape.R and 0 <= h < shape.H and 0 <= column < shape.W
@@ -180,11 +185,8 @@ def conv2d_backward_weight_tiled(x, dy, partial, pixels_per_split, shape):
         k = first_k + cuda.threadIdx.y * TM + i
         for j in range(TN):
             tap = first_tap + cuda.threadIdx.x * TN + j
-            c = tap % Cg
-            s = tap // Cg % shape.S
-            r = tap // Cg // shape.S
-            if k < Kg and r < shape.R:
-                partial[split, group * Kg + k, r, s, c] = total[i, j]
+            if k < Kg and tap < taps:
+                partial[split, group * Kg + k, tap] = total[i, j]
 
 
 @cuda.jit
@@ -199,11 +201,11 @@ def conv2d_backward_weight_sum(partial, dw):
     dw[index] = total
 
 
-_array = float32[:, :, :, ::1]
-_vector = float32[::1]
+_matrix, _image = float32[:, ::1], float32[:, :, :, ::1]
+_channels = (float32[::1],) * 3  # bias, scale, shift
 SIGNATURES = [
-    (conv2d_forward_tiled, (*(_array,) * 3, *(_vector,) * 3, _array, ints(Fused), ints(Conv2dShape))),
-    (conv2d_backward_input_tiled, (*(_array,) * 3, ints(Conv2dShape))),
-    (conv2d_backward_weight_tiled, (_array, _array, float32[:, :, :, :, ::1], int32, ints(Conv2dShape))),
-    (conv2d_backward_weight_sum, (float32[:, ::1], float32[::1])),
+    (conv2d_forward_tiled, (_image, _matrix, _matrix, *_channels, _matrix, ints(Fused), ints(Conv2dShape))),
+    (conv2d_backward_input_tiled, (_image, float32[:, :, ::1], _matrix, ints(Conv2dShape))),
+    (conv2d_backward_weight_tiled, (_image, _matrix, float32[:, :, ::1], int32, ints(Conv2dShape))),
+    (conv2d_backward_weight_sum, (_matrix, float32[::1])),
 ]

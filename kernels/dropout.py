@@ -3,13 +3,13 @@ gives any element its random word from its index alone: the mask is the same on 
 backward pass makes it again instead of storing it.
 
 Shapes: x, y (count,), y may be x; state (2,) = seed and offset, on the device.
-Element i takes word i % 4 of the counter (i // 4, offset) under the key seed; it is kept, times scale, where that word is
-at least the threshold.
+Element i takes word i % 4 of the counter (i // 4, offset) under the key seed; it is kept, times scale, where that word
+is at least the threshold.
 Rungs: ``direct`` alone, one thread a counter, so four elements.
 Roofline: 20 multiplications a counter are 5 an element, little beside its traffic of 8 bytes.
 
-All words are uint64 that hold 32 bits, masked where they could hold more: Python's integers never wrap in the simulator,
-and Numba makes float64 of uint64 with int64, so every constant is a uint64 too.
+All words are uint64 that hold 32 bits, masked where they could hold more: Python's integers never wrap in the
+simulator, and Numba makes float64 of uint64 with int64, so every constant is a uint64 too.
 """
 
 import numpy as np

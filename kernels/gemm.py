@@ -1,7 +1,7 @@
 """Matrix product c = op(a) @ op(b), with the epilogue over c's last axis.
 
-Shapes: c (batch, M, N); a (batch, M, K), or (batch, K, M) where ``transpose_a``; b (batch, K, N), or (batch, N, K) where
-``transpose_b``. A shared operand has a batch axis of 1 and serves the whole batch.
+Shapes: c (batch, M, N); a (batch, M, K), or (batch, K, M) where ``transpose_a``; b (batch, K, N), or (batch, N, K)
+where ``transpose_b``. A shared operand has a batch axis of 1 and serves the whole batch.
 Rungs, simplest first:
     direct  one thread an element of c; chosen where M or N is too small for a tile
     tiled   tile.py, one block a tile of c; chosen otherwise
@@ -32,7 +32,8 @@ def gemm_direct(a, b, c, bias, scale, shift, residual, fused, shape):
         right = b[matrix_b, n, k] if shape.transpose_b else b[matrix_b, k, n]
         total += left * right
 
-    total = per_channel(total, n, bias, scale, shift, fused)
+    before, factor, after = per_channel(n, bias, scale, shift, fused)
+    total = (total + before) * factor + after
     if fused.residual:
         total += residual[matrix, m, n]
     c[matrix, m, n] = activate(total, fused)
@@ -76,15 +77,17 @@ def gemm_tiled(a, b, c, bias, scale, shift, residual, fused, shape):
         multiply_step(a_tile, b_tile, total)
         cuda.syncthreads()
 
-    for i in range(TM):
-        for j in range(TN):
-            m = first_m + cuda.threadIdx.y * TM + i
-            n = first_n + cuda.threadIdx.x * TN + j
-            if m < shape.M and n < shape.N:
-                value = per_channel(total[i, j], n, bias, scale, shift, fused)
-                if fused.residual:
-                    value += residual[matrix, m, n]
-                c[matrix, m, n] = activate(value, fused)
+    for j in range(TN):
+        n = first_n + cuda.threadIdx.x * TN + j
+        if n < shape.N:
+            before, factor, after = per_channel(n, bias, scale, shift, fused)
+            for i in range(TM):
+                m = first_m + cuda.threadIdx.y * TM + i
+                if m < shape.M:
+                    value = (total[i, j] + before) * factor + after
+                    if fused.residual:
+                        value += residual[matrix, m, n]
+                    c[matrix, m, n] = activate(value, fused)
 
 
 def gemm(launch, shape, a, b, c, epilogue):

@@ -39,7 +39,8 @@ def step(launch, parameters, gradients, states, hyper):
     for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
         p, g = parameter.reshape(-1), gradient.reshape(-1)
         velocity = launch.out(states[i].reshape(-1)) if states else g
-        launch(sgd, blocks(p.size, ELEMENTS_PER_BLOCK), THREADS, hyper, launch.out(p), g, velocity, launch.int(bool(states)))
+        args = hyper, launch.out(p), g, velocity, launch.integer(bool(states))
+        launch(sgd, blocks(p.size, ELEMENTS_PER_BLOCK), THREADS, *args)
 
 
 SIGNATURES = [(sgd, (*(float32[::1],) * 4, int32))]

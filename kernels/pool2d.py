@@ -123,12 +123,8 @@ def tap_of(position, start, taps, dilation):
 @cuda.jit(device=True, inline="always")
 def gather(dy, index, is_max, n, h, w, c, shape):
     """what the windows that hold x[n, h, w, c] hand back to it"""
-    first_p, stop_p = reach(
-        h, shape.P, shape.H, shape.R, shape.stride_h, shape.pad_h, shape.dilation_h, shape.adaptive
-    )
-    first_q, stop_q = reach(
-        w, shape.Q, shape.W, shape.S, shape.stride_w, shape.pad_w, shape.dilation_w, shape.adaptive
-    )
+    first_p, stop_p = reach(h, shape.P, shape.H, shape.R, shape.stride_h, shape.pad_h, shape.dilation_h, shape.adaptive)
+    first_q, stop_q = reach(w, shape.Q, shape.W, shape.S, shape.stride_w, shape.pad_w, shape.dilation_w, shape.adaptive)
     total = ZERO
     for p in range(first_p, stop_p):
         top, taps_h = window(p, shape.P, shape.H, shape.R, shape.stride_h, shape.pad_h, shape.adaptive)
@@ -177,7 +173,7 @@ def forward(launch, kind, shape, x, y, index):
         launch(pool2d_forward_avg, grid, THREADS, x, launch.out(y), launch.ints(Pool2dShape, shape))
         return
     stored = y if index is None else launch.out(index)
-    numbers = launch.int(index is not None), launch.ints(Pool2dShape, shape)
+    numbers = launch.integer(index is not None), launch.ints(Pool2dShape, shape)
     launch(pool2d_forward_max, grid, THREADS, x, launch.out(y), stored, *numbers)
 
 

@@ -13,8 +13,18 @@ moves 8 bytes for two operations: bound by memory.
 
 from numba import cuda, float32, int64
 
-from .common import ELEMENTS_PER_BLOCK, ELEMENTS_PER_THREAD, MINUS_INFINITY, ONE, SIMULATED, THREADS, ZERO, blocks
-from .common import exp, log
+from .common import (
+    ELEMENTS_PER_BLOCK,
+    ELEMENTS_PER_THREAD,
+    MINUS_INFINITY,
+    ONE,
+    SIMULATED,
+    THREADS,
+    ZERO,
+    blocks,
+    exp,
+    log,
+)
 from .reduce import MAX, SUM, combine
 
 ROW_THREADS = 4 if SIMULATED else 32  # one warp: its barriers are cheap

@@ -135,7 +135,7 @@ class GlobalArray:
 
 
 class SharedArray:
-    """``cuda.shared.array``: only cells that a thread has written exist, and who touched them since the last barrier."""
+    """``cuda.shared.array``: the cells that were written, and who touched them since the last barrier."""
 
     __slots__ = ("cells", "convert", "epoch", "launch", "readers", "shape", "where", "writers")
 
@@ -279,10 +279,12 @@ class Launch:
             raise
 
     def check_barrier(self) -> None:
-        lines = {}
+        lines: dict[tuple[str, int], int] = {}  # a barrier -> a thread that waits there
         for _, thread, line in self.parked:
             lines.setdefault(line, thread)
-        waits = " and ".join(f"thread {self.threads[t]} waits at {os.path.basename(f)}:{n}" for (f, n), t in lines.items())
+        waits = " and ".join(
+            f"thread {self.threads[t]} waits at {os.path.basename(f)}:{line}" for (f, line), t in lines.items()
+        )
         if len(lines) > 1:
             raise DivergentBarrier(f"threads wait at different barriers: {waits}")
         if self.finished:

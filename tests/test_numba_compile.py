@@ -97,7 +97,8 @@ def test_every_kernel_is_compiled_for_every_target(made: list[dict[str, Any]]) -
     assert len(expected) >= 18
     for target in TARGETS:
         wanted = "sm_" + target.replace(".", "")
-        assert {row["kernel"] for row in made if row["wanted"] == wanted} == expected, f"SIGNATURES miss a kernel: {wanted}"
+        compiled = {row["kernel"] for row in made if row["wanted"] == wanted}
+        assert compiled == expected, f"{wanted}: SIGNATURES and kernels differ"
     for row in made:
         assert row["target"] == row["wanted"], row
         assert row["entry"] == 1, row
@@ -116,7 +117,9 @@ def test_accumulators_stay_in_registers(made: list[dict[str, Any]]) -> None:
 def test_shared_arrays_suit_simulator_and_compiler(stem: str) -> None:
     """Two shared arrays on one line alias in Numba's simulator; shapes that are computed do not compile."""
     for function in jitted(stem):
-        calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and ast.unparse(n.func) == "cuda.shared.array"]
+        calls = [
+            n for n in ast.walk(function) if isinstance(n, ast.Call) and ast.unparse(n.func) == "cuda.shared.array"
+        ]
         lines = [call.lineno for call in calls]
         assert len(lines) == len(set(lines)), f"{function.name}: two shared arrays on one line"
         for call in calls:

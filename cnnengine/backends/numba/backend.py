@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, ClassVar, Protocol
 
 from ...errors import Unsupported
+from ...kernels import (
+    activation,
+    binary,
+    conv2d,
+    dropout,
+    gemm,
+    optimizer_step,
+    pool2d,
+    reduce,
+    softmax_cross_entropy,
+)
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
 from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
-
-activation, binary, conv2d, dropout, gemm, optimizer_step, pool2d, reduce, softmax_cross_entropy = (
-    import_module(f"cnnengine.kernels.{stem}")
-    for stem in (
-        "activation",
-        "binary",
-        "conv2d",
-        "dropout",
-        "gemm",
-        "optimizer_step",
-        "pool2d",
-        "reduce",
-        "softmax_cross_entropy",
-    )
-)
 
 
 class Launcher(Protocol):
@@ -31,7 +26,7 @@ class Launcher(Protocol):
 
     def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None: ...
     def out(self, array: Array) -> Any: ...  # marks an argument that the kernel writes
-    def int(self, value: int) -> Any: ...
+    def integer(self, value: int) -> Any: ...
     def ints(self, tuple_class: Any, members: Any) -> Any: ...  # a shape, or a tuple, as the kernels' named tuple
     def workspace(self, shape: tuple[int, ...]) -> Array: ...  # float32 scratch
 

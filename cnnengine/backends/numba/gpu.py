@@ -1,8 +1,9 @@
-"""The kernels on an NVIDIA GPU: CuPy arrays and CuPy's current stream, kernels compiled by Numba at their first launch."""
+"""The kernels on an NVIDIA GPU: CuPy arrays, CuPy's current stream, kernels compiled at their first launch."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class GpuLauncher:
     def out(self, array: Array) -> Array:
         return array
 
-    def int(self, value: int) -> np.int32:
+    def integer(self, value: int) -> np.int32:
         return np.int32(value)
 
     def ints(self, tuple_class: Any, members: Any) -> Any:
@@ -50,7 +51,7 @@ def _ints(tuple_class: Any, members: Any) -> Any:
 
 class GpuBackend(NumbaBackend):
     device = "cuda"
-    notes: ClassVar[dict[str, str]] = {
+    notes: ClassVar[Mapping[str, str]] = {
         "fill": "composed: CuPy's fill",
         "cast": "composed: CuPy's assignment",
         "permute": "composed: CuPy's transpose",
@@ -73,7 +74,8 @@ class GpuBackend(NumbaBackend):
         return buffers[key][:nbytes]
 
     def to_host(self, a: Array) -> np.ndarray:
-        return cupy.asnumpy(a)
+        host: np.ndarray = cupy.asnumpy(a)
+        return host
 
     def to_device(self, a: np.ndarray) -> Array:
         return cupy.asarray(a)

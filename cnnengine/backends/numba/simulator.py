@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ class SimulatorLauncher:
         self._memory = memory
 
     def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
-        """Runs the kernel. Arrays go in read-only, ``out`` arrays both ways; a GPU raises no floating-point warnings."""
+        """Arrays go in read-only, ``out`` arrays both ways; floating-point warnings are off, as on a GPU."""
         if grid == 0:
             return
         with warnings.catch_warnings():
@@ -29,7 +30,7 @@ class SimulatorLauncher:
     def out(self, array: Array) -> Any:
         return cuda.InOut(array)
 
-    def int(self, value: int) -> int:
+    def integer(self, value: int) -> int:
         return int(value)
 
     def ints(self, tuple_class: Any, members: Any) -> Any:
@@ -45,7 +46,7 @@ def _ints(tuple_class: Any, members: Any) -> Any:
 
 
 class SimulatorBackend(NumbaBackend, HostMemory):
-    notes: ClassVar[dict[str, str]] = {
+    notes: ClassVar[Mapping[str, str]] = {
         "fill": "composed: NumPy's fill",
         "cast": "composed: NumPy's assignment",
         "permute": "composed: NumPy's transpose",
