@@ -117,12 +117,13 @@ def build(source: KernelSource, arch: str, kept: Cache) -> Cubin:
     return Cubin.unpack(kept.fetch_bytes(key, ".cubin", lambda: compile_source(source, arch).pack()))
 
 
-def compile_many(jobs: Sequence[tuple[KernelSource, str]], processes: int) -> list[Cubin]:
-    """Compiles (source, architecture) pairs, in order, in that many processes: NVRTC holds a lock for most of a
-    compilation, threads would wait for each other. Raises the first KernelError."""
+def build_many(jobs: Sequence[tuple[KernelSource, str]], kept: Cache, processes: int) -> list[Cubin]:
+    """``build`` of (source, architecture) pairs, in their order, in that many processes: NVRTC holds a lock for most of
+    a compilation, threads would wait for each other. Raises the first KernelError."""
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        return list(pool.map(compile_source, *zip(*jobs, strict=True)))
+        futures = [pool.submit(build, source, arch, kept) for source, arch in jobs]
+        return [future.result() for future in futures]
 
 
 def _parse_log(log: str) -> dict[str, Usage]:

@@ -16,12 +16,12 @@ struct Relu {  // saves y; 0 where x <= 0, a NaN fails the comparison and stays;
 };
 
 template <class T, class Kind>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) activation_forward(const T* x, T* y, long long count) {
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) activation_forward(const T* x, T* y, long long count) {
   for_each_element(count, [=](long long i) { y[i] = from_float<T>(Kind::forward(to_float(x[i]))); });
 }
 
 template <class T, class Kind>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS)
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1)
     activation_backward(const T* saved, const T* dy, T* dx, long long count) {
   for_each_element(count,
                    [=](long long i) { dx[i] = from_float<T>(Kind::backward(to_float(saved[i]), to_float(dy[i]))); });

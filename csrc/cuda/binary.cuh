@@ -39,12 +39,12 @@ struct Equal {
 };
 
 template <class T, class Op>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) unary(const T* x, T* y, long long count) {
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) unary(const T* x, T* y, long long count) {
   for_each_element(count, [=](long long i) { y[i] = from_float<T>(Op::apply(to_float(x[i]))); });
 }
 
 template <class T, class Op, class Shape>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) binary(const T* a, const T* b, T* y, Shape shape) {
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) binary(const T* a, const T* b, T* y, Shape shape) {
   const long long rows = static_cast<long long>(shape.d0) * shape.d1 * shape.d2;
   for_each_element(rows * shape.d3, [=](long long i) {
     long long at_a, at_b;
@@ -64,6 +64,6 @@ __global__ void __launch_bounds__(ELEMENTWISE_THREADS) binary(const T* a, const 
 }
 
 template <class From, class To>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS) cast(const From* x, To* y, long long count) {
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) cast(const From* x, To* y, long long count) {
   for_each_element(count, [=](long long i) { y[i] = from_float<To>(to_float(x[i])); });
 }

@@ -31,7 +31,7 @@ struct Philox {
 
 // state: seed and offset, on the device, so that a captured graph draws new masks; y may be x
 template <class T>
-__global__ void __launch_bounds__(DROPOUT_THREADS)
+__global__ void __launch_bounds__(DROPOUT_THREADS, 1)
     dropout(const T* x, T* y, long long count, unsigned threshold, float scale, const unsigned long long* state) {
   const long long counter = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
   if (counter >= (count + 3) / 4) return;

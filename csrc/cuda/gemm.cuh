@@ -17,7 +17,7 @@
 constexpr int GEMM_DIRECT_THREADS = 256;
 
 template <class T, class Shape>
-__global__ void __launch_bounds__(GEMM_DIRECT_THREADS)
+__global__ void __launch_bounds__(GEMM_DIRECT_THREADS, 1)
     gemm_direct(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ c, const T* bias, const T* scale,
                 const T* shift, const T* residual, int relu, Shape shape) {
   const Place at(shape.N);  // in c (batch*M, N)
@@ -59,7 +59,7 @@ struct MatrixLoader {
 
 // TRANSPOSE_A and TRANSPOSE_B repeat the shape's members for the compiler: threads follow memory
 template <class T, class Shape, class Tile, bool TRANSPOSE_A, bool TRANSPOSE_B>
-__global__ void __launch_bounds__(Tile::THREADS)
+__global__ void __launch_bounds__(Tile::THREADS, 1)
     gemm_tiled(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ c, const T* bias, const T* scale,
                const T* shift, const T* residual, int relu, Shape shape) {
   DYN_SMEM(typename Tile::Shared, shared);

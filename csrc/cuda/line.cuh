@@ -1,5 +1,7 @@
 // The walk of kernels with one thread an output, over an array (lines, width): a block takes blockDim.x neighbours of
 // one line, so that a thread's place is found in 32-bit arithmetic although the array may have more than 2^31 elements.
+// These kernels, as all of ours, ask for at least 1 block a multiprocessor in their launch bounds: left to itself the
+// assembler spills registers to memory to make room for more blocks.
 #pragma once
 #include "platform.cuh"
 

@@ -25,7 +25,7 @@ static_assert(sizeof(StepTable) == TENSORS * 36 + 8, "as packed by cnnengine/bac
 // hyper: learning rate, momentum, weight decay, nesterov (0 or 1), gradient scale
 // g = gradient * scale + decay * p;  v = momentum * v + g;  p -= lr * (nesterov ? g + momentum * v : v)
 template <class T, class State>
-__global__ void __launch_bounds__(STEP_THREADS) sgd(const float* hyper, StepTable table) {
+__global__ void __launch_bounds__(STEP_THREADS, 1) sgd(const float* hyper, StepTable table) {
   int tensor = 0;  // the last whose first block is not past this one
   for (int i = 1; i < table.tensors; i++)
     if (table.first_block[i] <= static_cast<int>(blockIdx.x)) tensor = i;

@@ -62,7 +62,7 @@ struct Element : Place {
 
 // index may be null
 template <class T, class Index, class Shape>
-__global__ void __launch_bounds__(POOL_THREADS)
+__global__ void __launch_bounds__(POOL_THREADS, 1)
     pool2d_forward_max(const T* __restrict__ x, T* __restrict__ y, Index* __restrict__ index, Shape shape) {
   const Element at(shape.P, shape.Q, shape.C);
   if (!at.inside) return;
@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(POOL_THREADS)
 }
 
 template <class T, class Shape>
-__global__ void __launch_bounds__(POOL_THREADS)
+__global__ void __launch_bounds__(POOL_THREADS, 1)
     pool2d_forward_avg(const T* __restrict__ x, T* __restrict__ y, Shape shape) {
   const Element at(shape.P, shape.Q, shape.C);
   if (!at.inside) return;
@@ -153,7 +153,7 @@ __device__ inline float gather_windows(const Shape& shape, const Element& at, Te
 }
 
 template <class T, class Index, class Shape>
-__global__ void __launch_bounds__(POOL_THREADS)
+__global__ void __launch_bounds__(POOL_THREADS, 1)
     pool2d_backward_max(const T* __restrict__ dy, const Index* __restrict__ index, T* __restrict__ dx, Shape shape) {
   const Element at(shape.H, shape.W, shape.C);
   if (!at.inside) return;
@@ -164,7 +164,7 @@ __global__ void __launch_bounds__(POOL_THREADS)
 }
 
 template <class T, class Shape>
-__global__ void __launch_bounds__(POOL_THREADS)
+__global__ void __launch_bounds__(POOL_THREADS, 1)
     pool2d_backward_avg(const T* __restrict__ dy, T* __restrict__ dx, Shape shape) {
   const Element at(shape.H, shape.W, shape.C);
   if (!at.inside) return;

@@ -24,7 +24,7 @@ struct ReduceShared {
 };
 
 template <class Input, class Output, class Op, class Shape>
-__global__ void __launch_bounds__(REDUCE_THREADS)
+__global__ void __launch_bounds__(REDUCE_THREADS, 1)
     reduce(const Input* __restrict__ x, Output* __restrict__ y, int chunk, int splits, Shape shape) {
   DYN_SMEM(ReduceShared, shared);
   const long long columns = static_cast<long long>(shape.outer) * shape.inner;

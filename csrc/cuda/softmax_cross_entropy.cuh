@@ -25,7 +25,7 @@ __device__ inline float warp_sum(float value) {
 
 // block (32, ROWS_PER_BLOCK)
 template <class T>
-__global__ void __launch_bounds__(32 * ROWS_PER_BLOCK)
+__global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 1)
     softmax_cross_entropy_forward(const T* __restrict__ x, const long long* __restrict__ labels, T* __restrict__ loss,
                                   T* __restrict__ probability, int M, int C) {
   const int row = blockIdx.x * ROWS_PER_BLOCK + threadIdx.y, lane = threadIdx.x;
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK)
 
 // dx = (probability - onehot) * dloss[:, None]
 template <class T>
-__global__ void __launch_bounds__(ELEMENTWISE_THREADS)
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1)
     softmax_cross_entropy_backward(const T* probability, const long long* labels, const T* dloss, T* dx, int M, int C) {
   for_each_element(static_cast<long long>(M) * C, [=](long long i) {
     const long long row = i / C;

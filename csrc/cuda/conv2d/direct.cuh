@@ -9,7 +9,7 @@
 constexpr int DIRECT_THREADS = 256;  // no shared memory, few registers: any multiple of 32 fills an SM
 
 template <class T, class Shape>
-__global__ void __launch_bounds__(DIRECT_THREADS)
+__global__ void __launch_bounds__(DIRECT_THREADS, 1)
     conv2d_forward_direct(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, const T* bias,
                           const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
   const Place at(shape.Q * shape.K);  // in y (N*P, Q*K)
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(DIRECT_THREADS)
 }
 
 template <class T, class Shape>
-__global__ void __launch_bounds__(DIRECT_THREADS)
+__global__ void __launch_bounds__(DIRECT_THREADS, 1)
     conv2d_backward_input_direct(const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, Shape shape) {
   const Place at(shape.W * shape.C);  // in dx (N*H, W*C)
   if (!at.inside) return;
@@ -63,7 +63,7 @@ __global__ void __launch_bounds__(DIRECT_THREADS)
 }
 
 template <class T, class Shape>
-__global__ void __launch_bounds__(DIRECT_THREADS)
+__global__ void __launch_bounds__(DIRECT_THREADS, 1)
     conv2d_backward_weight_direct(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw, Shape shape) {
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const Place at(shape.S * Cg);  // in dw (K*R, S*Cg)

@@ -72,7 +72,7 @@ struct FilterLoader {
 };
 
 template <class T, class Shape, class Tile>
-__global__ void __launch_bounds__(Tile::THREADS)
+__global__ void __launch_bounds__(Tile::THREADS, 1)
     conv2d_forward_tiled(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, const T* bias,
                          const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
   DYN_SMEM(typename Tile::Shared, shared);
@@ -165,7 +165,7 @@ struct TransposedFilterLoader {
 };
 
 template <class T, class Shape, class Tile>
-__global__ void __launch_bounds__(Tile::THREADS)
+__global__ void __launch_bounds__(Tile::THREADS, 1)
     conv2d_backward_input_tiled(const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, Shape shape) {
   DYN_SMEM(typename Tile::Shared, shared);
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
@@ -247,7 +247,7 @@ struct TransposedPatchLoader {
 
 // range: pixels a split adds; partial: (splits, K, R, S, Cg), or null where there is one split, which writes dw
 template <class T, class Shape, class Tile>
-__global__ void __launch_bounds__(Tile::THREADS)
+__global__ void __launch_bounds__(Tile::THREADS, 1)
     conv2d_backward_weight_tiled(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw,
                                  float* __restrict__ partial, long long range, Shape shape) {
   DYN_SMEM(typename Tile::Shared, shared);
@@ -286,7 +286,7 @@ constexpr int SUM_THREADS = 256;
 
 // dw (count,) = the sum of partial (splits, count), in order
 template <class T>
-__global__ void __launch_bounds__(SUM_THREADS)
+__global__ void __launch_bounds__(SUM_THREADS, 1)
     conv2d_backward_weight_sum(const float* __restrict__ partial, T* __restrict__ dw, long long count, int splits) {
   const long long index = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
   if (index >= count) return;

@@ -1,0 +1,96 @@
+"""Every kernel compiles for every architecture, without spills and within its registers. Needs NVRTC, no GPU."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cnnengine._paths import csrc_dir
+from cnnengine.backends import _kernel_library as library
+from cnnengine.errors import KernelError
+from cnnengine.jit import nvrtc
+from cnnengine.jit.cache import default_cache
+from cnnengine.jit.source import KernelSource, constant_shape
+from cnnengine.shapes import conv2d_shape
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
+REGISTERS = 80  # 256 threads of 80 registers: 3 blocks on a multiprocessor
+TILE_REGISTERS = {
+    library.SMALL: 168,  # 64 threads: 6 blocks on a multiprocessor
+    library.MEDIUM: 128,  # 256 threads: 2 blocks
+    library.LARGE: 255,  # 256 threads: 1 block, 64 of the registers are sums
+}
+LARGEST_FIRST = sorted(library.FAMILIES, key=lambda family: -len(library.FAMILIES[family]))
+
+pytestmark = pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.problem()))
+
+
+@pytest.fixture(scope="module")
+def cubins() -> dict[tuple[str, str, str], nvrtc.Cubin]:
+    """(family, dtype, architecture) -> cubin, all of them, in two processes."""
+    keys = [(family, dtype, arch) for family in LARGEST_FIRST for dtype in library.TYPES for arch in ARCHITECTURES]
+    jobs = [(library.source(family, dtype), arch) for family, dtype, arch in keys]
+    return dict(zip(keys, nvrtc.build_many(jobs, default_cache(), processes=2), strict=True))
+
+
+def ceiling(expression: str) -> int:
+    return next((limit for tile, limit in TILE_REGISTERS.items() if str(tile) in expression), REGISTERS)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("dtype", library.TYPES)
+def test_every_kernel_compiles_without_spills(
+    cubins: dict[tuple[str, str, str], nvrtc.Cubin], dtype: str, arch: str
+) -> None:
+    for family in library.FAMILIES:
+        cubin = cubins[family, dtype, arch]
+        assert cubin.image[:4] == b"\x7fELF"
+        usage = cubin.usage()
+        assert set(usage) == set(library.source(family, dtype).expressions)
+        for expression, used in usage.items():
+            where = f"{expression} for {arch}: {used}"
+            assert used.spill_bytes == 0, where
+            assert 0 < used.registers <= ceiling(expression), where
+            assert used.shared_bytes == 0, f"{where}: shared memory is dynamic, one struct a kernel"
+
+
+def kernel_names() -> Iterator[str]:
+    """The __global__ functions of csrc/cuda."""
+    for path in sorted(Path(csrc_dir(), "cuda").rglob("*.cuh")):
+        yield from re.findall(r"__global__\s+void\s+(?:__launch_bounds__\([^;{]*?\)\s+)?(\w+)\(", path.read_text())
+
+
+def test_no_kernel_is_left_out() -> None:
+    listed = {template.split("<")[0] for templates in library.FAMILIES.values() for template in templates}
+    assert set(kernel_names()) == listed
+
+
+def test_the_folders_files_are_the_families() -> None:
+    files = {path.stem for path in Path(csrc_dir(), "cuda").glob("*.cuh") if "__global__" in path.read_text()}
+    assert files == set(library.FAMILIES) - {"conv2d"}  # whose kernels lie in conv2d/
+    assert Path(csrc_dir(), "cuda", "conv2d.cuh").is_file()
+
+
+def test_a_constant_shape_compiles_to_fewer_registers() -> None:
+    name, definition = constant_shape(conv2d_shape((8, 28, 28, 64), (64, 3, 3, 64), padding=1))
+    template = "conv2d_forward_tiled<float, {}, " + f"{library.MEDIUM}>"
+    expressions = (template.format(name), template.format("Conv2dShape"))
+    cubin = nvrtc.build(KernelSource("cuda/conv2d.cuh", expressions, definition), "sm_90a", default_cache())
+    constant, runtime = (cubin.usage()[e] for e in expressions)
+    assert constant.spill_bytes == 0
+    assert constant.registers < runtime.registers
+
+
+def test_a_kernel_that_does_not_compile_brings_the_compilers_log() -> None:
+    with pytest.raises(KernelError, match=r"(?s)cuda/activation.cuh does not compile for sm_90a.*Nonsense"):
+        nvrtc.compile_source(KernelSource("cuda/activation.cuh", ("activation_forward<float, Nonsense>",)), "sm_90a")
+
+
+@pytest.mark.parametrize(
+    ("capability", "arch"), [((7, 5), "sm_75"), ((8, 9), "sm_89"), ((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((12, 0), "sm_120")]
+)
+def test_architecture(capability: tuple[int, int], arch: str) -> None:
+    assert nvrtc.architecture(capability) == arch
