@@ -1,25 +1,61 @@
 // Convolution: which algorithm computes which shape, and which is chosen.
+//   direct         any shape; the definition
+//   implicit_gemm  any shape; chosen unless one of the next is
+//   depthwise      one channel a group
+//   columns        backward_input for few input channels
 #include "conv2d_direct.inl"
+#include "conv2d_implicit_gemm.inl"
+#include "conv2d_taps.inl"
+#include "conv2d_backward_weight.inl"
 
 inline bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.groups == s.C && s.groups == s.K; }
 
-bool conv2d_can(int, const Conv2dShape&, Algorithm algorithm) { return algorithm == DIRECT; }
-
-Algorithm conv2d_chosen(int, const Conv2dShape&) { return DIRECT; }
-
-i64 conv2d_packed_size(const Conv2dShape&, Algorithm) { return 0; }
-
-void conv2d_pack(const Conv2dShape&, Algorithm, const float*, float*) {}
-
-void conv2d_forward(const Conv2dShape& s, Algorithm, const float* x, const float* w, const float*, float* y,
-                    const Epilogue& e) {
-  direct_forward(s, x, w, y, e);
+bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
+  switch (algorithm) {
+    case DIRECT:
+    case IMPLICIT_GEMM:
+      return true;
+    default:
+      return false;
+  }
 }
 
-void conv2d_backward_input(const Conv2dShape& s, Algorithm, const float* dy, const float* w, float* dx) {
-  direct_backward_input(s, dy, w, dx);
+Algorithm conv2d_chosen(int verb, const Conv2dShape& s) {
+  return IMPLICIT_GEMM;
 }
 
-void conv2d_backward_weight(const Conv2dShape& s, Algorithm, const float* x, const float* dy, float* dw) {
-  direct_backward_weight(s, x, dy, dw);
+i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
+  return algorithm == IMPLICIT_GEMM ? forward_filter_size(s) : 0;
+}
+
+void conv2d_pack(const Conv2dShape& s, Algorithm algorithm, const float* w, float* packed) {
+  if (algorithm == IMPLICIT_GEMM) pack_forward_filter(s, w, packed);
+}
+
+void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, const float* w, const float* packed,
+                    float* y, const Epilogue& e) {
+  switch (algorithm) {
+    case IMPLICIT_GEMM:
+      return implicit_gemm_forward(s, x, w, packed, y, e);
+    default:
+      return direct_forward(s, x, w, y, e);
+  }
+}
+
+void conv2d_backward_input(const Conv2dShape& s, Algorithm algorithm, const float* dy, const float* w, float* dx) {
+  switch (algorithm) {
+    case IMPLICIT_GEMM:
+      return implicit_gemm_backward_input(s, dy, w, dx);
+    default:
+      return direct_backward_input(s, dy, w, dx);
+  }
+}
+
+void conv2d_backward_weight(const Conv2dShape& s, Algorithm algorithm, const float* x, const float* dy, float* dw) {
+  switch (algorithm) {
+    case IMPLICIT_GEMM:
+      return implicit_gemm_backward_weight(s, x, dy, dw);
+    default:
+      return direct_backward_weight(s, x, dy, dw);
+  }
 }

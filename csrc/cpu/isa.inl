@@ -11,6 +11,7 @@ namespace ISA {
 namespace {
 
 #include "simd.h"
+#include "tile.inl"
 
 #include "activation.inl"
 #include "binary.inl"
@@ -21,6 +22,7 @@ namespace {
 #include "pool2d.inl"
 #include "reduce.inl"
 #include "softmax_cross_entropy.inl"
+
 
 }  // namespace
 

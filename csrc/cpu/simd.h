@@ -39,20 +39,64 @@ inline void store_first(float* p, vec a, int n) {
   }
 }
 
-template <class T>
-inline T least(T a, T b) {
-  return a < b ? a : b;
-}
-template <class T>
-inline T most(T a, T b) {
-  return a > b ? a : b;
-}
-inline i64 blocks(i64 n, i64 size) { return (n + size - 1) / size; }
 
 inline float sum(vec a) {
   float s = 0;
   for (int i = 0; i < V; i++) s += a[i];
   return s;
+}
+
+template <class T>
+constexpr T least(T a, T b) {
+  return a < b ? a : b;
+}
+template <class T>
+constexpr T most(T a, T b) {
+  return a > b ? a : b;
+}
+inline i64 blocks(i64 n, i64 size) { return (n + size - 1) / size; }
+
+// Lane i of the result is lane lanes[i] of a, or lane lanes[i] - V of b.
+inline vec shuffle(vec a, vec b, veci lanes) {
+#if defined(__clang__)
+  vec result;
+  for (int i = 0; i < V; i++) result[i] = lanes[i] < V ? a[lanes[i]] : b[lanes[i] - V];
+  return result;
+#else
+  return __builtin_shuffle(a, b, lanes);
+#endif
+}
+
+// The step of a transposition that exchanges squares of D x D: the upper right of (a, b) with the lower left.
+template <int D>
+inline void exchange(vec& a, vec& b) {
+  veci upper{}, lower{};
+  for (int i = 0; i < V; i++) {
+    upper[i] = i & D ? V + i - D : i;
+    lower[i] = i & D ? V + i : i + D;
+  }
+  const vec kept = shuffle(a, b, upper);
+  b = shuffle(a, b, lower);
+  a = kept;
+}
+
+template <int D>
+inline void transpose_squares(vec (&rows)[V]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < V; i++)
+    if (!(i & D)) exchange<D>(rows[i], rows[i + D]);
+  if constexpr (D > 1) transpose_squares<D / 2>(rows);
+}
+
+// out[j * out_pitch + i] = in[i * in_pitch + j] for i < V (0 for i >= rows) and j < n.
+inline void transpose_into(const float* in, i64 in_pitch, int rows, i64 n, float* out, i64 out_pitch) {
+  for (i64 j = 0; j < n; j += V) {
+    const int lanes = static_cast<int>(least<i64>(V, n - j));
+    vec square[V];
+    for (int i = 0; i < V; i++) square[i] = i < rows ? load_first(in + i * in_pitch + j, lanes) : vec{};
+    transpose_squares<V / 2>(square);
+    for (int i = 0; i < lanes; i++) store(out + (j + i) * out_pitch, square[i]);
+  }
 }
 
 // Runs body(item) for every item in [0, items): see run_items. `work` is the cost of all items.
