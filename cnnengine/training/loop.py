@@ -18,7 +18,7 @@ from ..nn import Module
 from ..optim import SGD, cosine
 from ..tensor import Tensor
 from .interrupt import CtrlC
-from .run import Checkpoint, Progress, RunFolder
+from .run import Checkpoint, Progress, RunFolder, first_fault
 from .settings import MODELS, Settings
 
 EVALUATION_BATCH = 500  # images
@@ -94,7 +94,7 @@ class Trainer:
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "velocity": checkpoint.velocity})
             random.set_state(checkpoint.random)
         except ValueError as error:
-            raise DataError(f"{self.folder.checkpoint}: does not fit the model: {error}") from error
+            raise DataError(f"{self.folder.checkpoint}: does not fit the model: {first_fault(error)}") from error
         self.progress = checkpoint.progress
 
     def _epoch(self, ctrl_c: CtrlC) -> None:
@@ -138,7 +138,7 @@ class Trainer:
         self._count(time.perf_counter() - started)
         row = {
             "epoch": progress.epoch + 1,
-            "lr": self.optimizer.lr,
+            "lr": self._lr(progress.batch - 1),  # of its last batch
             "train_loss": progress.loss_sum / progress.seen,
             "train_accuracy": progress.correct / progress.seen,
             "test_loss": test_loss,
@@ -149,9 +149,7 @@ class Trainer:
 
     def _step(self, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         """One batch; its mean loss and how many were right."""
-        settings, progress = self.settings, self.progress
-        step = progress.epoch * self.batches + progress.batch
-        self.optimizer.lr = cosine(settings.lr, step, settings.epochs * self.batches)
+        self.optimizer.lr = self._lr(self.progress.batch)
         x = Tensor(self.dataset.normalize(images)).to(self.device)
         logits = self.model(x)
         loss = F.cross_entropy(logits, labels)
@@ -159,6 +157,11 @@ class Trainer:
         loss.backward()
         self.optimizer.step()
         return loss.item(), int((logits.numpy().argmax(1) == labels).sum())
+
+    def _lr(self, batch: int) -> float:
+        """The learning rate of a batch of this epoch."""
+        step = self.progress.epoch * self.batches + batch
+        return cosine(self.settings.lr, step, self.settings.epochs * self.batches)
 
     def _evaluate(self, ctrl_c: CtrlC | None) -> tuple[float, float, np.ndarray]:
         self.model.eval()

@@ -18,7 +18,7 @@ from ..errors import DataError
 from ..nn import Module
 from ..serialize import load_with_metadata
 from ..tensor import Tensor
-from .run import METADATA, RunFolder
+from .run import METADATA, RunFolder, first_fault
 from .settings import MODELS
 
 DEFAULT = {"model": "lenet5", "classes": DIGITS, "mean": MNIST.mean, "std": MNIST.std}  # weights without a description
@@ -55,5 +55,5 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Module, dict[str, Any]]:
     try:
         model.load_state_dict(arrays)
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path}: these are not the weights of {facts['model']}: {error}") from error
+        raise DataError(f"{path}: these are not the weights of {facts['model']}: {first_fault(error)}") from error
     return model.eval(), facts

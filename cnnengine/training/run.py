@@ -43,6 +43,12 @@ class Checkpoint:
     velocity: list[np.ndarray | None]
 
 
+def first_fault(error: Exception) -> str:
+    """The first line of a list of faults, such as ``load_state_dict`` raises, and how many more there are."""
+    first, *others = str(error).splitlines()[1:] or [str(error)]
+    return first.strip() + (f", and {len(others)} more like it" if others else "")
+
+
 class RunFolder:
     """Paths and files of a run. The folder is made on the first write."""
 
