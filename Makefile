@@ -3,16 +3,16 @@
 # Every target sets up .venv by itself; a second call finds it there. A change to the C++ sources or to setup.py
 # reinstalls the engine, a change to pyproject.toml its dependencies too.
 #   PYTHON=python3.12   the interpreter .venv is made with (3.11 or newer)
-#   EPOCHS=3            how long the demo trains
+#   EPOCHS=6            how long the demo trains
 #   TORCH=torch==2.13.0 the PyTorch that `make bench` measures against (a CPU build saves gigabytes)
 
 SHELL  := /bin/sh
 PYTHON ?= python3
-EPOCHS ?= 3
+EPOCHS ?= 6
 TORCH  ?= torch
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 ENGINE := $(VENV)/.engine
 NATIVE := setup.py $(wildcard csrc/*.h csrc/cpu/* csrc/launch/*)
 CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.inl')
@@ -22,7 +22,7 @@ CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name 
 .PRECIOUS: $(VENV)/.extra-%
 
 demo: $(VENV)/.extra-plot
-	$(BIN)/cnnengine train lenet5 --epochs $(EPOCHS)
+	$(BIN)/cnnengine train lenet5 --epochs $(EPOCHS) --name demo --overwrite
 	$(BIN)/python bench/demo_table.py
 
 test: $(VENV)/.extra-test

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-import pytest
-
 from .contenders import Contender, contenders
 from .layers import Layer, shrink
 from .task import Task, check_agreement, tasks
@@ -86,6 +84,8 @@ class _Builder:
 
 def run_alone(benchmark: Any, race: Race, contender: str) -> None:
     """One contender under pytest-benchmark."""
+    import pytest  # here, so that the demo needs no test packages
+
     run = race.build((contender,)).get(contender)
     if run is None:
         pytest.skip(f"{contender} has no {race.operation} in {race.dtype}")
