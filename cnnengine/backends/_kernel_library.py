@@ -57,7 +57,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "conv2d_backward_weight_sum<{T}>",
     ),
     "pool2d": (
-        *(f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>" for way in ("forward", "backward") for index in INDEX.values()),
+        *(
+            f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"
+            for way in ("forward", "backward")
+            for index in INDEX.values()
+        ),
         "pool2d_forward_avg<{T}, Pool2dShape>",
         "pool2d_backward_avg<{T}, Pool2dShape>",
     ),

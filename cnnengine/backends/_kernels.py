@@ -55,7 +55,12 @@ class KernelBackend:
         self._kernel(family, plan.kernel, dtype)(plan.grid, plan.block, plan.shared_bytes, arguments)
 
     def _run_shape(
-        self, family: str, plan: Plan, dtype: np.dtype[Any], arguments: tuple[Any, ...], shape: Conv2dShape | Pool2dShape
+        self,
+        family: str,
+        plan: Plan,
+        dtype: np.dtype[Any],
+        arguments: tuple[Any, ...],
+        shape: Conv2dShape | Pool2dShape,
     ) -> None:
         """A kernel whose last argument is the shape, which may be compiled in."""
         if not self.constant_shapes:
@@ -109,7 +114,9 @@ class KernelBackend:
             plan = plans.pool2d(f"pool2d_forward_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>", shape)
             self._run_shape("pool2d", plan, x.dtype, (x, y, index), shape)
         else:
-            self._run_shape("pool2d", plans.pool2d("pool2d_forward_avg<{T}, Pool2dShape>", shape), x.dtype, (x, y), shape)
+            self._run_shape(
+                "pool2d", plans.pool2d("pool2d_forward_avg<{T}, Pool2dShape>", shape), x.dtype, (x, y), shape
+            )
 
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
         if kind == "max":
@@ -207,6 +214,8 @@ def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
     if epilogue is IDENTITY:
         return (None, None, None, None, 0)
     if epilogue.activation not in library.ACTIVATIONS:
-        raise Unsupported(f"epilogue: no activation {epilogue.activation!r}, there are {', '.join(library.ACTIVATIONS)}")
+        raise Unsupported(
+            f"epilogue: no activation {epilogue.activation!r}, there are {', '.join(library.ACTIVATIONS)}"
+        )
     relu = int(epilogue.activation == "relu")
     return (epilogue.bias, epilogue.scale, epilogue.shift, epilogue.residual, relu)

@@ -1,9 +1,9 @@
 """Compiled kernels on disk.
 
-Each entry is one file that ends with the SHA-256 of everything before it; a shared object and a cubin load the same with
-those bytes behind them, and a torn or damaged entry is noticed and built again. An entry is written beside its place and
-renamed, so that several processes may fill the cache at once: the last one wins and all of them see whole files. Reading
-an entry makes it the youngest; when the cache passes its limit the oldest go.
+Each entry is one file that ends with the SHA-256 of everything before it; a shared object and a cubin load the same
+with those bytes behind them, and a torn or damaged entry is noticed and built again. An entry is written beside its
+place and renamed, so that several processes may fill the cache at once: the last one wins and all of them see whole
+files. Reading an entry makes it the youngest; when the cache passes its limit the oldest go.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ class Cache:
         """The entry's file; where it is absent or damaged ``build`` writes it to the path it is given first. What
         ``build`` raises passes through and leaves no entry."""
         path = self._path(key, suffix)
-        if _is_whole(path):
-            os.utime(path)
+        if _use(path):
             return path
         self.folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix="building-", suffix=suffix, dir=self.folder)
@@ -59,7 +58,12 @@ class Cache:
         def write(path: Path) -> None:
             path.write_bytes(build())
 
-        return self.fetch(key, suffix, write).read_bytes()[:-DIGEST_BYTES]
+        while True:
+            path = self.fetch(key, suffix, write)
+            try:
+                return path.read_bytes()[:-DIGEST_BYTES]
+            except FileNotFoundError:  # another process cleared the cache in between
+                continue
 
     def size(self) -> tuple[int, int]:
         """(entries, bytes)"""
@@ -99,12 +103,16 @@ class Cache:
                 total -= size
 
 
-def _is_whole(path: Path) -> bool:
+def _use(path: Path) -> bool:
+    """Whether the entry is there and whole; if so it is the youngest from now on."""
     try:
         content = path.read_bytes()
+        whole = hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
+        if whole:
+            os.utime(path)
     except FileNotFoundError:
         return False
-    return hashlib.sha256(content[:-DIGEST_BYTES]).digest() == content[-DIGEST_BYTES:]
+    return whole
 
 
 def default_folder() -> Path:
@@ -132,8 +140,8 @@ def _writable(folder: Path) -> Path:
         atexit.register(shutil.rmtree, temporary, ignore_errors=True)
         reason = error.strerror or str(error)
         warnings.warn(
-            f"the kernel cache {folder} cannot be written ({reason}); kernels of this process are kept in {temporary} and"
-            " compiled again by the next one: set CNNENGINE_CACHE to a writable folder",
+            f"the kernel cache {folder} cannot be written ({reason}); kernels of this process are kept in {temporary}"
+            " and compiled again by the next one: set CNNENGINE_CACHE to a writable folder",
             RuntimeWarning,
             stacklevel=3,
         )

@@ -1,4 +1,4 @@
-"""A kernel to call, on the emulator or on a GPU: ``runtime.kernel(source, expression)(grid, block, shared, arguments)``.
+"""A kernel to call, on the emulator or on a GPU: ``runtime.kernel(source, expression)(grid, block, shared, args)``.
 
 ``grid`` and ``block`` are (x, y, z), ``shared`` is the dynamic shared memory in bytes; what may be an argument says
 csrc/launch/arguments.h. A source is compiled at its first use, or found in the cache.
@@ -33,7 +33,13 @@ class EmulatorRuntime:
     """Kernels compiled by g++ over ``csrc/emulator``; ``schedule`` and ``threads`` as in ``HostModule.configure``."""
 
     def __init__(
-        self, cache: Cache, *, schedule: int = 0, threads: int = 0, flags: tuple[str, ...] = ("-O2",), race: bool = False
+        self,
+        cache: Cache,
+        *,
+        schedule: int = 0,
+        threads: int = 0,
+        flags: tuple[str, ...] = ("-O2",),
+        race: bool = False,
     ) -> None:
         self.cache = cache
         self.flags = flags
