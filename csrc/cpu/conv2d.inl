@@ -7,6 +7,7 @@
 #include "conv2d_implicit_gemm.inl"
 #include "conv2d_taps.inl"
 #include "conv2d_backward_weight.inl"
+#include "conv2d_depthwise.inl"
 
 inline bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.groups == s.C && s.groups == s.K; }
 
@@ -15,21 +16,24 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
     case DIRECT:
     case IMPLICIT_GEMM:
       return true;
+    case DEPTHWISE:
+      return is_depthwise(s);
     default:
       return false;
   }
 }
 
 Algorithm conv2d_chosen(int verb, const Conv2dShape& s) {
-  return IMPLICIT_GEMM;
+  return is_depthwise(s) ? DEPTHWISE : IMPLICIT_GEMM;
 }
 
 i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
-  return algorithm == IMPLICIT_GEMM ? forward_filter_size(s) : 0;
+  return algorithm == IMPLICIT_GEMM ? forward_filter_size(s) : algorithm == DEPTHWISE ? depthwise_filter_size(s) : 0;
 }
 
 void conv2d_pack(const Conv2dShape& s, Algorithm algorithm, const float* w, float* packed) {
   if (algorithm == IMPLICIT_GEMM) pack_forward_filter(s, w, packed);
+  if (algorithm == DEPTHWISE) pack_depthwise_forward(s, w, packed);
 }
 
 void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, const float* w, const float* packed,
@@ -37,6 +41,8 @@ void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, c
   switch (algorithm) {
     case IMPLICIT_GEMM:
       return implicit_gemm_forward(s, x, w, packed, y, e);
+    case DEPTHWISE:
+      return depthwise_forward(s, x, w, packed, y, e);
     default:
       return direct_forward(s, x, w, y, e);
   }
@@ -46,6 +52,8 @@ void conv2d_backward_input(const Conv2dShape& s, Algorithm algorithm, const floa
   switch (algorithm) {
     case IMPLICIT_GEMM:
       return implicit_gemm_backward_input(s, dy, w, dx);
+    case DEPTHWISE:
+      return depthwise_backward_input(s, dy, w, dx);
     default:
       return direct_backward_input(s, dy, w, dx);
   }
@@ -55,6 +63,8 @@ void conv2d_backward_weight(const Conv2dShape& s, Algorithm algorithm, const flo
   switch (algorithm) {
     case IMPLICIT_GEMM:
       return implicit_gemm_backward_weight(s, x, dy, dw);
+    case DEPTHWISE:
+      return depthwise_backward_weight(s, x, dy, dw);
     default:
       return direct_backward_weight(s, x, dy, dw);
   }

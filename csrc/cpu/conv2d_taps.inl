@@ -85,34 +85,37 @@ void pack_backward_filter(const Conv2dShape& s, const Gather& g, const int* tap_
 }
 
 // Input pixels whose rows and columns leave the same rest when divided by the strides see the same taps: each of these
-// phases is a gathering sum of its own.
-void implicit_gemm_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
-  int* taps = scratch<int>(cnn::TAPS, 2 * (s.R + s.S));
-  int *row = taps, *tap_row = row + s.R, *column = tap_row + s.R, *tap_column = column + s.S;
-  bool cleared = false;
-  for (int a = 0; a < least(s.stride_h, s.H); a++)
-    for (int b = 0; b < least(s.stride_w, s.W); b++) {
-      const int taps_h = phase_taps(a, s.pad_h, s.dilation_h, s.stride_h, s.R, row, tap_row);
-      const int taps_w = phase_taps(b, s.pad_w, s.dilation_w, s.stride_w, s.S, column, tap_column);
-      if (taps_h == 0 || taps_w == 0) {
-        cleared = true;
-      }
-    }
-  if (cleared) {
+// phases is a gathering sum of its own. Calls body(sum, tap rows, tap columns); pixels without taps are cleared first.
+template <class F>
+void for_each_phase(const Conv2dShape& s, const float* dy, float* dx, const F& body) {
+  int* row = scratch<int>(cnn::TAPS, 2 * (s.R + s.S));
+  int *tap_row = row + s.R, *column = tap_row + s.R, *tap_column = column + s.S;
+  const int phases_h = least(s.stride_h, s.H), phases_w = least(s.stride_w, s.W);
+  bool all = true;
+  for (int a = 0; a < phases_h; a++) all = all && phase_taps(a, s.pad_h, s.dilation_h, s.stride_h, s.R, row, tap_row) > 0;
+  for (int b = 0; b < phases_w; b++) all = all && phase_taps(b, s.pad_w, s.dilation_w, s.stride_w, s.S, column, tap_column) > 0;
+  if (!all) {
     const i64 line = static_cast<i64>(s.W) * s.C;
-    parallel(static_cast<i64>(s.N) * s.H, s.N * s.H * line * 4,
-             [=](i64 r) { __builtin_memset(dx + r * line, 0, static_cast<size_t>(line) * sizeof(float)); });
+    parallel_pieces(static_cast<i64>(s.N) * s.H, most<i64>(1, 65536 / line), line * 4, [=](i64 begin, i64 end) {
+      __builtin_memset(dx + begin * line, 0, static_cast<size_t>((end - begin) * line) * sizeof(float));
+    });
   }
-  for (int a = 0; a < least(s.stride_h, s.H); a++)
-    for (int b = 0; b < least(s.stride_w, s.W); b++) {
+  for (int a = 0; a < phases_h; a++)
+    for (int b = 0; b < phases_w; b++) {
       const int taps_h = phase_taps(a, s.pad_h, s.dilation_h, s.stride_h, s.R, row, tap_row);
       const int taps_w = phase_taps(b, s.pad_w, s.dilation_w, s.stride_w, s.S, column, tap_column);
       if (taps_h == 0 || taps_w == 0) continue;
       const int rows = static_cast<int>(blocks(s.H - a, s.stride_h)), columns = static_cast<int>(blocks(s.W - b, s.stride_w));
       const Gather g{dy, dx, s.N, s.P, s.Q, s.K, s.H, s.W, s.C, rows, columns, a, s.stride_h, b, s.stride_w,
                      1, 1, s.groups, taps_h, taps_w, row, column};
-      float* packed = scratch<float>(cnn::PACKED_WEIGHT, packed_filter_size(terms_of(g), g.groups, g.Kg()));
-      pack_backward_filter(s, g, tap_row, tap_column, w, packed);
-      run_gather(g, packed, Epilogue{});
+      body(g, tap_row, tap_column);
     }
+}
+
+void implicit_gemm_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
+  for_each_phase(s, dy, dx, [&](const Gather& g, const int* tap_row, const int* tap_column) {
+    float* packed = scratch<float>(cnn::PACKED_WEIGHT, packed_filter_size(terms_of(g), g.groups, g.Kg()));
+    pack_backward_filter(s, g, tap_row, tap_column, w, packed);
+    run_gather(g, packed, Epilogue{});
+  });
 }
