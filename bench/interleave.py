@@ -3,8 +3,8 @@
 All contenders are timed in rounds, in a new random order each round, so that a slow minute hits all of them. At every
 switch there is a short pause (the last one's worker threads stop spinning) and an uncounted call. A sample repeats the
 function until it lasts about two milliseconds. All samples are kept; one during which a thread of this process stood in
-the run queue (another process had the core) is marked as disturbed, not dropped. What is compared are ratios within a
-round, by their median.
+the run queue (another process had the core) is marked as disturbed; medians go by the others as long as there are five.
+What is compared are ratios within a round, by their median.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .provenance import usable_cores
 PAUSE_SECONDS = 0.005
 SAMPLE_SECONDS = 2e-3
 DISTURBED_SHARE = 0.02  # of the sample's time spent waiting for a core
+ENOUGH = 5  # undisturbed samples to go by
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Samples:
 
     @property
     def median(self) -> float:
-        return statistics.median(self.milliseconds)
+        """Of the undisturbed samples as long as there are five, else of all."""
+        calm = [v for v, d in zip(self.milliseconds, self.disturbed, strict=True) if not d]
+        return statistics.median(calm if len(calm) >= ENOUGH else self.milliseconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
@@ -132,7 +135,7 @@ def ratio(theirs: Samples, ours: Samples) -> float:
     core are left out as long as five others remain."""
     rounds = list(zip(theirs.milliseconds, ours.milliseconds, theirs.disturbed, ours.disturbed, strict=True))
     calm = [(a, b) for a, b, x, y in rounds if not (x or y)]
-    used = calm if len(calm) >= 5 else [(a, b) for a, b, _, _ in rounds]
+    used = calm if len(calm) >= ENOUGH else [(a, b) for a, b, _, _ in rounds]
     return statistics.median(a / b for a, b in used)
 
 

@@ -150,8 +150,18 @@ def origins(rows: list[Row]) -> str:
         ]
     for row in (row for row in rows if row["suite"] == "peaks"):
         lines.append(f"  * roofline {row['dtype']}: {row['gflops']:.0f} GFLOP/s, {row['gbps']:.1f} GB/s ({row['how']})")
-    lines += ["", "Times are medians over interleaved rounds; ratios are medians of the ratios within a round."]
+    lines += [
+        "",
+        f"Other processes disturbed {disturbed_share(rows):.0%} of the samples: medians leave those out as long as five "
+        "others remain. Times are medians over interleaved rounds, ratios medians of the ratios within a round.",
+    ]
     return "\n".join(lines)
+
+
+def disturbed_share(rows: list[Row]) -> float:
+    timed = [row for row in rows if "milliseconds" in row]
+    samples = sum(len(row["milliseconds"]) for row in timed)
+    return sum(len(row["disturbed"]) for row in timed) / samples if samples else 0.0
 
 
 def plot(rows: list[Row], device: str, path: Path) -> None:

@@ -20,7 +20,7 @@ from bench.peaks import Peaks, burst, cpu_peaks, cuda_peaks
 from bench.provenance import KEEP_FREED_MEMORY, provenance, usable_cores
 from bench.suite import SUITES, Race, races
 
-SECONDS = {"lenet5": 25.0, "overhead": 3.0, "conv2d": 3.5, "pool2d": 3.0, "activation": 2.0}  # per race
+SECONDS = {"lenet5": 25.0, "overhead": 3.0, "conv2d": 2.0, "pool2d": 2.0, "activation": 1.5}  # per race
 
 
 def main(arguments: list[str] | None = None) -> int:
