@@ -1,9 +1,9 @@
 """Sum or maximum of the middle axis: y[o, i] = x[o, 0, i] op x[o, 1, i] op ...
 
 Shapes: x (outer, reduced, inner), y (outer, inner).
-Rungs: ``tree`` alone. A block is ``lanes`` threads along inner (neighbours in memory) by THREADS / lanes along reduced,
-powers of two; it takes one o, ``lanes`` columns i and ``chunk`` elements of the reduced axis. Each thread adds every
-(THREADS / lanes)-th element, then the block adds its threads pairwise in shared memory: 256 partial results, 128, ...
+Rungs: ``tree`` alone. A block is ``lanes`` threads along inner (neighbours in memory) by ``rows`` along reduced, powers
+of two; it takes one o, ``lanes`` columns i and ``chunk`` elements of the reduced axis. Each thread adds every rows-th
+element, then the block adds its threads pairwise in shared memory: 256 partial results, 128, 64, ...
 Where that gives too few blocks to fill a GPU, ``splits`` blocks share a column: they write (outer, splits, inner),
 which the same kernel reduces once more. Who adds what follows from the shape alone: the same bits every time.
 Roofline: 4 bytes read for one operation: bound by memory. (1, 802816, 64), a bias gradient, is 205 MB: 0.043 ms at
@@ -62,7 +62,8 @@ def reduce(launch, op, shape, x, y):
     splits = min(max(ENOUGH_BLOCKS // columns, 1), max(shape.reduced // LEAST_CHUNK, 1))
     chunk = blocks(shape.reduced, splits)
     splits = blocks(shape.reduced, chunk)  # none is empty
-    block = (lanes, THREADS // lanes)
+    rows = min(THREADS // lanes, 1 << (chunk - 1).bit_length())  # no more than there are elements
+    block = (lanes, rows)
     op = launch.integer(REDUCE[op])
     y = y.reshape(shape.outer, 1, shape.inner)
     target = y if splits == 1 else launch.workspace((shape.outer, splits, shape.inner))
