@@ -26,6 +26,7 @@ from bench.contenders.engine import DTYPES
 from bench.provenance import provenance, usable_cores
 from cnnengine import backends
 from cnnengine.backends.contract import BINARY, CONV2D_VERBS, IDENTITY, POOL, REDUCE, UNARY, Array, Backend, Epilogue
+from cnnengine.errors import Unsupported
 from cnnengine.shapes import Conv2dShape, broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
 
 # relative error ||a - b|| / ||b||: float32 sums in another order; 16 bits may round the last one differently
@@ -51,7 +52,11 @@ class Check:
     name: str
     dtype: str
     compute: Callable[[Backend], list[np.ndarray]]
-    few: bool = True
+    flops: int = 0
+
+    @property
+    def few(self) -> bool:
+        return self.dtype == "float32" and self.flops < SMALL_FLOPS
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -68,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     second = None if options.only_first else backends.get(options.second)
     if options.only_first and first.device == "cuda":
         separate_allocations()
-    rows = [run(check, first, second) for check in checks(first) if not options.few or check.few]
+    dtypes = first.dtypes if second is None else first.dtypes & second.dtypes
+    rows = [run(check, first, second) for check in checks(first, dtypes) if not options.few or check.few]
     if options.output:
         origin = provenance(len(usable_cores()))
         options.output.write_text("".join(json.dumps({**row, **origin}) + "\n" for row in rows))
@@ -88,16 +94,26 @@ def separate_allocations() -> None:
 
 
 def run(check: Check, first: Backend, second: Backend | None) -> dict[str, Any]:
-    """One row. An exception on either side is a difference, not the end."""
+    """One row. What both sides refuse agrees; any other exception is a difference, not the end."""
     row: dict[str, Any] = {"suite": "emulator_vs_gpu", "check": check.name, "dtype": check.dtype}
     try:
-        ours = check.compute(first)
-        theirs = ours if second is None else check.compute(second)
+        ours = computed(check, first)
+        theirs = ours if second is None else computed(check, second)
     except Exception as error:
         return {**row, "agrees": False, "identical": False, "error": None, "failed": f"{type(error).__name__}: {error}"}
+    if ours is None or theirs is None:
+        return {**row, "agrees": ours is theirs, "identical": False, "error": None, "failed": "refused"}
     error = max(difference(a, b) for a, b in zip(ours, theirs, strict=True))
     identical = all(a.tobytes() == b.tobytes() for a, b in zip(ours, theirs, strict=True))
     return {**row, "agrees": error <= TOLERANCE[check.dtype], "identical": identical, "error": error}
+
+
+def computed(check: Check, backend: Backend) -> list[np.ndarray] | None:
+    """None where the backend refuses."""
+    try:
+        return check.compute(backend)
+    except Unsupported:
+        return None
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -109,16 +125,15 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a[finite] - b[finite]) / max(np.linalg.norm(b[finite]), 1e-30))
 
 
-def checks(backend: Backend) -> Iterator[Check]:
-    """Every verb with a kernel, in every dtype and algorithm that ``backend`` has."""
-    for dtype in sorted(set(DTYPES) & backend.dtypes):
+def checks(backend: Backend, dtypes: frozenset[str]) -> Iterator[Check]:
+    """Every verb with a kernel, in every dtype and every algorithm that ``backend`` has."""
+    for dtype in sorted(set(DTYPES) & dtypes):
         for verb in CONV2D_VERBS:
             for algorithm in (None, *backend.algorithms[verb]):
                 for x, w, stride, padding, dilation, groups in CONVOLUTIONS:
                     shape = conv2d_shape(x, w, stride, padding, dilation, groups)
                     name = f"{verb} {algorithm or 'default'} x {x} w {w} stride {stride} groups {groups}"
-                    few = dtype == "float32" and shape.flops() < SMALL_FLOPS
-                    yield Check(name, dtype, partial(convolution, verb, shape, dtype, algorithm), few)
+                    yield Check(name, dtype, partial(convolution, verb, shape, dtype, algorithm), shape.flops())
         for kind in POOL:
             yield Check(f"pool2d {kind}", dtype, partial(pooling, kind, dtype))
         for op in BINARY:

@@ -152,7 +152,7 @@ def origins(rows: list[Row]) -> str:
         lines.append(f"  * roofline {row['dtype']}: {row['gflops']:.0f} GFLOP/s, {row['gbps']:.1f} GB/s ({row['how']})")
     lines += [
         "",
-        f"Other processes disturbed {disturbed_share(rows):.0%} of the samples: medians leave those out as long as five "
+        f"Other processes disturbed {disturbed_share(rows):.0%} of the samples: medians leave those out where five "
         "others remain. Times are medians over interleaved rounds, ratios medians of the ratios within a round.",
     ]
     return "\n".join(lines)

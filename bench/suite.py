@@ -78,8 +78,7 @@ class _Builder:
     def __call__(self, names: tuple[str, ...]) -> dict[str, Callable[[], Any]]:
         prepared = {c.name: c.prepare(self._task) for c in self._present if c.name in names}
         entered = {name: p for name, p in prepared.items() if p is not None}
-        check_agreement(self._task, entered)
-        return {name: p.run for name, p in entered.items()}
+        return {name: p.run for name, p in check_agreement(self._task, entered).items()}
 
 
 def run_alone(benchmark: Any, race: Race, contender: str) -> None:

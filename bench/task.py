@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnengine.errors import Unsupported
 from cnnengine.shapes import Conv2dShape, Pool2dShape
 
 from .layers import Layer
@@ -89,9 +91,13 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a.astype(np.float64) - b.astype(np.float64))) / max(norm, 1e-30)
 
 
-def check_agreement(task: Task, prepared: dict[str, Prepared]) -> None:
-    """Runs every contender once; raises ArithmeticError where one's result is not that of the first."""
-    results = {name: p.result(p.run()) for name, p in prepared.items()}
+def check_agreement(task: Task, prepared: dict[str, Prepared]) -> dict[str, Prepared]:
+    """Runs every contender once and returns those that do not refuse the task's shape. Raises ArithmeticError where
+    one's result is not that of the first."""
+    results = {}
+    for name, p in prepared.items():
+        with suppress(Unsupported):
+            results[name] = p.result(p.run())
     reference, *others = results
     for name in others:
         error = relative_error(results[name], results[reference])
@@ -100,3 +106,4 @@ def check_agreement(task: Task, prepared: dict[str, Prepared]) -> None:
                 f"{task.operation} {task.case}: {name} differs from {reference} by {error:.1e} (relative), "
                 f"more than {AGREEMENT[task.dtype]:.0e}"
             )
+    return {name: prepared[name] for name in results}
