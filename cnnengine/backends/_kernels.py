@@ -30,8 +30,8 @@ STEP_TAIL = struct.Struct(f"<{STEP_TENSORS}q{STEP_TENSORS}ii4x")  # count, first
 class KernelBackend:
     """All verbs that are kernels. ``constant_shapes`` compiles a convolution or pooling for its shape (any N)."""
 
-    name: ClassVar[str]
-    device: ClassVar[str]
+    name: str
+    device: str
     dtypes = frozenset(TYPES)
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, ("direct", "tiled"))
 

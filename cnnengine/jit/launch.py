@@ -100,7 +100,8 @@ class CudaRuntime:
                 _launch.ensure_context(device)
                 loaded = self._modules[source, device] = (_launch.module_load(cubin.image), cubin.names)
         module, names = loaded
-        return _launch.module_function(module, names[expression])
+        function: int = _launch.module_function(module, names[expression])
+        return function
 
 
 class CudaKernel:

@@ -101,11 +101,11 @@ def compile_source(source: KernelSource, arch: str) -> Cubin:
         options = [f"-arch={arch}", *OPTIONS, f"-I{csrc_dir()}", f"-I{_include_folder()}"]
         encoded = (ctypes.c_char_p * len(options))(*[o.encode() for o in options])
         failed = nvrtc.nvrtcCompileProgram(program, len(options), encoded)
-        log = _text(nvrtc.nvrtcGetProgramLogSize, nvrtc.nvrtcGetProgramLog, program)
+        log = _bytes("ProgramLog", program).rstrip(b"\0").decode(errors="replace").strip()
         if failed:
             raise KernelError(f"{source.file} does not compile for {arch}: {_error(failed)}\n{log}")
         names = {e: _lowered(program, e) for e in source.expressions}
-        image = _bytes(nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN, program)
+        image = _bytes("CUBIN", program)
         return Cubin(image, names, log)
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
@@ -177,7 +177,9 @@ def _include_folder() -> Path:
     for root in _roots():
         if (root / "include" / "cuda_fp16.h").is_file():
             return root / "include"
-    raise BackendUnavailable("CUDA's headers (cuda_fp16.h) are not installed: pip install 'cnnengine[cuda]', or set CUDA_HOME")
+    raise BackendUnavailable(
+        "CUDA's headers (cuda_fp16.h) are not installed: pip install 'cnnengine[cuda]', or set CUDA_HOME"
+    )
 
 
 def _error(code: int) -> str:
@@ -197,13 +199,11 @@ def _lowered(program: ctypes.c_void_p, expression: str) -> str:
     return name.value.decode()
 
 
-def _bytes(get_size: ctypes._FuncPointer, get: ctypes._FuncPointer, program: ctypes.c_void_p) -> bytes:  # type: ignore[name-defined]
+def _bytes(what: str, program: ctypes.c_void_p) -> bytes:
+    """What nvrtcGet<what>Size and nvrtcGet<what> give."""
+    nvrtc = _library()
     size = ctypes.c_size_t()
-    _check(get_size.__name__, get_size(program, ctypes.byref(size)))
+    _check(f"nvrtcGet{what}Size", getattr(nvrtc, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
     buffer = ctypes.create_string_buffer(size.value)
-    _check(get.__name__, get(program, buffer))
+    _check(f"nvrtcGet{what}", getattr(nvrtc, f"nvrtcGet{what}")(program, buffer))
     return buffer.raw
-
-
-def _text(get_size: ctypes._FuncPointer, get: ctypes._FuncPointer, program: ctypes.c_void_p) -> str:  # type: ignore[name-defined]
-    return _bytes(get_size, get, program).rstrip(b"\0").decode(errors="replace").strip()

@@ -47,7 +47,8 @@ class CudaBackend(KernelBackend):
         return cupy.empty(nbytes, np.uint8)
 
     def to_host(self, a: Array) -> np.ndarray:
-        return cupy.asnumpy(_bits(a)).view(a.dtype)
+        host: np.ndarray = cupy.asnumpy(_bits(a)).view(a.dtype)
+        return host
 
     def to_device(self, a: np.ndarray) -> Array:
         return cupy.asarray(_bits(np.asarray(a, order="C"))).view(a.dtype)

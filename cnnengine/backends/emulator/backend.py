@@ -16,7 +16,6 @@ class EmulatorBackend(KernelBackend, HostMemory):
     """``runtime.configure`` chooses the order in which the threads of a block run."""
 
     name = "emulator"
-    device = "cpu"
     notes: ClassVar[Mapping[str, str]] = {
         "fill": "composed: NumPy's fill",
         "permute": "composed: NumPy's transpose and copy",

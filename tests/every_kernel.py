@@ -1,0 +1,151 @@
+"""Every CUDA kernel once, on tiny inputs: what the race checker and the schedules run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cnnengine.backends import _kernel_library as library
+from cnnengine.backends import _kernel_plans as plans
+from cnnengine.backends.contract import IDENTITY, Epilogue
+from cnnengine.backends.emulator.backend import EmulatorBackend
+from cnnengine.jit.cache import default_cache
+from cnnengine.jit.launch import EmulatorRuntime, Kernel
+from cnnengine.jit.source import KernelSource
+from cnnengine.shapes import (
+    adaptive_pool2d_shape,
+    broadcast_shape,
+    conv2d_shape,
+    gemm_shape,
+    pool2d_shape,
+    reduce_shape,
+)
+
+Results = dict[str, np.ndarray]
+PLANS = (plans.conv2d_forward, plans.conv2d_backward_input, plans.conv2d_backward_weight, plans.gemm)
+
+
+class RecordingRuntime(EmulatorRuntime):
+    """Remembers which kernels ran; tells the race checker which arrays a kernel is given, so that it reports any access
+    outside them as well."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(default_cache(), **options)
+        self.launched: set[str] = set()
+        self.tables: list[np.ndarray] = []  # arrays whose addresses lie in a table
+
+    def kernel(self, source: KernelSource, expression: str) -> Kernel:
+        module, launch = self.module(source), super().kernel(source, expression)
+
+        def recorded(grid: Any, block: Any, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
+            self.launched.add(expression)
+            if self.race:
+                module.watch(0, 0, "")
+                arrays = [(f"argument {i}", a) for i, a in enumerate(arguments) if isinstance(a, np.ndarray)]
+                for name, array in arrays + [("an array of the table", a) for a in self.tables]:
+                    module.watch(array.ctypes.data, array.nbytes, name)
+            launch(grid, block, shared_bytes, arguments)
+
+        return recorded
+
+
+@contextmanager
+def tile_of(tile: library.Tile) -> Iterator[None]:
+    """Within the block every tiled kernel is planned with this tile."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plans, "_tile", lambda *_: tile)
+        for plan in PLANS:
+            plan.cache_clear()
+        yield
+    for plan in PLANS:
+        plan.cache_clear()
+
+
+def run(backend: EmulatorBackend) -> Results:
+    """Every float32 kernel's outputs, by name."""
+    rng = np.random.default_rng(7)
+    results: Results = {}
+
+    def random(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype("float32")
+
+    def out(name: str, shape: tuple[int, ...], dtype: Any = "float32") -> np.ndarray:
+        results[name] = np.zeros(shape, dtype)
+        return results[name]
+
+    _convolutions(backend, random, out)
+    _products(backend, random, out)
+    for name, s in (
+        ("pool", pool2d_shape("pool", (1, 7, 6, 3), 3, 2, 1)),
+        ("wide pool", pool2d_shape("pool", (1, 20, 20, 1), 17)),  # its index has 4 bytes
+        ("adaptive pool", adaptive_pool2d_shape("pool", (1, 7, 5, 2), 3)),
+    ):
+        x, dy, index = random(*s.x), random(*s.y), out(f"{name} index", s.y, s.index_dtype)
+        backend.pool2d_forward("max", s, x, out(f"{name} max", s.y), index)
+        backend.pool2d_forward("avg", s, x, out(f"{name} avg", s.y), None)
+        backend.pool2d_backward("max", s, dy, index, out(f"{name} max back", s.x))
+        backend.pool2d_backward("avg", s, dy, None, out(f"{name} avg back", s.x))
+
+    x, y, dy = random(5, 33), np.abs(random(5, 33)), random(5, 33)
+    for kind in library.ACTIVATIONS:
+        backend.activation_forward(kind, x, out(kind, x.shape))
+        backend.activation_backward(kind, x, dy, out(f"{kind} back", x.shape))
+    for op in library.UNARY:
+        backend.unary(op, y, out(op, y.shape))
+    for op, other in product(library.BINARY, ((5, 33), (5, 1))):
+        shape, walk = broadcast_shape(op, x.shape, other)
+        backend.binary(op, walk, y, random(*other), out(f"{op} {other}", shape))
+    for dtype in library.TYPES:
+        backend.cast(x, out(f"cast {dtype}", x.shape, dtype))
+    for op, shape in product(library.REDUCE, ((3, 5, 4), (1, 2000, 3))):
+        s = reduce_shape(*shape)
+        backend.reduce(op, s, random(*shape), out(f"{op} {shape}", (s.outer, s.inner)))
+
+    labels = np.array([0, 6, 32, 3, 1])
+    probability = out("probability", x.shape)
+    backend.softmax_cross_entropy_forward(x, labels, out("loss", (5,)), probability)
+    backend.softmax_cross_entropy_backward(probability, labels, random(5), out("loss back", x.shape))
+    backend.dropout(x, out("dropout", x.shape), 2**31, 2.0, np.array([7, 9], np.uint64))
+    parameters, velocities = [random(5, 33), random(7)], [random(5, 33), random(7)]
+    hyper = np.array([0.1, 0.9, 0.01, 1, 0.5], "float32")
+    gradients = [random(5, 33), random(7)]
+    if isinstance(backend.runtime, RecordingRuntime):
+        backend.runtime.tables = [*parameters, *gradients, *velocities]
+    backend.optimizer_step("sgd", parameters, gradients, velocities, hyper)
+    backend.optimizer_step("sgd", parameters, gradients, [], hyper)
+    results |= {f"parameter {i}": p for i, p in enumerate(parameters)}
+    results |= {f"velocity {i}": v for i, v in enumerate(velocities)}
+    return results
+
+
+def _convolutions(backend: EmulatorBackend, random: Any, out: Any) -> None:
+    s = conv2d_shape((2, 9, 15, 6), (10, 3, 2, 3), stride=(1, 2), padding=1, groups=2)
+    x, w, dy, per_channel = random(*s.x), random(*s.w), random(*s.y), random(s.K)
+    epilogue = Epilogue(per_channel, per_channel, per_channel, dy, "relu")
+    for tile in (None, *library.TILES):
+        algorithm = "direct" if tile is None else "tiled"
+        with tile_of(tile or library.SMALL):
+            name = str(tile or algorithm)
+            backend.conv2d_forward(s, x, w, out(f"forward {name}", s.y), epilogue, algorithm)
+            backend.conv2d_backward_input(s, dy, w, out(f"backward_input {name}", s.x), algorithm)
+            backend.conv2d_backward_weight(s, x, dy, out(f"backward_weight {name}", s.w), algorithm)
+    s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
+    backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
+
+
+def _products(backend: EmulatorBackend, random: Any, out: Any) -> None:
+    for a_transposed, b_transposed in product((False, True), repeat=2):
+        s = gemm_shape(2, 37, 33, 19, a_transposed, b_transposed, False, True)
+        a = random(2, 19, 37) if a_transposed else random(2, 37, 19)
+        b, bias = random(33, 19) if b_transposed else random(19, 33), random(33)
+        for tile in library.TILES:
+            with tile_of(tile):
+                name = f"gemm({a_transposed}, {b_transposed}) {tile}"
+                backend.gemm(s, a, b, out(name, (2, 37, 33)), Epilogue(bias))
+    s = gemm_shape(1, 3, 9, 5, False, False, False, False)
+    backend.gemm(s, random(1, 3, 5), random(1, 5, 9), out("gemm direct", (1, 3, 9)), IDENTITY)

@@ -1,0 +1,83 @@
+"""Every CUDA kernel under the emulator's race checker, and in three orders of its threads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnnengine import _paths
+from cnnengine.backends import _kernel_library as library
+from cnnengine.backends.emulator.backend import EmulatorBackend
+from cnnengine.backends.registry import unavailable
+from cnnengine.errors import KernelError
+from cnnengine.jit import host
+from cnnengine.jit import source as source_module
+from cnnengine.jit.source import KernelSource
+from cnnengine.shapes import gemm_shape, reduce_shape
+
+from . import every_kernel
+
+pytestmark = pytest.mark.skipif(unavailable("emulator") is not None, reason=str(unavailable("emulator")))
+FLOAT32 = {expression for family in library.FAMILIES for expression in library.source(family, "float32").expressions}
+SCHEDULES = {"reverse": 1, "random": 2026}
+
+
+@pytest.fixture(scope="module")
+def forward() -> every_kernel.Results:
+    """Results with threads in ascending order."""
+    return every_kernel.run(EmulatorBackend(every_kernel.RecordingRuntime()))
+
+
+def test_no_kernel_has_a_race() -> None:
+    """A race, an access outside the arrays given, or a barrier that not all threads reach raises KernelError."""
+    backend = EmulatorBackend(every_kernel.RecordingRuntime(flags=("-O1",), race=True))
+    every_kernel.run(backend)
+    assert backend.runtime.launched == FLOAT32, "every kernel ran"
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_order_of_threads_does_not_matter(forward: every_kernel.Results, schedule: str) -> None:
+    backend = EmulatorBackend(every_kernel.RecordingRuntime(schedule=SCHEDULES[schedule], threads=1))
+    for name, result in every_kernel.run(backend).items():
+        np.testing.assert_array_equal(result, forward[name], err_msg=name)
+
+
+def test_the_tile_does_not_matter(forward: every_kernel.Results) -> None:
+    """Sums run in the order of the reduction, whatever the tile: the same bits, but for the split backward_weight."""
+    first, *others = (str(tile) for tile in library.TILES)
+    names = [name for name in forward if name.endswith(first) and "backward_weight" not in name]
+    assert len(names) == 6  # forward, backward_input, four ways to transpose
+    for name in names:
+        for other in others:
+            np.testing.assert_array_equal(forward[name.replace(first, other)], forward[name], err_msg=name)
+
+
+@pytest.mark.parametrize("file", ["reduce.cuh", "tile.cuh"])
+def test_a_barrier_taken_away_is_reported(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checker sees these kernels: without their barriers it says so, and where."""
+    edited = tmp_path / "csrc"
+    shutil.copytree(_paths.csrc_dir(), edited)
+    for module in (host, source_module):
+        monkeypatch.setattr(module, "csrc_dir", lambda: edited)
+    path = edited / "cuda" / file
+    text = path.read_text()
+    assert "__syncthreads();" in text
+    path.write_text(text.replace("__syncthreads();", ""))
+
+    if file == "reduce.cuh":
+        family, expression, threads, shared = "reduce", "reduce<float, float, Sum, ReduceShape>", (1, 64, 1), 1024
+        arguments = (np.ones(64, "float32"), np.zeros(1, "float32"), 64, 1, reduce_shape(1, 64, 1).packed)
+    else:
+        tile = library.SMALL
+        family, expression = "gemm", f"gemm_tiled<float, GemmShape, {tile}, false, false>"
+        threads, shared = (tile.threads, 1, 1), tile.shared_bytes
+        matrices = [np.ones((32, 32), "float32") for _ in range(3)]
+        shape = gemm_shape(1, 32, 32, 32, False, False, False, False)
+        arguments = (*matrices, None, None, None, None, 0, shape.packed)
+    runtime = every_kernel.RecordingRuntime(flags=("-O1",), race=True)
+    kernel = runtime.kernel(KernelSource(f"cuda/{family}.cuh", (expression,)), expression)
+    with pytest.raises(KernelError, match=rf"data race.*{file}"):
+        kernel((1, 1, 1), threads, shared, arguments)
