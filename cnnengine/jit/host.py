@@ -24,8 +24,8 @@ COMMON = (
     "-Wno-unknown-pragmas", "-DCNN_EMULATOR",
 )  # fmt: skip
 # the race build: every memory access of a kernel calls the checker; its own run-time part is not instrumented
-RACE = ("-DCNN_EMULATOR_RACE", "-g1")
-RACE_KERNELS = ("-fsanitize=thread,bounds,alignment,signed-integer-overflow,shift,integer-divide-by-zero",)
+RACE = ("-DCNN_EMULATOR_RACE", "-g1", "-gdwarf-4")
+RACE_CHECKS = ("thread", "alignment", "signed-integer-overflow", "shift", "integer-divide-by-zero")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class HostModule:
     library: ctypes.CDLL
 
     def index(self, expression: str) -> int:
-        """The number by which ``cnn_emulator_launch`` knows a kernel. Raises KernelError where it is not in the module."""
+        """The number by which ``cnn_emulator_launch`` knows a kernel. Raises KernelError where there is none."""
         try:
             return self.expressions.index(expression)
         except ValueError:
@@ -89,32 +89,27 @@ def _compile(
     command: tuple[str, ...], source: KernelSource, flags: tuple[str, ...], race: bool, store: Cache, out: Path
 ) -> None:
     runtime = _runtime(command, flags, race, store)
-    options = (*COMMON, *flags, *(RACE if race else ()))
-    kernels = "".join(f"    EMULATOR_KERNEL({e}),\n" for e in source.expressions)
+    kernels = "".join(f"  EMULATOR_KERNEL({e}),\n" for e in source.expressions)
     text = (
-        f"{source.text()}\nnamespace emulator {{\nconst Kernel kernels[] = {{\n{kernels}}};\n"
-        f"const int kernel_count = {len(source.expressions)};\n}}\n"
+        f"{source.text()}\nconst emulator::Kernel cnn_emulator_kernels[] = {{\n{kernels}}};\n"
+        f"const int cnn_emulator_kernel_count = {len(source.expressions)};\n"
     )
-    unit = out.with_name(out.name + ".o")
+    options = (*COMMON, *flags)
+    if race:
+        options += (*RACE, f"-fsanitize={','.join((*RACE_CHECKS, _array_check(command)))}")
+    unit, compiled = out.with_name(out.name + ".cpp"), out.with_name(out.name + ".o")
     try:
-        _run(
-            (
-                *command,
-                *options,
-                *(RACE_KERNELS if race else ()),
-                f"-I{csrc_dir()}",
-                "-x",
-                "c++",
-                "-c",
-                "-",
-                "-o",
-                str(unit),
-            ),
-            text,
-        )
-        _run((*command, *options, "-shared", str(unit), str(runtime), "-ldl", "-o", str(out)))
+        unit.write_text(text)
+        _run((*command, *options, f"-I{csrc_dir()}", "-c", str(unit), "-o", str(compiled)))
+        _run((*command, *COMMON, *flags, "-shared", str(compiled), str(runtime), "-ldl", "-o", str(out)))
     finally:
         unit.unlink(missing_ok=True)
+        compiled.unlink(missing_ok=True)
+
+
+def _array_check(command: tuple[str, ...]) -> str:
+    """g++'s ``bounds`` takes a struct's last array, such as a shared tile, for one of any length; its strict form does not."""
+    return "bounds" if "clang" in _version(command) else "bounds-strict"
 
 
 def _runtime(command: tuple[str, ...], flags: tuple[str, ...], race: bool, store: Cache) -> Path:
@@ -125,8 +120,8 @@ def _runtime(command: tuple[str, ...], flags: tuple[str, ...], race: bool, store
     return store.fetch(key, ".o", lambda out: _run((*command, *options, "-x", "c++", "-c", unit, "-o", str(out))))
 
 
-def _run(command: tuple[str, ...], text: str = "") -> None:
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+def _run(command: tuple[str, ...]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise KernelError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}")
 

@@ -266,67 +266,59 @@ PTX_INLINE void prefetch_tensor_map(const CUtensorMap* map) {
 // The box at the coordinates, innermost first, in elements; parts outside the tensor are zeros. The whole box's bytes
 // are counted on the barrier.
 PTX_INLINE void tma_load_2d(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1, PTX_SITE) {
-  const int c[] = {c0, c1};
   PTX_SM90(
-      emulator::tensor_load(tile, *map, c, 2, barrier, site),
+      emulator::tensor_load(tile, *map, {c0, c1}, barrier, site),
       asm volatile(
           "cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];" ::
               "r"(shared_address(tile)),
-          "l"(map), "r"(c[0]), "r"(c[1]), "r"(shared_address(barrier)) : "memory"));
+          "l"(map), "r"(c0), "r"(c1), "r"(shared_address(barrier)) : "memory"));
 }
 PTX_INLINE void tma_load_3d(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1, int c2, PTX_SITE) {
-  const int c[] = {c0, c1, c2};
-  PTX_SM90(emulator::tensor_load(tile, *map, c, 3, barrier, site),
+  PTX_SM90(emulator::tensor_load(tile, *map, {c0, c1, c2}, barrier, site),
            asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
                         "%3, %4}], [%5];" ::"r"(shared_address(tile)),
-                        "l"(map), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(shared_address(barrier)) : "memory"));
+                        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(barrier)) : "memory"));
 }
 PTX_INLINE void tma_load_4d(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1, int c2, int c3,
                             PTX_SITE) {
-  const int c[] = {c0, c1, c2, c3};
-  PTX_SM90(emulator::tensor_load(tile, *map, c, 4, barrier, site),
+  PTX_SM90(emulator::tensor_load(tile, *map, {c0, c1, c2, c3}, barrier, site),
            asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
                         "%3, %4, %5}], [%6];" ::"r"(shared_address(tile)),
-                        "l"(map), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]), "r"(shared_address(barrier)) : "memory"));
+                        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(barrier)) : "memory"));
 }
 PTX_INLINE void tma_load_5d(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1, int c2, int c3,
                             int c4, PTX_SITE) {
-  const int c[] = {c0, c1, c2, c3, c4};
-  PTX_SM90(emulator::tensor_load(tile, *map, c, 5, barrier, site),
-           asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
-                        "%3, %4, %5, %6}], [%7];" ::"r"(shared_address(tile)),
-                        "l"(map), "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]), "r"(c[4]),
-                        "r"(shared_address(barrier)) : "memory"));
+  PTX_SM90(
+      emulator::tensor_load(tile, *map, {c0, c1, c2, c3, c4}, barrier, site),
+      asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
+                   "%3, %4, %5, %6}], [%7];" ::"r"(shared_address(tile)),
+                   "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(shared_address(barrier)) : "memory"));
 }
 // The other way; parts of the box outside the tensor are not written. Threads that filled the tile call
 // fence_proxy_async first. The tile may change after wait_read, the block may end after wait_read, others see the
 // tensor after wait.
 PTX_INLINE void tma_store_2d(const CUtensorMap* map, const void* tile, int c0, int c1, PTX_SITE) {
-  const int c[] = {c0, c1};
-  PTX_SM90(emulator::tensor_store(*map, c, 2, tile, site),
+  PTX_SM90(emulator::tensor_store(*map, {c0, c1}, tile, site),
            asm volatile("cp.async.bulk.tensor.2d.global.shared::cta.bulk_group [%0, {%1, %2}], [%3];" ::"l"(map),
-                        "r"(c[0]), "r"(c[1]), "r"(shared_address(tile)) : "memory"));
+                        "r"(c0), "r"(c1), "r"(shared_address(tile)) : "memory"));
 }
 PTX_INLINE void tma_store_3d(const CUtensorMap* map, const void* tile, int c0, int c1, int c2, PTX_SITE) {
-  const int c[] = {c0, c1, c2};
-  PTX_SM90(emulator::tensor_store(*map, c, 3, tile, site),
+  PTX_SM90(emulator::tensor_store(*map, {c0, c1, c2}, tile, site),
            asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(map),
-                        "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(shared_address(tile)) : "memory"));
+                        "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(tile)) : "memory"));
 }
 PTX_INLINE void tma_store_4d(const CUtensorMap* map, const void* tile, int c0, int c1, int c2, int c3, PTX_SITE) {
-  const int c[] = {c0, c1, c2, c3};
   PTX_SM90(
-      emulator::tensor_store(*map, c, 4, tile, site),
+      emulator::tensor_store(*map, {c0, c1, c2, c3}, tile, site),
       asm volatile("cp.async.bulk.tensor.4d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4}], [%5];" ::"l"(map),
-                   "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]), "r"(shared_address(tile)) : "memory"));
+                   "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(tile)) : "memory"));
 }
 PTX_INLINE void tma_store_5d(const CUtensorMap* map, const void* tile, int c0, int c1, int c2, int c3, int c4,
                              PTX_SITE) {
-  const int c[] = {c0, c1, c2, c3, c4};
   PTX_SM90(
-      emulator::tensor_store(*map, c, 5, tile, site),
+      emulator::tensor_store(*map, {c0, c1, c2, c3, c4}, tile, site),
       asm volatile("cp.async.bulk.tensor.5d.global.shared::cta.bulk_group [%0, {%1, %2, %3, %4, %5}], [%6];" ::"l"(map),
-                   "r"(c[0]), "r"(c[1]), "r"(c[2]), "r"(c[3]), "r"(c[4]), "r"(shared_address(tile)) : "memory"));
+                   "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(shared_address(tile)) : "memory"));
 }
 PTX_INLINE void tma_store_commit(PTX_SITE) {
   PTX_SM90(emulator::tensor_store_commit(site), asm volatile("cp.async.bulk.commit_group;" :: : "memory"));

@@ -24,6 +24,15 @@ void mbarrier_wait(uint64_t* barrier, int parity, Site site);
 
 void tensor_load(void* shared, const CUtensorMap& map, const int* coordinate, int rank, uint64_t* barrier, Site site);
 void tensor_store(const CUtensorMap& map, const int* coordinate, int rank, const void* shared, Site site);
+template <int RANK>
+inline void tensor_load(void* shared, const CUtensorMap& map, const int (&coordinate)[RANK], uint64_t* barrier,
+                        Site site) {
+  tensor_load(shared, map, coordinate, RANK, barrier, site);
+}
+template <int RANK>
+inline void tensor_store(const CUtensorMap& map, const int (&coordinate)[RANK], const void* shared, Site site) {
+  tensor_store(map, coordinate, RANK, shared, site);
+}
 void tensor_store_commit(Site site);
 void tensor_store_wait(int groups_still_in_flight, Site site);
 void async_proxy_fence(Site site);

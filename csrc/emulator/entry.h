@@ -24,11 +24,12 @@ struct Kernel {
   void (*run)(void** arguments);  // one thread's whole life
 };
 
-extern const Kernel kernels[];
-extern const int kernel_count;
-
 }  // namespace emulator
+
+// Outside of the namespace, so that kernels may have any names
+extern const emulator::Kernel cnn_emulator_kernels[];
+extern const int cnn_emulator_kernel_count;
 
 // variadic, because a kernel's template arguments hold commas
 #define EMULATOR_KERNEL(...) \
-  {#__VA_ARGS__, [](void** arguments) EMULATOR_OWN { ::emulator::call(__VA_ARGS__, arguments); }}
+  {#__VA_ARGS__, [](void** emulator_packed) EMULATOR_OWN { ::emulator::call(__VA_ARGS__, emulator_packed); }}

@@ -79,9 +79,8 @@ int cores() {
   return limit > 0 ? limit : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-std::string check(int kernel, const unsigned grid[3], const unsigned block[3], size_t shared_bytes) {
+std::string check(const unsigned grid[3], const unsigned block[3], size_t shared_bytes) {
   const char* kind = kind::bad_launch;
-  if (kernel < 0 || kernel >= kernel_count) return text("%s: kernel %d of %d", kind, kernel, kernel_count);
   const unsigned long long threads = 1ull * block[0] * block[1] * block[2];
   if (threads < 1 || threads > kMaxThreads || block[2] > 64)
     return text("%s: a block of (%u, %u, %u) threads: 1 to %d are expected, at most 64 in z", kind, block[0], block[1],
@@ -95,6 +94,10 @@ std::string check(int kernel, const unsigned grid[3], const unsigned block[3], s
 }
 
 std::string launch_all(const Launch& launch) {
+  static std::mutex one_at_a_time;
+  std::unique_lock<std::mutex> lock(one_at_a_time, std::defer_lock);
+  if (race::kEnabled) lock.lock();
+  race::launch_begin();
   Progress progress(launch);
   std::vector<std::thread> others;
   const uint64_t wanted = std::min<uint64_t>(cores(), progress.blocks);
@@ -116,19 +119,22 @@ void write_error(const std::string& message, char* error, int error_bytes) {
 EMULATOR_EXPORT int cnn_emulator_launch(int kernel, const unsigned grid[3], const unsigned block[3],
                                         size_t dynamic_shared_bytes, void** arguments, char* error, int error_bytes) {
   using namespace emulator;
-  std::string message = check(kernel, grid, block, dynamic_shared_bytes);
+  if (kernel < 0 || kernel >= cnn_emulator_kernel_count) {
+    write_error(text("%s: kernel %d of %d", kind::bad_launch, kernel, cnn_emulator_kernel_count), error, error_bytes);
+    return 1;
+  }
+  std::string message = check(grid, block, dynamic_shared_bytes);
   if (message.empty()) {
-    Launch launch{dim3(grid[0], grid[1], grid[2]),
-                  dim3(block[0], block[1], block[2]),
-                  dynamic_shared_bytes,
-                  arguments,
-                  kernels[kernel].run,
-                  schedule};
+    const Launch launch{dim3(grid[0], grid[1], grid[2]),
+                        dim3(block[0], block[1], block[2]),
+                        dynamic_shared_bytes,
+                        arguments,
+                        cnn_emulator_kernels[kernel].run,
+                        schedule};
     message = launch_all(launch);
-    if (!message.empty()) message = std::string(kernels[kernel].name) + ": " + message;
   }
   if (message.empty()) return 0;
-  emulator::write_error(message, error, error_bytes);
+  write_error(std::string(cnn_emulator_kernels[kernel].name) + ": " + message, error, error_bytes);
   return 1;
 }
 
@@ -138,3 +144,8 @@ EMULATOR_EXPORT void cnn_emulator_configure(int order, int threads) {
   emulator::schedule = static_cast<unsigned>(order);
   emulator::thread_limit = threads;
 }
+
+#ifndef CNN_EMULATOR_RACE
+// The race build knows which memory kernels may touch; this one does not look.
+EMULATOR_EXPORT void cnn_emulator_watch(const void*, size_t, const char*) {}
+#endif

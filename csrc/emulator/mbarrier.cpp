@@ -45,6 +45,7 @@ static void wake(const uint64_t* barrier, unsigned phase) {
 static void write(uint64_t* barrier, Word word) {
   const bool complete = word.pending == 0 && word.bytes == 0;
   if (complete) {
+    race::mbarrier_phase_ends(barrier);
     word.phase ^= 1;
     word.pending = word.count;
   }
@@ -71,7 +72,7 @@ void mbarrier_arrive(uint64_t* barrier, int expected_bytes, Site site) {
   if (word.pending == 0)
     fail(kind::mbarrier, site, "one arrival too many: the phase takes %u and still waits for %d bytes",
          static_cast<unsigned>(word.count), static_cast<int>(word.bytes));
-  race::release(barrier);
+  race::mbarrier_arrive(barrier);
   word.bytes += expected_bytes;
   word.pending--;
   write(barrier, word);
@@ -86,7 +87,7 @@ void mbarrier_complete(uint64_t* barrier, int bytes, Site site) {
 bool mbarrier_test(uint64_t* barrier, int parity, Site site) {
   const Word word = read(barrier, "mbarrier.test_wait", site);
   if (static_cast<int>(word.phase) != (parity & 1)) {
-    race::acquire(barrier);
+    race::mbarrier_wait_ends(barrier);
     return true;
   }
   give_turn("an mbarrier", site);
@@ -100,7 +101,7 @@ void mbarrier_wait(uint64_t* barrier, int parity, Site site) {
     me->wait_parity = parity & 1;
     sleep("an mbarrier", site);
   }
-  race::acquire(barrier);
+  race::mbarrier_wait_ends(barrier);
 }
 
 // For the report of a deadlock

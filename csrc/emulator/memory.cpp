@@ -30,6 +30,7 @@ void before_atomic(const void* p, size_t bytes, Site site) {
     fail(kind::misaligned, site, "an atomic operation of %zu bytes at an address that is no multiple of it", bytes);
   static thread_local int operations = 0;
   if (++operations % kOperationsInARow == 0) give_turn("an atomic operation", site);
+  race::atomic(p, bytes, site);
 }
 
 void atomic_changed() {
@@ -37,18 +38,20 @@ void atomic_changed() {
 }
 
 uint32_t flag_load(const uint32_t* flag, Site site) {
-  before_atomic(flag, sizeof(*flag), site);
+  pause_thread(site);
+  race::flag_loaded(flag, sizeof(*flag), site);
   return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
 }
 
 void flag_store(uint32_t* flag, uint32_t value, Site site) {
-  before_atomic(flag, sizeof(*flag), site);
+  race::flag_stored(flag, sizeof(*flag), site);
   __atomic_store_n(flag, value, __ATOMIC_RELEASE);
   atomic_changed();
 }
 
 void memory_fence(bool, Site) {
   __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  race::memory_fence();
 }
 
 void pause_thread(Site site) {

@@ -11,5 +11,10 @@
 #include "report.cpp"
 #include "launch.cpp"
 #ifdef CNN_EMULATOR_RACE
-#include "race.cpp"
+#include "source_line.cpp"
+#include "race_order.cpp"
+#include "race_memory.cpp"
+#include "race_registers.cpp"
+#include "race_callbacks.cpp"
+#include "undefined.cpp"
 #endif

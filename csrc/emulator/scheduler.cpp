@@ -11,6 +11,11 @@
 #include "report.h"
 #include "worker.h"
 
+// how long a block may poll in vain before it is called a deadlock
+#ifndef CNN_EMULATOR_PATIENCE_SECONDS
+#define CNN_EMULATOR_PATIENCE_SECONDS 10
+#endif
+
 namespace emulator {
 
 __thread Thread* self __attribute__((tls_model("initial-exec"))) = nullptr;
@@ -117,7 +122,6 @@ void sleep(const char* waits_for, Site site) {
 // Polling may wait for another block, on another core, so only time tells a deadlock from patience.
 void give_turn(const char* polls_for, Site site) {
   constexpr int kTurnsBetweenLooks = 4096;
-  constexpr double kPatienceSeconds = 10;
   static thread_local std::chrono::steady_clock::time_point idle_since;
   const auto now = std::chrono::steady_clock::now;
   if (worker->idle_turns++ == 0) idle_since = now();
@@ -126,8 +130,8 @@ void give_turn(const char* polls_for, Site site) {
   me->waits_for = polls_for;
   me->wait_site = site;
   if (worker->idle_turns % kTurnsBetweenLooks == 0 &&
-      std::chrono::duration<double>(now() - idle_since).count() > kPatienceSeconds)
-    fail_at(kind::deadlock, place(site), "polled in vain for 10 seconds: " + who_waits());
+      std::chrono::duration<double>(now() - idle_since).count() > CNN_EMULATOR_PATIENCE_SECONDS)
+    fail_at(kind::deadlock, place(site), "polled in vain: " + who_waits());
   worker->ready.push(me);
   switch_away();
   me->waits_for = nullptr;
@@ -138,7 +142,6 @@ static void fiber_main() {
   entered(me->context);
   worker->launch->run(worker->launch->arguments);
   check_nothing_in_flight();
-  race::thread_end();
   me->finished = true;
   worker->live--;
   made_progress();
@@ -238,7 +241,24 @@ bool Worker::run_block(uint64_t linear) {
   self = first;
   switch_context(scheduler, first->context);
   self = nullptr;
+  if (error.empty()) check_margins(index);
   return error.empty();
+}
+
+// Who wrote past shared memory is not known any more, that somebody did is.
+void Worker::check_margins(uint3 index) {
+  const auto intact = [](unsigned char byte) { return byte == kCanary; };
+  const size_t margin = static_cast<size_t>(shared - window);
+  char* const end = shared + shared_bytes;
+  const char* before = std::find_if_not(window, shared, intact);
+  const char* after = std::find_if_not(end, end + margin, intact);
+  if (before == shared && after == end + margin) return;
+  error = std::string(kind::out_of_bounds) + text(" in block (%u, %u, %u): ", index.x, index.y, index.z);
+  error += after < end + margin ? text("a thread wrote %td bytes past the end", after - end)
+                                : text("a thread wrote %td bytes before the start", shared - before);
+  error += text(" of shared memory (%zu bytes); the race build names thread and line", shared_bytes);
+  std::fill(window, shared, kCanary);
+  std::fill(end, end + margin, kCanary);
 }
 
 }  // namespace emulator

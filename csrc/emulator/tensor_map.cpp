@@ -109,8 +109,9 @@ bool finish_a_tensor_load() {
   loads.erase(loads.begin() + static_cast<long>(which));
   TensorMap map;
   std::memcpy(&map, &copy.map, sizeof(map));
-  for_each_element(map, copy, [](char* shared, const char* global, int bytes) {
+  for_each_element(map, copy, [&](char* shared, const char* global, int bytes) {
     if (global) {
+      race::tensor_load_reads(global, static_cast<size_t>(bytes), copy.site);
       std::memcpy(shared, global, static_cast<size_t>(bytes));
     } else {
       std::memset(shared, 0, static_cast<size_t>(bytes));

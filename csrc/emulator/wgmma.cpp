@@ -115,13 +115,19 @@ void warpgroup_commit(Site) {
 }
 
 // One product for all 128 threads: thread t holds rows 16 * warp + t/4 % 8 (+ 8) and, of every eight columns, two
-static void perform(const PendingProduct* const threads[kWarpgroup]) {
+static void perform(const PendingProduct* const threads[kWarpgroup], const Fiber* const fibers[kWarpgroup]) {
   const PendingProduct& one = *threads[0];
   const int n = one.product.n, bytes = element_bytes(one.product.element), k = kReduction / bytes;
   const std::vector<uint32_t> at_a = offsets(one.a, one.product.transpose_a, 64, bytes, 'a', one.site);
   const std::vector<uint32_t> at_b = offsets(one.b, one.product.transpose_b, n, bytes, 'b', one.site);
   std::vector<float> a(at_a.size()), b(at_b.size()), sums(static_cast<size_t>(n));  // a (64, k), b (k, n)
   const char* shared = worker->shared;
+  if (race::kEnabled) {
+    for (int warp = 0; warp < kWarpgroup / kWarp; warp++)
+      for (const auto* at : {&at_a, &at_b})
+        for (uint32_t offset : *at)
+          race::async_read_ends(fibers[warp * kWarp], shared + offset, static_cast<size_t>(bytes), one.site);
+  }
   for (size_t i = 0; i < a.size(); i++) a[i] = read_element(one.product.element, shared + at_a[i]);
   for (int c = 0; c < n; c++)
     for (int i = 0; i < k; i++) b[i * n + c] = read_element(one.product.element, shared + at_b[c * k + i]);
@@ -170,7 +176,7 @@ static void perform_all(Fiber* first) {
         fail(kind::wgmma, product[t]->site, "the descriptors of %s and %s differ", thread_name(one).c_str(),
              thread_name(f).c_str());
     }
-    perform(product);
+    perform(product, threads);
   }
   for (Fiber* f : threads) {
     race::accumulators_done(f, done);

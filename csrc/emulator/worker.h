@@ -136,6 +136,7 @@ struct Worker {
 
   void start(const Launch& launch);  // room for the launch's threads and shared memory
   bool run_block(uint64_t linear);   // to its end; false, with `error` set, where it failed
+  void check_margins(uint3 index);   // for writes beyond shared memory, after a block
   void shuffle(FiberList& list);     // in the random schedule
   uint64_t draw();                   // the next of the block's random numbers
   bool owns_shared(const void* p) const { return p >= shared && p < shared + shared_bytes; }

@@ -1,0 +1,353 @@
+// The race checker proper: every access meets what is remembered of its bytes.
+#include <link.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "export.h"
+#include "race.h"
+#include "race_state.h"
+#include "report.h"
+#include "worker.h"
+
+// the shared object's own headers, a name that the linker gives
+extern "C" const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
+
+namespace emulator::race {
+
+namespace {
+
+std::vector<Range> watched;  // in order of address
+std::vector<Byte> shared_bytes;
+std::vector<SharedByte> shared_state;
+size_t last_watched = 0;
+
+// One access of the running thread
+struct Touch {
+  const char* p;
+  size_t bytes;
+  bool is_write;
+  bool atomic;
+  Where where;
+};
+
+}  // namespace
+
+static Range* range_of(const char* p) {
+  if (last_watched < watched.size() && p >= watched[last_watched].begin && p < watched[last_watched].end)
+    return &watched[last_watched];
+  const auto after = std::upper_bound(watched.begin(), watched.end(), p,
+                                      [](const char* address, const Range& range) { return address < range.begin; });
+  if (after == watched.begin() || p >= after[-1].end) return nullptr;
+  last_watched = static_cast<size_t>(after - watched.begin()) - 1;
+  return &after[-1];
+}
+
+bool is_global(const void* p) {
+  return range_of(static_cast<const char*>(p)) != nullptr;
+}
+
+void watch(const void* p, size_t bytes, const char* name) {
+  char* begin = static_cast<char*>(const_cast<void*>(p));
+  char* end = begin + bytes;
+  const auto overlaps = [&](Range& range) {
+    const bool yes = !p || (range.begin < end && begin < range.end);
+    if (yes) std::free(range.bytes);
+    return yes;
+  };
+  watched.erase(std::remove_if(watched.begin(), watched.end(), overlaps), watched.end());
+  last_watched = 0;
+  if (!p || !bytes) return;
+  Byte* shadow = static_cast<Byte*>(std::calloc(bytes, sizeof(Byte)));
+  if (!shadow) return;
+  const auto after = std::upper_bound(watched.begin(), watched.end(), begin,
+                                      [](const char* address, const Range& range) { return address < range.begin; });
+  watched.insert(after, Range{begin, end, name ? name : "an array", shadow});
+}
+
+void shadow_block_begin() {
+  shared_bytes.assign(worker->shared_bytes, Byte{});
+  shared_state.assign(worker->shared_bytes, SharedByte{});
+}
+
+// ---- reports
+
+static std::string who(const Access& access) {
+  const unsigned threads = static_cast<unsigned>(worker->threads);
+  if (access.slot >= threads) return "a bulk copy";
+  const dim3 size = worker->launch->block, grid = worker->launch->grid;
+  const unsigned t = access.slot;
+  std::string name = text("thread (%u, %u, %u)", t % size.x, t / size.x % size.y, t / (size.x * size.y));
+  if (access.block != state.block) {
+    const unsigned b = access.block - state.first_block;
+    name += text(" of block (%u, %u, %u)", b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
+  }
+  return name;
+}
+
+static std::string where_in_memory(const char* p) {
+  if (worker->owns_shared(p)) return text("shared memory, byte %td", p - worker->shared);
+  const Range* range = range_of(p);
+  return range ? text("%s, byte %td", range->name.c_str(), p - range->begin) : "memory";
+}
+
+[[noreturn]] static void report_race(const Touch& touch, const char* p, const Access& other, bool other_wrote) {
+  fail_at(
+      kind::race, place(touch.where),
+      text("%s of %s is not ordered after the %s by %s at %s", touch.is_write ? "the write" : "the read",
+           where_in_memory(p).c_str(), other_wrote ? "write" : "read", who(other).c_str(), place(other.where).c_str()));
+}
+
+[[noreturn]] static void report_out_of_bounds(const Touch& touch) {
+  const char* verb = touch.is_write ? "write" : "read";
+  const char* p = touch.p;
+  if (p >= worker->window && p < worker->shared + worker->shared_bytes + kSharedMargin) {
+    const ptrdiff_t past = p - (worker->shared + worker->shared_bytes);
+    fail_at(kind::out_of_bounds, place(touch.where),
+            past >= 0 || touch.p >= worker->shared
+                ? text("%s of %zu bytes, %td bytes past the end of shared memory (%zu bytes)", verb, touch.bytes,
+                       std::max<ptrdiff_t>(past, 0), worker->shared_bytes)
+                : text("%s of %zu bytes, %td bytes before the start of shared memory", verb, touch.bytes,
+                       worker->shared - p));
+  }
+  const Range* nearest = nullptr;
+  ptrdiff_t distance = 0;
+  for (const Range& range : watched) {
+    const ptrdiff_t d = p < range.begin ? range.begin - p : p - range.end;
+    if (!nearest || std::abs(d) < std::abs(distance)) nearest = &range, distance = d;
+  }
+  fail_at(kind::out_of_bounds, place(touch.where),
+          text("%s of %zu bytes, %td bytes %s of %s (%td bytes)", verb, touch.bytes, std::max<ptrdiff_t>(distance, 0),
+               p < nearest->begin ? "before the start" : "past the end", nearest->name.c_str(),
+               nearest->end - nearest->begin));
+}
+
+// ---- one access
+
+static bool of_this_launch(const Access& access) {
+  return access.block >= state.first_block;
+}
+
+// Fails where a remembered access to one of the bytes is not in this thread's past
+static void check_order(const Touch& touch, const Byte* bytes) {
+  const Fiber* me = running();
+  for (size_t i = 0; i < touch.bytes; i++) {
+    const Access& write = bytes[i].write;
+    if (of_this_launch(write) && !(touch.atomic && write.atomic) && !in_the_past(write, me))
+      report_race(touch, touch.p + i, write, true);
+    if (!touch.is_write) continue;
+    for (const Access& read : bytes[i].reads)
+      if (of_this_launch(read) && !in_the_past(read, me)) report_race(touch, touch.p + i, read, false);
+  }
+}
+
+static void remember_read(Byte& byte, const Access& access, const Fiber* reader) {
+  Access* place = nullptr;
+  for (Access& read : byte.reads) {
+    const bool free = !of_this_launch(read);
+    const bool same = read.block == access.block && read.slot == access.slot;
+    if (free || same || in_the_past(read, reader)) {
+      place = &read;
+      if (same) break;
+    }
+  }
+  // no room: another warp's read tells more than one more of the same warp
+  for (Access& read : byte.reads)
+    if (!place && read.slot / kWarp == access.slot / kWarp) place = &read;
+  *(place ? place : &byte.reads[access.slot % 3]) = access;
+}
+
+static void remember(const Touch& touch, Byte* bytes, const Fiber* by) {
+  const Access access{own_clock(by), state.block, touch.where, static_cast<uint16_t>(by->linear), touch.atomic, true};
+  for (size_t i = 0; i < touch.bytes; i++) {
+    if (touch.is_write) {
+      bytes[i].write = access;
+      std::memset(bytes[i].reads, 0, sizeof(bytes[i].reads));
+    } else {
+      remember_read(bytes[i], access, by);
+    }
+  }
+}
+
+static void check_shared_state(const Touch& touch, size_t offset) {
+  for (size_t i = offset; i < offset + touch.bytes; i++) {
+    const SharedByte& byte = shared_state[i];
+    if (byte.copy_in_flight)
+      fail_at(byte.bulk ? kind::tensor_copy_wait : kind::copy_wait, place(touch.where),
+              text("the %s of shared memory, byte %zu, meets a copy in flight, issued at %s",
+                   touch.is_write ? "write" : "read", i, place(byte.copy_where).c_str()));
+    if (!touch.is_write && !byte.written)
+      fail_at(kind::uninitialised, place(touch.where),
+              text("the read of shared memory, byte %zu, finds what nobody in this block has written", i));
+  }
+}
+
+// Constants and tables of the kernels lie in their shared object
+static bool in_module(const char* p) {
+  static const size_t bytes = [] {
+    const char* base = reinterpret_cast<const char*>(&__ehdr_start);
+    const auto* segment = reinterpret_cast<const ElfW(Phdr)*>(base + __ehdr_start.e_phoff);
+    size_t end = 0;
+    for (int i = 0; i < __ehdr_start.e_phnum; i++)
+      if (segment[i].p_type == PT_LOAD) end = std::max<size_t>(end, segment[i].p_vaddr + segment[i].p_memsz);
+    return end;
+  }();
+  const char* base = reinterpret_cast<const char*>(&__ehdr_start);
+  return p >= base && p < base + bytes;
+}
+
+// The remembered bytes of shared or watched memory; null for memory of the thread's own or the emulator's. Fails where
+// the memory is nobody's.
+static Byte* shadow_of(const Touch& touch) {
+  const char* p = touch.p;
+  if (p >= worker->shared && p + touch.bytes <= worker->shared + worker->shared_bytes)
+    return shared_bytes.data() + (p - worker->shared);
+  if (p + touch.bytes > worker->window && p < worker->shared + worker->shared_bytes + kSharedMargin)
+    report_out_of_bounds(touch);
+  const Range* range = range_of(p);
+  if (range && p + touch.bytes <= range->end) return range->bytes + (p - range->begin);
+  const auto within = [p](const void* begin, size_t bytes) {
+    return p >= static_cast<const char*>(begin) && p < static_cast<const char*>(begin) + bytes;
+  };
+  const bool own = within(worker->stacks, worker->stack_count * (kStackBytes + kStackSpread)) ||
+                   within(worker->fibers.data(), worker->fibers.size() * sizeof(Fiber)) ||
+                   within(&self, sizeof(self)) || in_module(p);
+  if (!own && !watched.empty()) report_out_of_bounds(touch);
+  return nullptr;
+}
+
+static void touched(const Touch& touch) {
+  Byte* bytes = shadow_of(touch);
+  if (!bytes) return;
+  if (worker->owns_shared(touch.p)) check_shared_state(touch, static_cast<size_t>(touch.p - worker->shared));
+  check_order(touch, bytes);
+  remember(touch, bytes, running());
+  if (touch.is_write && worker->owns_shared(touch.p))
+    for (size_t i = 0; i < touch.bytes; i++)
+      shared_state[static_cast<size_t>(touch.p - worker->shared) + i].written = true;
+}
+
+static void access(const void* p, size_t bytes, bool is_write, bool atomic, Site site) {
+  touched({static_cast<const char*>(p), bytes, is_write, atomic, where_of(site)});
+}
+
+void read(const void* p, size_t bytes, Site site) {
+  access(p, bytes, false, false, site);
+}
+void write(const void* p, size_t bytes, Site site) {
+  access(p, bytes, true, false, site);
+}
+void atomic(const void* p, size_t bytes, Site site) {
+  access(p, bytes, true, true, site);
+  atomic_order(p);
+}
+
+void flag_loaded(const void* p, size_t bytes, Site site) {
+  // as an atomic that writes nothing: it conflicts with ordinary writes only
+  const Touch touch{static_cast<const char*>(p), bytes, false, true, where_of(site)};
+  if (const Byte* shadow = shadow_of(touch)) check_order(touch, shadow);
+  acquire(p);
+}
+void flag_stored(const void* p, size_t bytes, Site site) {
+  access(p, bytes, true, true, site);
+  release(p);
+}
+
+void instrumented(const void* p, size_t bytes, bool is_write, const void* code) {
+  const Fiber* me = running();
+  if (!me || !bytes) return;
+  const char* stack = static_cast<const char*>(me->context.stack);
+  const char* address = static_cast<const char*>(p);
+  if (address >= stack && address < stack + kStackBytes) {
+    own_stack(address, bytes, is_write, code);
+    return;
+  }
+  touched({address, bytes, is_write, false, where_of(code)});
+}
+
+// ---- copies that the run-time part performs
+
+static void set_in_flight(const char* shared, size_t bytes, bool in_flight, bool bulk, Where where) {
+  const size_t offset = static_cast<size_t>(shared - worker->shared);
+  for (size_t i = offset; i < offset + bytes; i++) {
+    SharedByte& byte = shared_state[i];
+    byte.copy_in_flight = in_flight;
+    byte.bulk = bulk;
+    byte.copy_where = where;
+    if (!in_flight) byte.written = true;
+  }
+}
+
+// It may write from now on: whoever still reads is too late already.
+static void check_destination(const char* shared, size_t bytes, Site site) {
+  const Touch touch{shared, bytes, true, false, where_of(site)};
+  check_shared_state(touch, static_cast<size_t>(shared - worker->shared));
+  check_order(touch, shared_bytes.data() + (shared - worker->shared));
+}
+
+void copy_issued(const PendingCopy& copy) {
+  const char* shared = static_cast<const char*>(copy.shared);
+  const size_t bytes = static_cast<size_t>(copy.bytes);
+  if (copy.copy) read(copy.global, bytes, copy.site);
+  check_destination(shared, bytes, copy.site);
+  set_in_flight(shared, bytes, true, false, where_of(copy.site));
+}
+
+void copy_performed(const PendingCopy& copy) {
+  set_in_flight(static_cast<const char*>(copy.shared), static_cast<size_t>(copy.bytes), false, false, 0);
+  write(copy.shared, static_cast<size_t>(copy.bytes), copy.site);
+}
+
+void tensor_load_issued(const PendingTensorCopy& copy, size_t bytes) {
+  check_destination(copy.shared, bytes, copy.site);
+  set_in_flight(copy.shared, bytes, true, true, where_of(copy.site));
+}
+
+// Only whether the memory may be read: the copy engine has no place among the threads
+void tensor_load_reads(const void* global, size_t bytes, Site site) {
+  shadow_of({static_cast<const char*>(global), bytes, false, false, where_of(site)});
+}
+
+void tensor_load_performed(const PendingTensorCopy& copy, size_t bytes) {
+  set_in_flight(copy.shared, bytes, false, true, 0);
+  const Access access{next_bulk_copy(copy.barrier), state.block, where_of(copy.site),
+                      bulk_slot(copy.barrier),      false,       false};
+  Byte* shadow = shared_bytes.data() + (copy.shared - worker->shared);
+  for (size_t i = 0; i < bytes; i++) {
+    shadow[i].write = access;
+    std::memset(shadow[i].reads, 0, sizeof(shadow[i].reads));
+  }
+}
+
+void tensor_store_performed(const void* shared, const void* global, size_t bytes, Site site) {
+  read(shared, bytes, site);
+  write(global, bytes, site);
+}
+
+// ---- reads through the asynchronous proxy, by a bulk store or wgmma
+
+void async_read(const void* shared, size_t bytes, Site site) {
+  const char* p = static_cast<const char*>(shared);
+  read(p, bytes, site);
+  const Byte* shadow = shared_bytes.data() + (p - worker->shared);
+  for (size_t i = 0; i < bytes; i++) {
+    const Access& write = shadow[i].write;
+    if (write.generic && !before_a_proxy_fence(write, running()))
+      fail(kind::proxy_fence, site,
+           "shared memory, byte %td, was written by %s at %s with an ordinary store, and no fence.proxy.async lies "
+           "between",
+           p + i - worker->shared, who(write).c_str(), place(write.where).c_str());
+  }
+}
+
+void async_read_ends(const Fiber* by, const void* shared, size_t bytes, Site site) {
+  const char* p = static_cast<const char*>(shared);
+  remember({p, bytes, false, false, where_of(site)}, shared_bytes.data() + (p - worker->shared), by);
+}
+
+}  // namespace emulator::race
+
+EMULATOR_EXPORT void cnn_emulator_watch(const void* p, size_t bytes, const char* name) {
+  emulator::race::watch(p, bytes, name);
+}

@@ -1,0 +1,48 @@
+// What the race checker remembers of every byte.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "thread.h"
+
+namespace emulator::race {
+
+// A place in the source, in 32 bits: a code address relative to the module, or the number of a Site
+using Where = uint32_t;
+Where where_of(Site site);
+Where where_of(const void* code);
+std::string place(Where where);  // "conv2d.cuh:33"
+
+struct Access {
+  uint32_t clock;
+  uint32_t block;  // serial number over all launches; 0 is no access
+  Where where;
+  uint16_t slot;  // thread, or behind them an mbarrier
+  bool atomic;
+  bool generic;  // written by a thread, not by a bulk copy
+};
+
+struct Byte {
+  Access write;
+  Access reads[3];  // some of the latest: those that are not yet ordered are kept if there is room
+};
+
+// Of shared memory only
+struct SharedByte {
+  bool written;
+  bool copy_in_flight;  // a cp.async or bulk copy will write it
+  bool bulk;            // which of the two
+  Where copy_where;
+};
+
+// Memory that a kernel may touch
+struct Range {
+  char* begin;
+  char* end;
+  std::string name;
+  Byte* bytes;
+};
+
+}  // namespace emulator::race
