@@ -10,20 +10,20 @@ from .common import ZERO, Conv2dShape, Fused, activate, ints, per_channel
 
 @cuda.jit
 def conv2d_forward_direct(x, w, y, bias, scale, shift, residual, fused, shape):
-    index = cuda.grid(1)
+    index = cuda.grid(1)  # of y: the threads of a warp share a pixel of x and differ in k
     if index >= y.size:
         return
     k = index % shape.K
     q = index // shape.K % shape.Q
     p = index // shape.K // shape.Q % shape.P
     n = index // shape.K // shape.Q // shape.P
-    Cg = shape.C // shape.groups
-    Kg = shape.K // shape.groups
+    Cg = shape.C // shape.groups  # channels a group reads
+    Kg = shape.K // shape.groups  # channels a group makes
     first_c = k // Kg * Cg  # of the group's input channels
 
     total = ZERO
     for r in range(shape.R):
-        h = p * shape.stride_h - shape.pad_h + r * shape.dilation_h
+        h = p * shape.stride_h - shape.pad_h + r * shape.dilation_h  # [-pad_h, H + what is padded below)
         if h < 0 or h >= shape.H:
             continue
         for s in range(shape.S):
@@ -42,7 +42,7 @@ def conv2d_forward_direct(x, w, y, bias, scale, shift, residual, fused, shape):
 
 @cuda.jit
 def conv2d_backward_input_direct(dy, w, dx, shape):
-    index = cuda.grid(1)
+    index = cuda.grid(1)  # of dx: neighbours in c read neighbours in w
     if index >= dx.size:
         return
     channel = index % shape.C
@@ -72,7 +72,7 @@ def conv2d_backward_input_direct(dy, w, dx, shape):
 
 @cuda.jit
 def conv2d_backward_weight_direct(x, dy, dw, shape):
-    index = cuda.grid(1)
+    index = cuda.grid(1)  # of dw: neighbours in c read neighbours in x; few threads, each with N*P*Q products
     if index >= dw.size:
         return
     Cg = shape.C // shape.groups

@@ -39,8 +39,8 @@ def conv2d_forward_tiled(x, w, y, bias, scale, shift, residual, fused, shape):
     first_k = cuda.blockIdx.x % tiles_k * BN
     first_pixel = cuda.blockIdx.x // tiles_k % tiles_pixels * BM
     group = cuda.blockIdx.x // tiles_k // tiles_pixels  # [0, groups)
-    kk = tile_thread() % BK  # this thread's position in each step, and the first of its rows, K_STEP apart
-    first = tile_thread() // BK
+    kk = tile_thread() % BK  # this thread's position in each step, [0, BK)
+    first = tile_thread() // BK  # of this thread's rows of both tiles, K_STEP apart
 
     for load in range(LOADS):
         pixel = first_pixel + first + load * K_STEP
