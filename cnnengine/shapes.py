@@ -10,35 +10,26 @@ Letters: N batch, H W input, C in-channels, K out-channels, R S filter, P Q outp
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 
 from ._arguments import INT32_MAX as INT32_MAX
 from ._arguments import Pair as Pair
 from ._arguments import fits_int32, is_int, nchw_hint, no_empty_axis, to_pair
+from ._packed import CACHED_SHAPES, Packed, PackedShape
+from .walks import BroadcastShape as BroadcastShape
+from .walks import GemmShape as GemmShape
+from .walks import ReduceShape as ReduceShape
+from .walks import broadcast_shape as broadcast_shape
+from .walks import gemm_shape as gemm_shape
+from .walks import reduce_shape as reduce_shape
 
-CACHED_SHAPES = 4096
-
-Packed = bytes  # the classes below have a method of the name bytes
 Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]
 
 
-class _Packed:
-    """Members as consecutive int32, made once."""
-
-    __slots__ = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "packed", struct.pack(f"<{len(self.members())}i", *self.members()))
-
-    def members(self) -> tuple[int, ...]:
-        return tuple(int(getattr(self, f.name)) for f in fields(self) if f.name != "packed")  # type: ignore[arg-type]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Conv2dShape(_Packed):
+class Conv2dShape(PackedShape):
     """x (N, H, W, C), w (K, R, S, C/groups), y (N, P, Q, K). ``pad_h``, ``pad_w`` count the rows above and the columns
     left; what is padded below and right shows only in P and Q."""
 
@@ -87,7 +78,7 @@ class Conv2dShape(_Packed):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pool2dShape(_Packed):
+class Pool2dShape(PackedShape):
     """x (N, H, W, C), y (N, P, Q, C). ``adaptive`` windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1."""
 
     N: int
@@ -126,73 +117,6 @@ class Pool2dShape(_Packed):
 
     def bytes(self, itemsize: int = 4) -> int:
         return itemsize * (prod(self.x) + prod(self.y))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GemmShape(_Packed):
-    """c (batch, M, N) = op(a) @ op(b), all C-contiguous. a is (batch, M, K), or (batch, K, M) where ``transpose_a``;
-    b is (batch, K, N), or (batch, N, K) where ``transpose_b``. ``shared_a``: one a, without the batch axis, serves the
-    whole batch; ``shared_b`` likewise."""
-
-    batch: int
-    M: int
-    N: int
-    K: int
-    transpose_a: int
-    transpose_b: int
-    shared_a: int
-    shared_b: int
-    packed: Packed = field(init=False, repr=False)
-
-    @property
-    def reduction(self) -> int:
-        return self.K
-
-    def flops(self) -> int:
-        return 2 * self.batch * self.M * self.N * self.K
-
-    def bytes(self, itemsize: int = 4) -> int:
-        a = self.M * self.K * (1 if self.shared_a else self.batch)
-        b = self.K * self.N * (1 if self.shared_b else self.batch)
-        return itemsize * (a + b + self.batch * self.M * self.N)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BroadcastShape(_Packed):
-    """y (d0, d1, d2, d3) = a op b; a stride of 0 repeats the operand along that axis. Neighbouring axes that behave
-    alike are merged, so operands of equal shape give (1, 1, 1, n)."""
-
-    d0: int
-    d1: int
-    d2: int
-    d3: int
-    a0: int
-    a1: int
-    a2: int
-    a3: int
-    b0: int
-    b1: int
-    b2: int
-    b3: int
-    packed: Packed = field(init=False, repr=False)
-
-    @property
-    def elements(self) -> int:
-        return self.d0 * self.d1 * self.d2 * self.d3
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReduceShape(_Packed):
-    """x (outer, reduced, inner) -> y (outer, inner)."""
-
-    outer: int
-    reduced: int
-    inner: int
-    packed: Packed = field(init=False, repr=False)
-
-    @property
-    def reduction(self) -> int:
-        return self.reduced
 
 
 def output_size(size: int, window: int, stride: int, pad_before: int, pad_after: int, dilation: int) -> int:
@@ -307,51 +231,6 @@ def adaptive_pool2d_shape(operation: str, x: tuple[int, ...], output_size: int |
     S = max(-(-(q + 1) * W // Q) - q * W // Q for q in range(Q))
     fits_int32(operation, (P * (H + 1), Q * (W + 1)))
     return Pool2dShape(N, H, W, C, R, S, 1, 1, 0, 0, 1, 1, P, Q, 1, 0)
-
-
-@lru_cache(CACHED_SHAPES)
-def gemm_shape(
-    batch: int, M: int, N: int, K: int, transpose_a: bool, transpose_b: bool, shared_a: bool, shared_b: bool
-) -> GemmShape:
-    """Shape of a (batched) matrix product; the callers in ``functional`` check the operands."""
-    fits_int32("matmul", (batch, M, N, K))
-    return GemmShape(batch, M, N, K, int(transpose_a), int(transpose_b), int(shared_a), int(shared_b))
-
-
-@lru_cache(CACHED_SHAPES)
-def broadcast_shape(operation: str, a: tuple[int, ...], b: tuple[int, ...]) -> tuple[tuple[int, ...], BroadcastShape]:
-    """NumPy's broadcasting of two C-contiguous operands: the result's shape and how to walk it. Raises ValueError."""
-    rank = max(len(a), len(b))
-    full_a, full_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
-    if any(m != n and m != 1 and n != 1 for m, n in zip(full_a, full_b, strict=True)):
-        raise ValueError(f"{operation}: shapes {a} and {b} cannot be broadcast together")
-    y = tuple(n if m == 1 else m for m, n in zip(full_a, full_b, strict=True))
-    if 0 in y:
-        raise ValueError(f"{operation}: an operand is empty: shapes {a} and {b}")
-    axes: list[list[int]] = []  # [size, stride of a, stride of b], innermost first
-    stride_a = stride_b = 1
-    for m, n, size in zip(reversed(full_a), reversed(full_b), reversed(y), strict=True):
-        if size == 1:
-            continue
-        step_a, step_b = stride_a if m > 1 else 0, stride_b if n > 1 else 0
-        if axes and step_a == axes[-1][0] * axes[-1][1] and step_b == axes[-1][0] * axes[-1][2]:
-            axes[-1][0] *= size
-        else:
-            axes.append([size, step_a, step_b])
-        stride_a, stride_b = stride_a * m, stride_b * n
-    if len(axes) > 4:
-        raise ValueError(f"{operation}: broadcasting {a} with {b} needs {len(axes)} loops, 4 are supported")
-    axes += [[1, 0, 0]] * (4 - len(axes))
-    members = [axes[3 - i][k] for k in range(3) for i in range(4)]
-    fits_int32(operation, members)
-    return y, BroadcastShape(*members)
-
-
-@lru_cache(CACHED_SHAPES)
-def reduce_shape(outer: int, reduced: int, inner: int) -> ReduceShape:
-    """Shape of a reduction; the callers in ``functional`` bring the axes into this order."""
-    fits_int32("reduce", (outer, reduced, inner))
-    return ReduceShape(outer, reduced, inner)
 
 
 def _paddings(padding: Padding, size: Pair, window: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
