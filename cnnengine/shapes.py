@@ -17,7 +17,8 @@ from math import prod
 from ._arguments import INT32_MAX as INT32_MAX
 from ._arguments import Pair as Pair
 from ._arguments import fits_int32, is_int, nchw_hint, no_empty_axis, to_pair
-from ._packed import CACHED_SHAPES, Packed, PackedShape
+from ._packed import CACHED_SHAPES as CACHED_SHAPES
+from ._packed import Packed, PackedShape
 from .walks import BroadcastShape as BroadcastShape
 from .walks import GemmShape as GemmShape
 from .walks import ReduceShape as ReduceShape

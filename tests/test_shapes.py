@@ -63,7 +63,7 @@ def test_c_struct_has_the_members_of_the_class(name: str) -> None:
 
 
 def test_every_class_has_a_c_struct() -> None:
-    classes = {n for n, c in vars(shapes).items() if isinstance(c, type) and n.endswith("Shape")}
+    classes = {n for n, c in vars(shapes).items() if isinstance(c, type) and n.endswith("Shape")} - {"PackedShape"}
     assert classes == set(c_structs())
 
 
