@@ -41,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument("--smoke", action="store_true", help="tiny sizes")
     p.add_argument("--output", type=Path, help="append the samples here as JSON lines")
     options = p.parse_args(arguments)
+    options.commit = resolved(options.commit)
     with ExitStack() as stack:
         other_root = stack.enter_context(installed(options.commit))
         there = stack.enter_context(Engine(other_root, options.smoke))
@@ -64,9 +65,9 @@ def compare(suite: str, here: Engine, there: Engine, options: argparse.Namespace
             print(f"| {operation} | {case} | absent | | |", flush=True)
             continue
         try:
-            here.ask(prepare=[suite, index])
-            there.ask(prepare=[suite, known[operation, case]])
-            samples = take_turns(here, there, options.seconds)
+            calls = {here.root: here.ask(prepare=[suite, index])["calls"]}
+            calls[there.root] = there.ask(prepare=[suite, known[operation, case]])["calls"]
+            samples = take_turns(here, there, calls, options.seconds)
         except RuntimeError as error:
             print(f"| {operation} | {case} | failed: {error} | | |", flush=True)
             continue
@@ -79,9 +80,9 @@ def compare(suite: str, here: Engine, there: Engine, options: argparse.Namespace
             store(options.output, (suite, operation, case), {options.commit: theirs, "this checkout": ours})
 
 
-def take_turns(here: Engine, there: Engine, seconds: float) -> dict[Path, Samples]:
+def take_turns(here: Engine, there: Engine, calls: dict[Path, int], seconds: float) -> dict[Path, Samples]:
     """At least seven rounds in random order; all samples are kept."""
-    samples = {side.root: Samples(calls=1) for side in (here, there)}
+    samples = {root: Samples(count) for root, count in calls.items()}
     sides, order, end = [here, there], random.Random(0), time.perf_counter() + seconds
     finished = 0
     while finished < 7 or time.perf_counter() < end:
@@ -140,7 +141,7 @@ def installed(commit: str) -> Iterator[Path]:
         checkout, site = Path(folder) / "checkout", Path(folder) / "site"
         added = _run("git", "-C", str(ROOT), "worktree", "add", "--detach", str(checkout), commit)
         if added.returncode:
-            raise SystemExit(f"git cannot check out {commit!r}: {added.stderr.strip()}")
+            raise SystemExit(f"git cannot check out {commit}: {added.stderr.strip()}")
         try:
             offline = ["--no-build-isolation"] if find_spec("pybind11") else []  # the build tools are here already
             pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", *offline]
@@ -151,6 +152,14 @@ def installed(commit: str) -> Iterator[Path]:
             yield site
         finally:
             _run("git", "-C", str(ROOT), "worktree", "remove", "--force", str(checkout))
+
+
+def resolved(commit: str) -> str:
+    """The commit's short hash: what HEAD~1 means today is nothing to store."""
+    found = _run("git", "-C", str(ROOT), "rev-parse", "--short", "--verify", f"{commit}^{{commit}}")
+    if found.returncode:
+        raise SystemExit(f"git does not know the commit {commit!r}")
+    return found.stdout.strip()
 
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:

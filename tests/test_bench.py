@@ -203,7 +203,7 @@ def test_two_commits_take_turns() -> None:
 
         return SimpleNamespace(root=Path(name), ask=ask)
 
-    samples = against.take_turns(side("here"), side("there"), seconds=0.0)
+    samples = against.take_turns(side("here"), side("there"), {Path("here"): 1, Path("there"): 1}, seconds=0.0)
     assert ratio(samples[Path("there")], samples[Path("here")]) == 3.0
     rounds = [set(asked[i : i + 2]) for i in range(0, len(asked), 2)]
     assert len(rounds) >= 7
@@ -213,7 +213,7 @@ def test_two_commits_take_turns() -> None:
 def test_unknown_commit_is_named() -> None:
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    with pytest.raises(SystemExit, match="git cannot check out 'no-such-commit'"):
+    with pytest.raises(SystemExit, match="git does not know the commit 'no-such-commit'"):
         against.main(["no-such-commit"])
 
 
