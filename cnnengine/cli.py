@@ -22,6 +22,7 @@ from .training.results import write_results
 from .training.settings import DATASETS, EPOCHS, MODELS
 
 USAGE_ERROR, INTERRUPTED = 2, 130
+INTERPRETED = ("emulator", "numba")  # on the CPU these run a GPU's threads one by one
 PREFERRED = ("cuda", "native", "numpy")  # backends, by default the first that can run here
 RUNS = Path("runs")
 
@@ -76,6 +77,8 @@ def _train(arguments: argparse.Namespace) -> int:
         f" {len(dataset.test_labels):,} test images; backend {settings.backend}, seed {settings.seed};"
         f" into {folder.path}"
     )
+    if settings.backend in INTERPRETED and trainer.device == "cpu":
+        print(f"{settings.backend} interprets GPU kernels on the CPU: exact, and far too slow for whole data sets")
     if arguments.resume:
         done = trainer.progress
         print(f"resumed behind epoch {done.epoch}, batch {done.batch} of {trainer.batches}")

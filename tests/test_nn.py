@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -147,6 +148,15 @@ def test_loading_between_forward_and_backward_is_noticed(rng: np.random.Generato
     block.load_state_dict(block.state_dict())
     with pytest.raises(RuntimeError, match="was changed in place"):
         y.backward()
+
+
+def test_a_deep_copy_has_weights_of_its_own() -> None:
+    block = Block()
+    other = copy.deepcopy(block)
+    other.conv.weight.data[...] = 0
+    assert block.conv.weight.numpy().any()
+    assert [name for name, _ in other.named_parameters()] == [name for name, _ in block.named_parameters()]
+    assert all(isinstance(p, nn.Parameter) and p.requires_grad for p in other.parameters())
 
 
 # ---- state
