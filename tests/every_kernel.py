@@ -12,7 +12,7 @@ import pytest
 
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends import _kernel_plans as plans
-from cnnengine.backends.contract import IDENTITY, Epilogue
+from cnnengine.backends.contract import IDENTITY, Backend, Epilogue
 from cnnengine.backends.emulator.backend import EmulatorBackend
 from cnnengine.jit.cache import default_cache
 from cnnengine.jit.launch import EmulatorRuntime, Kernel
@@ -54,6 +54,11 @@ class RecordingRuntime(EmulatorRuntime):
         return recorded
 
 
+def listed(dtype: str) -> set[str]:
+    """The library's kernels for a dtype."""
+    return {expression for family in library.FAMILIES for expression in library.source(family, dtype).expressions}
+
+
 @contextmanager
 def tile_of(tile: library.Tile) -> Iterator[None]:
     """Within the block every tiled kernel is planned with this tile."""
@@ -66,16 +71,17 @@ def tile_of(tile: library.Tile) -> Iterator[None]:
         plan.cache_clear()
 
 
-def run(backend: EmulatorBackend) -> Results:
-    """Every float32 kernel's outputs, by name."""
+def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -> Results:
+    """Every kernel's outputs, by name; inputs are rounded to ``dtype``, then held and computed in ``computed``."""
     rng = np.random.default_rng(7)
     results: Results = {}
+    held = computed or dtype
 
     def random(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype("float32")
+        return rng.standard_normal(shape).astype("float32").astype(dtype).astype(held)
 
-    def out(name: str, shape: tuple[int, ...], dtype: Any = "float32") -> np.ndarray:
-        results[name] = np.zeros(shape, dtype)
+    def out(name: str, shape: tuple[int, ...], of: str = held) -> np.ndarray:
+        results[name] = np.zeros(shape, of)
         return results[name]
 
     _convolutions(backend, random, out)
@@ -92,6 +98,7 @@ def run(backend: EmulatorBackend) -> Results:
         backend.pool2d_backward("avg", s, dy, None, out(f"{name} avg back", s.x))
 
     x, y, dy = random(5, 33), np.abs(random(5, 33)), random(5, 33)
+    y += 0.5  # powers and quotients stay in float16's range
     for kind in library.ACTIVATIONS:
         backend.activation_forward(kind, x, out(kind, x.shape))
         backend.activation_backward(kind, x, dy, out(f"{kind} back", x.shape))
@@ -100,9 +107,9 @@ def run(backend: EmulatorBackend) -> Results:
     for op, other in product(library.BINARY, ((5, 33), (5, 1))):
         shape, walk = broadcast_shape(op, x.shape, other)
         backend.binary(op, walk, y, random(*other), out(f"{op} {other}", shape))
-    for dtype in library.TYPES:
-        backend.cast(x, out(f"cast {dtype}", x.shape, dtype))
-    for op, shape in product(library.REDUCE, ((3, 5, 4), (1, 2000, 3))):
+    for to in library.TYPES:
+        backend.cast(x, out(f"cast {to}", x.shape, to))
+    for op, shape in product(library.REDUCE, ((3, 5, 4), (1, 6000, 3))):
         s = reduce_shape(*shape)
         backend.reduce(op, s, random(*shape), out(f"{op} {shape}", (s.outer, s.inner)))
 
@@ -111,19 +118,21 @@ def run(backend: EmulatorBackend) -> Results:
     backend.softmax_cross_entropy_forward(x, labels, out("loss", (5,)), probability)
     backend.softmax_cross_entropy_backward(probability, labels, random(5), out("loss back", x.shape))
     backend.dropout(x, out("dropout", x.shape), 2**31, 2.0, np.array([7, 9], np.uint64))
-    parameters, velocities = [random(5, 33), random(7)], [random(5, 33), random(7)]
     hyper = np.array([0.1, 0.9, 0.01, 1, 0.5], "float32")
-    gradients = [random(5, 33), random(7)]
-    if isinstance(backend.runtime, RecordingRuntime):
-        backend.runtime.tables = [*parameters, *gradients, *velocities]
-    backend.optimizer_step("sgd", parameters, gradients, velocities, hyper)
-    backend.optimizer_step("sgd", parameters, gradients, [], hyper)
-    results |= {f"parameter {i}": p for i, p in enumerate(parameters)}
-    results |= {f"velocity {i}": v for i, v in enumerate(velocities)}
+    for momentum in ("none", "own", "float32"):  # the dtype of the velocities
+        parameters, gradients = [random(5, 33), random(7)], [random(5, 33), random(7)]
+        velocities = [random(5, 33), random(7)] if momentum != "none" else []
+        if momentum == "float32" and computed is None:
+            velocities = [v.astype("float32") for v in velocities]
+        if isinstance(backend, EmulatorBackend) and isinstance(backend.runtime, RecordingRuntime):
+            backend.runtime.tables = [*parameters, *gradients, *velocities]
+        backend.optimizer_step("sgd", parameters, gradients, velocities, hyper)
+        results |= {f"parameter {i} {momentum}": p for i, p in enumerate(parameters)}
+        results |= {f"velocity {i} {momentum}": v for i, v in enumerate(velocities)}
     return results
 
 
-def _convolutions(backend: EmulatorBackend, random: Any, out: Any) -> None:
+def _convolutions(backend: Backend, random: Any, out: Any) -> None:
     s = conv2d_shape((2, 9, 15, 6), (10, 3, 2, 3), stride=(1, 2), padding=1, groups=2)
     x, w, dy, per_channel = random(*s.x), random(*s.w), random(*s.y), random(s.K)
     epilogue = Epilogue(per_channel, per_channel, per_channel, dy, "relu")
@@ -138,7 +147,7 @@ def _convolutions(backend: EmulatorBackend, random: Any, out: Any) -> None:
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
 
 
-def _products(backend: EmulatorBackend, random: Any, out: Any) -> None:
+def _products(backend: Backend, random: Any, out: Any) -> None:
     for a_transposed, b_transposed in product((False, True), repeat=2):
         s = gemm_shape(2, 37, 33, 19, a_transposed, b_transposed, False, True)
         a = random(2, 19, 37) if a_transposed else random(2, 37, 19)

@@ -1,0 +1,39 @@
+"""Every CUDA kernel in every dtype, on the emulator, against the NumPy backend in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnengine.backends import _kernel_library as library
+from cnnengine.backends.emulator.backend import EmulatorBackend
+from cnnengine.backends.registry import get, unavailable
+
+from . import every_kernel
+from .compare import assert_close, assert_identical
+
+pytestmark = pytest.mark.skipif(unavailable("emulator") is not None, reason=str(unavailable("emulator")))
+LONGEST_SUM = 6000  # of the reductions; no other kernel of the suite adds more than 288 products
+
+
+@pytest.mark.parametrize("dtype", library.TYPES)
+def test_every_kernel_in_every_dtype(dtype: str) -> None:
+    backend = EmulatorBackend(every_kernel.RecordingRuntime())
+    results = every_kernel.run(backend, dtype)
+    expected = every_kernel.run(get("numpy"), dtype, computed="float64")
+    assert backend.runtime.launched == every_kernel.listed(dtype), "every kernel ran"
+    assert results.keys() == expected.keys()
+    for name, result in results.items():
+        if result.dtype.kind in "iu" or name.startswith(("cast", "equal")):
+            assert_identical(result, expected[name].astype(result.dtype), name)
+        else:
+            assert_close(result, expected[name], LONGEST_SUM if str(LONGEST_SUM) in name else 288, name)
+
+
+def test_the_comparison_can_fail() -> None:
+    """A result of another dtype is beyond the tolerance of this one."""
+    low = every_kernel.run(EmulatorBackend(every_kernel.RecordingRuntime()), "bfloat16")
+    expected = every_kernel.run(get("numpy"), "float32", computed="float64")
+    with pytest.raises(AssertionError, match="elements are off"):
+        assert_close(low["exp"].astype("float32"), expected["exp"], 288, "exp")
+    assert np.isfinite(low["exp"].astype("float32")).all()
