@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "thread.h"
 
@@ -20,6 +21,7 @@ namespace race {
 constexpr bool kEnabled = true;
 void launch_begin();
 void block_begin();
+std::string block_end();  // a report that waited until now, or nothing
 void join(Fiber* first);  // a barrier among a list of fibers
 void release(const void* object);
 void acquire(const void* object);
@@ -37,9 +39,9 @@ void copy_performed(const PendingCopy& copy);
 void tensor_load_issued(const PendingTensorCopy& copy, size_t bytes);
 void tensor_load_reads(const void* global, size_t bytes, Site site);
 void tensor_load_performed(const PendingTensorCopy& copy, size_t bytes);
-void tensor_store_performed(const void* shared, const void* global, size_t bytes, Site site);
+void tensor_store_writes(const void* global, size_t bytes, Site site);
 void async_proxy_fence();
-void async_read(const void* shared, size_t bytes, Site site);  // by a bulk store or wgmma, when issued
+void async_read(const void* shared, size_t bytes, bool wgmma, Site site);  // by wgmma or a bulk store, when issued
 void async_read_ends(const Fiber* by, const void* shared, size_t bytes, Site site);
 void wgmma_fence();
 void accumulators_issued(const float* d, int count, Site site);
@@ -50,6 +52,9 @@ void accumulators_done(const Fiber* fiber, size_t products);
 constexpr bool kEnabled = false;
 inline void launch_begin() {}
 inline void block_begin() {}
+inline std::string block_end() {
+  return {};
+}
 inline void join(Fiber*) {}
 inline void release(const void*) {}
 inline void acquire(const void*) {}
@@ -67,9 +72,9 @@ inline void copy_performed(const PendingCopy&) {}
 inline void tensor_load_issued(const PendingTensorCopy&, size_t) {}
 inline void tensor_load_reads(const void*, size_t, Site) {}
 inline void tensor_load_performed(const PendingTensorCopy&, size_t) {}
-inline void tensor_store_performed(const void*, const void*, size_t, Site) {}
+inline void tensor_store_writes(const void*, size_t, Site) {}
 inline void async_proxy_fence() {}
-inline void async_read(const void*, size_t, Site) {}
+inline void async_read(const void*, size_t, bool, Site) {}
 inline void async_read_ends(const Fiber*, const void*, size_t, Site) {}
 inline void wgmma_fence() {}
 inline void accumulators_issued(const float*, int, Site) {}

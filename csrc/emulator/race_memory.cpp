@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "export.h"
 #include "race.h"
@@ -22,6 +23,7 @@ std::vector<Range> watched;  // in order of address
 std::vector<Byte> shared_bytes;
 std::vector<SharedByte> shared_state;
 size_t last_watched = 0;
+std::string uninitialised;  // the report of the block's first read of what nobody wrote
 
 // One access of the running thread
 struct Touch {
@@ -69,6 +71,7 @@ void watch(const void* p, size_t bytes, const char* name) {
 void shadow_block_begin() {
   shared_bytes.assign(worker->shared_bytes, Byte{});
   shared_state.assign(worker->shared_bytes, SharedByte{});
+  uninitialised.clear();
 }
 
 // ---- reports
@@ -170,16 +173,32 @@ static void remember(const Touch& touch, Byte* bytes, const Fiber* by) {
   }
 }
 
+// A read that found nothing. Most often the writer has only not come yet, because a barrier is missing: then its write
+// will be reported as a race. Where nobody writes, this is reported at the block's end.
+static void note_uninitialised(const Touch& touch, size_t offset) {
+  if (!uninitialised.empty()) return;
+  uninitialised =
+      message(kind::uninitialised, place(touch.where), *running(),
+              text("the read of shared memory, byte %zu, finds what nobody in this block has written", offset));
+}
+
+std::string block_end() {
+  return std::exchange(uninitialised, "");
+}
+
 static void check_shared_state(const Touch& touch, size_t offset) {
   for (size_t i = offset; i < offset + touch.bytes; i++) {
     const SharedByte& byte = shared_state[i];
+    const char* verb = touch.is_write ? "write" : "read";
     if (byte.copy_in_flight)
       fail_at(byte.bulk ? kind::tensor_copy_wait : kind::copy_wait, place(touch.where),
-              text("the %s of shared memory, byte %zu, meets a copy in flight, issued at %s",
-                   touch.is_write ? "write" : "read", i, place(byte.copy_where).c_str()));
-    if (!touch.is_write && !byte.written)
-      fail_at(kind::uninitialised, place(touch.where),
-              text("the read of shared memory, byte %zu, finds what nobody in this block has written", i));
+              text("the %s of shared memory, byte %zu, meets a copy in flight, issued at %s", verb, i,
+                   place(byte.copy_where).c_str()));
+    if (touch.is_write && byte.readers)
+      fail_at(byte.read_by_wgmma ? kind::wgmma_wait : kind::tensor_copy_wait, place(touch.where),
+              text("the write of shared memory, byte %zu, meets a %s in flight that reads it, issued at %s", i,
+                   byte.read_by_wgmma ? "wgmma" : "bulk store", place(byte.reader_where).c_str()));
+    if (!touch.is_write && !byte.written) note_uninitialised(touch, i);
   }
 }
 
@@ -320,30 +339,35 @@ void tensor_load_performed(const PendingTensorCopy& copy, size_t bytes) {
   }
 }
 
-void tensor_store_performed(const void* shared, const void* global, size_t bytes, Site site) {
-  read(shared, bytes, site);
-  write(global, bytes, site);
-}
+// ---- reads through the asynchronous proxy, by a bulk store or wgmma: from the issue until the wait
 
-// ---- reads through the asynchronous proxy, by a bulk store or wgmma
-
-void async_read(const void* shared, size_t bytes, Site site) {
+void async_read(const void* shared, size_t bytes, bool wgmma, Site site) {
   const char* p = static_cast<const char*>(shared);
+  const size_t offset = static_cast<size_t>(p - worker->shared);
   read(p, bytes, site);
-  const Byte* shadow = shared_bytes.data() + (p - worker->shared);
-  for (size_t i = 0; i < bytes; i++) {
-    const Access& write = shadow[i].write;
+  for (size_t i = offset; i < offset + bytes; i++) {
+    const Access& write = shared_bytes[i].write;
     if (write.generic && !before_a_proxy_fence(write, running()))
       fail(kind::proxy_fence, site,
-           "shared memory, byte %td, was written by %s at %s with an ordinary store, and no fence.proxy.async lies "
+           "shared memory, byte %zu, was written by %s at %s with an ordinary store, and no fence.proxy.async lies "
            "between",
-           p + i - worker->shared, who(write).c_str(), place(write.where).c_str());
+           i, who(write).c_str(), place(write.where).c_str());
+    SharedByte& byte = shared_state[i];
+    byte.readers++;
+    byte.read_by_wgmma = wgmma;
+    byte.reader_where = where_of(site);
   }
 }
 
 void async_read_ends(const Fiber* by, const void* shared, size_t bytes, Site site) {
   const char* p = static_cast<const char*>(shared);
-  remember({p, bytes, false, false, where_of(site)}, shared_bytes.data() + (p - worker->shared), by);
+  const size_t offset = static_cast<size_t>(p - worker->shared);
+  remember({p, bytes, false, false, where_of(site)}, shared_bytes.data() + offset, by);
+  for (size_t i = offset; i < offset + bytes; i++) shared_state[i].readers--;
+}
+
+void tensor_store_writes(const void* global, size_t bytes, Site site) {
+  write(global, bytes, site);
 }
 
 }  // namespace emulator::race

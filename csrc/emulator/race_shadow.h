@@ -32,9 +32,11 @@ struct Byte {
 // Of shared memory only
 struct SharedByte {
   bool written;
-  bool copy_in_flight;  // a cp.async or bulk copy will write it
+  bool copy_in_flight;  // a cp.async or bulk load will write it
   bool bulk;            // which of the two
-  Where copy_where;
+  bool read_by_wgmma;   // else by a bulk store
+  uint16_t readers;     // wgmmas (one for each warp) and bulk stores in flight that read it
+  Where copy_where, reader_where;
 };
 
 // Memory that a kernel may touch

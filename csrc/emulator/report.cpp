@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstring>
 
+#include "race.h"
 #include "worker.h"
 
 namespace emulator {
@@ -48,10 +49,15 @@ std::string block_name(const Thread& thread) {
   return triple("block", thread.block_index);
 }
 
+std::string message(const char* kind, const std::string& place, const Thread& thread, const std::string& what) {
+  return std::string(kind) + " at " + place + ", " + block_name(thread) + ", " + thread_name(thread) + ": " + what;
+}
+
 void fail_at(const char* kind, const std::string& place, const std::string& what) {
   Fiber* fiber = running();
-  worker->error =
-      std::string(kind) + " at " + place + ", " + block_name(*fiber) + ", " + thread_name(*fiber) + ": " + what;
+  worker->error = message(kind, place, *fiber, what);
+  const std::string earlier = kind == emulator::kind::race ? "" : race::block_end();
+  if (!earlier.empty()) worker->error += "; before that, " + earlier;
   switch_context(fiber->context, worker->scheduler);
   __builtin_unreachable();  // the block is abandoned, nobody switches back
 }

@@ -34,6 +34,8 @@ constexpr const char* undefined = "undefined behaviour";
 // The same with a place that is already text, such as "conv2d.cuh:12"
 [[noreturn]] void fail_at(const char* kind, const std::string& place, const std::string& text);
 
+std::string message(const char* kind, const std::string& place, const Thread& thread, const std::string& what);
+
 std::string text(const char* format, ...) __attribute__((format(printf, 1, 2)));
 std::string place(Site site);                   // cuda/conv2d.cuh:12
 std::string place(const char* file, int line);  // the same

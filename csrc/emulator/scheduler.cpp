@@ -241,6 +241,7 @@ bool Worker::run_block(uint64_t linear) {
   self = first;
   switch_context(scheduler, first->context);
   self = nullptr;
+  if (error.empty()) error = race::block_end();
   if (error.empty()) check_margins(index);
   return error.empty();
 }

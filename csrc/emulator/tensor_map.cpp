@@ -126,7 +126,7 @@ void tensor_store(const CUtensorMap& opaque, const int* coordinate, int rank, co
   const TensorMap map = checked(opaque, rank, shared, "a bulk tensor store", site);
   PendingTensorCopy copy = pending(opaque, coordinate, rank, shared, site);
   copy.group = running()->store_groups;
-  race::async_read(shared, static_cast<size_t>(map.bytes()), site);
+  race::async_read(shared, static_cast<size_t>(map.bytes()), false, site);
   running()->stores.push_back(copy);
 }
 
@@ -143,9 +143,10 @@ void tensor_store_wait(int still, Site) {
     TensorMap map;
     std::memcpy(&map, &copy.map, sizeof(map));
     for_each_element(map, copy, [&](const char* shared, char* global, int bytes) {
+      race::async_read_ends(me, shared, static_cast<size_t>(bytes), copy.site);
       if (!global) return;  // what lies outside the tensor is not written
       std::memcpy(global, shared, static_cast<size_t>(bytes));
-      race::tensor_store_performed(shared, global, static_cast<size_t>(bytes), copy.site);
+      race::tensor_store_writes(global, static_cast<size_t>(bytes), copy.site);
     });
   }
   me->stores.erase(me->stores.begin(), me->stores.begin() + static_cast<long>(done));

@@ -98,9 +98,9 @@ void warpgroup_multiply(const WarpgroupProduct& product, float* d, uint64_t a, u
     const int bytes = element_bytes(product.element);
     if (me->lane == 0) {  // one lane speaks for its warp: all of it reads the same
       for (uint32_t at : offsets(a, product.transpose_a, 64, bytes, 'a', site))
-        race::async_read(worker->shared + at, static_cast<size_t>(bytes), site);
+        race::async_read(worker->shared + at, static_cast<size_t>(bytes), true, site);
       for (uint32_t at : offsets(b, product.transpose_b, product.n, bytes, 'b', site))
-        race::async_read(worker->shared + at, static_cast<size_t>(bytes), site);
+        race::async_read(worker->shared + at, static_cast<size_t>(bytes), true, site);
     }
     race::accumulators_issued(d, product.n / 2, site);
   }

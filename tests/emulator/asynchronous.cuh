@@ -210,9 +210,8 @@ __global__ void __launch_bounds__(32) arrivals(float* y) {
   }
   __syncthreads();
   ptx::mbarrier_arrive(&s->barrier);  // arrive
-  if (BUG == 3 && threadIdx.x == 31) ptx::mbarrier_arrive_expect_tx(&s->barrier, 64);
   ptx::mbarrier_wait(&s->barrier, 0);  // wait
-  if (BUG == 4) {
+  if (BUG == 3) {
     if (threadIdx.x == 0) ptx::mbarrier_arrive_expect_tx(&s->barrier, 64);
     else ptx::mbarrier_arrive(&s->barrier);
     __syncwarp();

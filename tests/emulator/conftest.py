@@ -1,4 +1,4 @@
-"""Every way in which the emulator runs a kernel: two fiber switches and the race build, three schedules, one and two cores."""
+"""Every way in which the emulator runs a kernel: two fiber switches, the race build, three schedules, one and two cores."""
 
 from __future__ import annotations
 
