@@ -7,6 +7,7 @@
 #include "conv2d_implicit_gemm.inl"
 #include "conv2d_taps.inl"
 #include "conv2d_backward_weight.inl"
+#include "conv2d_columns.inl"
 #include "conv2d_depthwise.inl"
 
 inline bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.groups == s.C && s.groups == s.K; }
@@ -18,13 +19,17 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
       return true;
     case DEPTHWISE:
       return is_depthwise(s);
+    case COLUMNS:
+      return verb == BACKWARD_INPUT && columns_can(s);
     default:
       return false;
   }
 }
 
 Algorithm conv2d_chosen(int verb, const Conv2dShape& s) {
-  return is_depthwise(s) ? DEPTHWISE : IMPLICIT_GEMM;
+  if (is_depthwise(s)) return DEPTHWISE;
+  if (verb == BACKWARD_INPUT && columns_can(s) && s.S > 1 && s.C < V) return COLUMNS;
+  return IMPLICIT_GEMM;
 }
 
 i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
@@ -54,6 +59,8 @@ void conv2d_backward_input(const Conv2dShape& s, Algorithm algorithm, const floa
       return implicit_gemm_backward_input(s, dy, w, dx);
     case DEPTHWISE:
       return depthwise_backward_input(s, dy, w, dx);
+    case COLUMNS:
+      return columns_backward_input(s, dy, w, dx);
     default:
       return direct_backward_input(s, dy, w, dx);
   }

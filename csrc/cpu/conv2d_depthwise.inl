@@ -23,7 +23,8 @@ inline void finish_pixel(const Epilogue& e, float* y, i64 at, int c, int lanes, 
 
 // Adds one row of TAPS taps side by side, the inputs of output pixel 0 starting at column `left` of line x.
 template <int TAPS, int STEP, bool INSIDE>
-inline void add_line(const float* x, i64 C, int left, int W, const float* filter, int lanes, vec (&sums)[PIXELS]) {
+inline __attribute__((always_inline)) void add_line(const float* x, i64 C, int left, int W, const float* filter, int lanes,
+                                                    vec (&sums)[PIXELS]) {
   vec f[TAPS];
 #pragma GCC unroll 8
   for (int u = 0; u < TAPS; u++) f[u] = load_first(filter + u * C, lanes);
@@ -37,10 +38,11 @@ inline void add_line(const float* x, i64 C, int left, int W, const float* filter
   }
 }
 
-// Output pixels j .. j + PIXELS of grid row i, channels c .. c + lanes.
-template <int TAPS, int STEP>
-void depthwise_block(const Depthwise& d, float* y, i64 n, int i, int j, int c, int lanes) {
+// Output pixels j .. j + PIXELS of grid row i, channels c .. c + part; WHOLE: a whole vector of them.
+template <int TAPS, int STEP, bool WHOLE>
+void depthwise_block(const Depthwise& d, float* y, i64 n, int i, int j, int c, int part) {
   const Gather& g = d.g;
+  const int lanes = WHOLE ? V : part;
   vec sums[PIXELS] = {};
   const int left = j * STEP + g.column[0];
   const bool inside = left >= 0 && left + (PIXELS - 1) * STEP + TAPS <= g.W;
@@ -83,27 +85,28 @@ void depthwise_pixel(const Depthwise& d, float* y, i64 n, int i, int j, int c, i
 using DepthwiseBlock = void (*)(const Depthwise&, float*, i64, int, int, int, int);
 
 // The block kernel for a row of adjacent taps, or null.
+template <bool WHOLE>
 inline DepthwiseBlock depthwise_block_for(const Gather& g) {
   if (g.columns < PIXELS || g.column[g.taps_w - 1] - g.column[0] != g.taps_w - 1) return nullptr;
   switch (g.taps_w * 10 + g.step_w) {
     case 11:
-      return depthwise_block<1, 1>;
+      return depthwise_block<1, 1, WHOLE>;
     case 21:
-      return depthwise_block<2, 1>;
+      return depthwise_block<2, 1, WHOLE>;
     case 31:
-      return depthwise_block<3, 1>;
+      return depthwise_block<3, 1, WHOLE>;
     case 41:
-      return depthwise_block<4, 1>;
+      return depthwise_block<4, 1, WHOLE>;
     case 51:
-      return depthwise_block<5, 1>;
+      return depthwise_block<5, 1, WHOLE>;
     case 71:
-      return depthwise_block<7, 1>;
+      return depthwise_block<7, 1, WHOLE>;
     case 32:
-      return depthwise_block<3, 2>;
+      return depthwise_block<3, 2, WHOLE>;
     case 52:
-      return depthwise_block<5, 2>;
+      return depthwise_block<5, 2, WHOLE>;
     case 72:
-      return depthwise_block<7, 2>;
+      return depthwise_block<7, 2, WHOLE>;
     default:
       return nullptr;
   }
@@ -111,7 +114,7 @@ inline DepthwiseBlock depthwise_block_for(const Gather& g) {
 
 void run_depthwise(const Depthwise& d) {
   const Gather& g = d.g;
-  const DepthwiseBlock block = depthwise_block_for(g);
+  const DepthwiseBlock whole_block = depthwise_block_for<true>(g), part_block = depthwise_block_for<false>(g);
   const i64 cost = static_cast<i64>(g.columns) * g.C * (g.taps_h * g.taps_w + 8);
   parallel_pieces(static_cast<i64>(g.N) * g.rows, most<i64>(1, 262144 / cost), cost, [&](i64 begin, i64 end) {
     for (i64 row = begin; row < end; row++) {
@@ -119,7 +122,7 @@ void run_depthwise(const Depthwise& d) {
       const int i = static_cast<int>(row % g.rows);
       for (int c = 0; c < g.C; c += V) {
         const int lanes = least(V, g.C - c);
-        if (block) {
+        if (const DepthwiseBlock block = lanes == V ? whole_block : part_block) {
           for (int j = 0; j < g.columns; j += PIXELS) block(d, g.y, n, i, least(j, g.columns - PIXELS), c, lanes);
         } else {
           for (int j = 0; j < g.columns; j++) depthwise_pixel(d, g.y, n, i, j, c, lanes);
@@ -176,9 +179,10 @@ struct DepthwiseWeight {
 };
 
 // sums[r][s] of LINES filter rows from r0 on and TAPS taps from s0 on, over output rows p .. p_end of image n.
-template <int LINES, int TAPS>
-void depthwise_weight_band(const DepthwiseWeight& d, i64 n, int p, int p_end, int r0, int s0, int c, int lanes, float* sums) {
+template <int LINES, int TAPS, bool WHOLE>
+void depthwise_weight_band(const DepthwiseWeight& d, i64 n, int p, int p_end, int r0, int s0, int c, int part, float* sums) {
   const Conv2dShape& s = d.s;
+  const int lanes = WHOLE ? V : part;
   const i64 C = s.C;
   vec total[LINES][TAPS] = {};
   // outputs whose taps all lie inside the image
@@ -225,23 +229,24 @@ void depthwise_weight_band(const DepthwiseWeight& d, i64 n, int p, int p_end, in
 }
 
 // All taps of one band of output rows, as many at a time as there are registers for.
+template <bool WHOLE>
 void depthwise_weight_taps(const DepthwiseWeight& d, i64 n, int p, int p_end, int c, int lanes, float* sums) {
   const Conv2dShape& s = d.s;
   for (int r = 0; r < s.R;) {
     int lines = 1;
     if (s.S == 3 && s.R - r >= 3) {
       lines = 3;
-      depthwise_weight_band<3, 3>(d, n, p, p_end, r, 0, c, lanes, sums);
+      depthwise_weight_band<3, 3, WHOLE>(d, n, p, p_end, r, 0, c, lanes, sums);
     } else if (s.S == 5 && V == 16 && s.R - r >= 5) {
       lines = 5;
-      depthwise_weight_band<5, 5>(d, n, p, p_end, r, 0, c, lanes, sums);
+      depthwise_weight_band<5, 5, WHOLE>(d, n, p, p_end, r, 0, c, lanes, sums);
     } else if (s.S == 5 && s.R - r >= 2) {
       lines = 2;
-      depthwise_weight_band<2, 5>(d, n, p, p_end, r, 0, c, lanes, sums);
+      depthwise_weight_band<2, 5, WHOLE>(d, n, p, p_end, r, 0, c, lanes, sums);
     } else {
       int t = 0;
-      for (; t + 5 <= s.S; t += 5) depthwise_weight_band<1, 5>(d, n, p, p_end, r, t, c, lanes, sums);
-      for (; t < s.S; t++) depthwise_weight_band<1, 1>(d, n, p, p_end, r, t, c, lanes, sums);
+      for (; t + 5 <= s.S; t += 5) depthwise_weight_band<1, 5, WHOLE>(d, n, p, p_end, r, t, c, lanes, sums);
+      for (; t < s.S; t++) depthwise_weight_band<1, 1, WHOLE>(d, n, p, p_end, r, t, c, lanes, sums);
     }
     r += lines;
   }
@@ -265,7 +270,8 @@ void depthwise_backward_weight(const Conv2dShape& s, const float* x, const float
     for (i64 b = bands * partition / partitions; b < bands * (partition + 1) / partitions; b++) {
       const int p = static_cast<int>(b % bands_per_image) * band;
       for (int c = first; c < end; c += V)
-        depthwise_weight_taps(d, b / bands_per_image, p, least(s.P, p + band), c, least(V, end - c), own);
+        (end - c >= V ? depthwise_weight_taps<true> : depthwise_weight_taps<false>)(
+            d, b / bands_per_image, p, least(s.P, p + band), c, least(V, end - c), own);
     }
   });
   parallel_pieces(s.C, 64, partitions * taps * 4, [=](i64 begin, i64 end) {

@@ -30,7 +30,7 @@ class NativeBackend(HostMemory):
     dtypes = frozenset({"float32"})
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = {
         "conv2d_forward": ("implicit_gemm", "depthwise", "direct"),
-        "conv2d_backward_input": ("implicit_gemm", "depthwise", "direct"),
+        "conv2d_backward_input": ("implicit_gemm", "columns", "depthwise", "direct"),
         "conv2d_backward_weight": ("implicit_gemm", "depthwise", "direct"),
     }
     notes: ClassVar[Mapping[str, str]] = {
