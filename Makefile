@@ -4,11 +4,13 @@
 # reinstalls the engine, a change to pyproject.toml its dependencies too.
 #   PYTHON=python3.12   the interpreter .venv is made with (3.11 or newer)
 #   EPOCHS=6            how long the demo trains
+#   RESULTS=latest      what `make bench` calls its files in bench/results/
 #   TORCH=torch==2.13.0 the PyTorch that `make bench` measures against (a CPU build saves gigabytes)
 
 SHELL  := /bin/sh
 PYTHON ?= python3
 EPOCHS ?= 6
+RESULTS ?= latest
 TORCH  ?= torch
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -29,8 +31,8 @@ test: $(VENV)/.extra-test
 	$(BIN)/python -m pytest
 
 bench: $(VENV)/.extra-bench
-	$(BIN)/python bench/run.py --output bench/results/latest.jsonl
-	$(BIN)/python bench/report.py bench/results/latest.jsonl --output bench/results/latest.md
+	$(BIN)/python bench/run.py --output bench/results/$(RESULTS).jsonl
+	$(BIN)/python bench/report.py bench/results/$(RESULTS).jsonl --output bench/results/$(RESULTS).md
 
 lint: $(VENV)/.extra-test $(VENV)/.extra-dev
 	$(BIN)/ruff check .

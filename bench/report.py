@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.bench_overhead import LIMIT_MICROSECONDS
 from bench.interleave import Samples, ratio
 from bench.peaks import Peaks
+from bench.summary import replaced, summary
 from cnnengine.backends.registry import NAMES
 
 Row = dict[str, Any]
@@ -28,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="bench/report.py", description=(__doc__ or "").splitlines()[0])
     p.add_argument("results", nargs="+", type=Path, help="JSON lines that bench/run.py wrote")
     p.add_argument("--output", type=Path, required=True, help="the Markdown file; plots are written beside it")
+    p.add_argument(
+        "--summary", type=Path, metavar="PAGE", help="also put the short table between the marks of this page"
+    )
     options = p.parse_args(arguments)
     rows = [row for path in options.results for row in read(path)]
     text = "# Benchmark report\n\n" + "\n\n".join(sections(rows)) + "\n"
@@ -36,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         plot(rows, device, picture)
         text += f"\n![roofline]({picture.name})\n"
     options.output.write_text(text)
+    if options.summary:
+        options.summary.write_text(replaced(options.summary.read_text(), summary(rows)))
     print(text)
     return 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import against, emulator_vs_gpu, report, run
+from bench import against, emulator_vs_gpu, report, run, summary
 from bench.contenders import numpy_im2col
 from bench.interleave import SMOKE, Samples, race, ratio
 from bench.layers import ACTIVATION, CONV2D, POOL, shrink
@@ -175,6 +175,23 @@ def test_report_says_what_is_absent_failed_or_over_the_limit() -> None:
     assert "| relu | 10.00 | 1.00 | 9.00 | **no** |" in text
     assert "PyTorch is not installed" in text
     assert "a differs from b" in text
+
+
+def test_summary_takes_the_better_layout_and_the_geometric_mean() -> None:
+    origin = provenance(2)
+    times = {"native": (1.0, 1.0), "PyTorch nhwc": (2.0, 8.0), "PyTorch nchw": (4.0, 9.0), "NumPy": (10.0, 10.0)}
+    head = {"suite": "conv2d", "operation": "conv2d_forward", "device": "cpu", "dtype": "float32", "calls": 1}
+    rows = [
+        {**head, "case": case, "contender": name, "milliseconds": [values[i]], "disturbed": [], **origin}
+        for i, case in enumerate(("a", "b"))
+        for name, values in times.items()
+    ]
+    table = summary.summary(rows)
+    assert "| `conv2d_forward` | 2 | 4.00x (2.00 to 8.00) | 10.00x (10.00 to 10.00) |" in table
+    page = f"top\n{summary.BEGIN}\nold\n{summary.END}\nbottom\n"
+    assert summary.replaced(page, table) == page.replace("old", table)
+    with pytest.raises(ValueError, match="lacks the marks"):
+        summary.replaced("top", table)
 
 
 def test_report_names_the_broken_line(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+"""The short table of the README: ours against the best of each library, over all layers of an operation."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from math import exp, log
+from typing import Any
+
+from bench.interleave import Samples, ratio
+from cnnengine.backends.registry import NAMES
+
+BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+Row = dict[str, Any]
+Contenders = dict[str, Row]
+
+
+def summary(rows: list[Row]) -> str:
+    """Markdown: one line an operation, the geometric mean over its cases of theirs / ours, and the range."""
+    races: dict[tuple[str, str, str], dict[str, Contenders]] = defaultdict(lambda: defaultdict(dict))
+    for row in rows:
+        if "milliseconds" in row and row["dtype"] == "float32":
+            races[row["suite"], row["operation"], row["device"]][row["case"]][row["contender"]] = row
+    lines = ["| operation | cases | against PyTorch, better layout | against NumPy |", "|---|--:|--:|--:|"]
+    for (suite, operation, _), cases in races.items():
+        if suite == "overhead":
+            continue
+        torch = spread(cases, lambda name: name.startswith("PyTorch"))
+        numpy = spread(cases, lambda name: name == "NumPy")
+        name = f"LeNet-5 {operation}" if suite == "lenet5" else f"`{operation}`"
+        lines.append(f"| {name} | {len(cases)} | {torch} | {numpy} |")
+    return "\n".join([*lines, "", *python_cost(rows), origin(rows)])
+
+
+def spread(cases: dict[str, Contenders], is_theirs: Callable[[str], bool]) -> str:
+    """ "1.20x (0.80 to 2.10)": the geometric mean, and the slowest and fastest case."""
+    ratios = [r for contenders in cases.values() if (r := against(contenders, is_theirs)) is not None]
+    if not ratios:
+        return ""
+    mean = exp(sum(map(log, ratios)) / len(ratios))
+    return f"{mean:.2f}x" if len(ratios) == 1 else f"{mean:.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def against(contenders: Contenders, is_theirs: Callable[[str], bool]) -> float | None:
+    ours = next((Samples.from_fields(row) for name, row in contenders.items() if name in NAMES), None)
+    theirs = [Samples.from_fields(row) for name, row in contenders.items() if is_theirs(name)]
+    if ours is None or not theirs:
+        return None
+    return ratio(min(theirs, key=lambda s: s.median), ours)
+
+
+def python_cost(rows: list[Row]) -> list[str]:
+    """What Python adds to a kernel, of the operations that the overhead suite times."""
+    medians = {
+        (row["operation"], row["contender"]): 1e3 * Samples.from_fields(row).median
+        for row in rows
+        if row["suite"] == "overhead" and "milliseconds" in row
+    }
+    costs = {op: value - medians[op, "kernel"] for (op, name), value in medians.items() if name == "call"}
+    if not costs:
+        return []
+    each = ", ".join(f"{operation} {cost:.1f}" for operation, cost in costs.items())
+    return [f"Python's cost an operation, in microseconds: {each}."]
+
+
+def origin(rows: list[Row]) -> str:
+    row = next(r for r in rows if "command" in r)
+    versions = ", ".join(f"{n} {row['versions'][n]}" for n in ("torch", "numpy") if n in row["versions"])
+    machine = f"{row['cpu']}, {row['cores']} cores" if row["gpu"] is None else f"{row['gpu']}"
+    dirty = " with uncommitted changes" if row["dirty"] else ""
+    return (
+        f"More than 1 is faster than theirs. {machine}; {versions}; `{row['command']}` at commit"
+        f" {(row['commit'] or 'unknown')[:10]}{dirty}, {row['date'][:10]}."
+    )
+
+
+def replaced(page: str, table: str) -> str:
+    """The page with the table between its two marks. Raises ValueError where a mark is missing."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"the page lacks the marks {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
