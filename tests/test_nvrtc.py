@@ -90,7 +90,8 @@ def test_a_kernel_that_does_not_compile_brings_the_compilers_log() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "arch"), [((7, 5), "sm_75"), ((8, 9), "sm_89"), ((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((12, 0), "sm_120")]
+    ("capability", "arch"),
+    [((7, 5), "sm_75"), ((8, 9), "sm_89"), ((9, 0), "sm_90a"), ((10, 0), "sm_100a"), ((12, 0), "sm_120")],
 )
 def test_architecture(capability: tuple[int, int], arch: str) -> None:
     assert nvrtc.architecture(capability) == arch

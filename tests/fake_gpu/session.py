@@ -161,6 +161,10 @@ def network() -> None:
         np.testing.assert_array_equal(on_emulator, on_cuda)
 
 
+def kernel_symbol(gpu, source: KernelSource) -> str:
+    return next(iter(nvrtc.build(source, "sm_90a", gpu.runtime.cache).names.values()))
+
+
 def launches() -> None:
     """What the driver was told."""
     gpu = get("cuda")
@@ -205,6 +209,10 @@ def launches() -> None:
                 raise
         else:
             raise AssertionError(message)
+    function = _launch.module_function(_launch.module_load(b"\x7fELF"), kernel_symbol(gpu, source))
+    _launch.allow_dynamic_shared(function, 100_000)
+    assert _launch.function_attribute(function, 8) == 100_000  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    _launch.module_unload(_launch.module_load(b"\x7fELF"))
     assert _launch.device_name(0) == "Fake 9000"
     assert _launch.driver_version() == 13000
     encoded = _launch.encode_tensor_map_tiled(7, 4096, [64, 32], [256], [16, 8], [1, 2], 0, 3, 2, 1)
