@@ -7,6 +7,7 @@ import os
 import struct
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -178,3 +179,21 @@ def test_an_nvrtc_newer_than_the_driver_is_named(fake_driver: Path) -> None:
 def test_the_cuda_backend_computes_what_the_emulator_computes(fake_driver: Path) -> None:
     """Every verb and a network through NVRTC's cubins, module loading and cuLaunchKernel of the fake driver."""
     assert python((FAKE_GPU / "session.py").read_text(), fake_driver, FAKE_GPU) == "done"
+
+
+@needs_compiler
+def test_threads_launch_at_the_same_time() -> None:
+    """The launcher releases the GIL; each thread's results are its own."""
+    kernel = EmulatorRuntime(default_cache()).kernel(
+        library.source("activation", "float32"), "activation_forward<float, Relu>"
+    )
+
+    def launch(seed: int) -> None:
+        x = np.random.default_rng(seed).standard_normal(5000).astype("float32")
+        for _ in range(20):
+            y = np.full_like(x, np.nan)
+            kernel((5, 1, 1), (256, 1, 1), 0, (x, y, np.int64(x.size)))
+            np.testing.assert_array_equal(y, np.maximum(x, 0))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(launch, range(8)))
