@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-
-FLUSH_BYTES = 1 << 30  # 0.25 ms on an H200
+FLUSH_BYTES = 1 << 30  # 0.25 ms at 4.3 TB/s
 
 
 class CudaTimer:
