@@ -46,14 +46,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
 
 
 def _error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one sentence a failing command says on stderr."""
+    """The one sentence a failing command says on stderr, behind what it says of downloads."""
     capsys.readouterr()
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
     assert not captured.out
-    assert captured.err.startswith("cnnengine: error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err.removeprefix("cnnengine: error: ").rstrip("\n")
+    *before, last = captured.err.splitlines()
+    assert all(": downloading " in line for line in before), captured.err
+    assert last.startswith("cnnengine: error: ")
+    return last.removeprefix("cnnengine: error: ")
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import sys
 import urllib.request
 import zlib
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ def fetch(title: str, mirrors: Sequence[str], name: str, sha256: str, folder: Pa
     reasons = []
     for mirror in mirrors:
         address = f"{mirror}{name}.gz"
+        print(f"{title}: downloading {address}", file=sys.stderr)
         try:
             with urllib.request.urlopen(address, timeout=TIMEOUT_SECONDS) as response:
                 content = gzip.decompress(response.read())

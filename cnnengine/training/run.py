@@ -27,7 +27,7 @@ class Progress:
     loss_sum: float = 0.0  # over the images of this epoch so far
     correct: int = 0
     seen: int = 0
-    seconds: float = 0.0  # of training and evaluation, over all sessions of the run
+    seconds: float = 0.0  # of training and evaluation, however often it was resumed
     epoch_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)  # a row of COLUMNS for each epoch done
 
