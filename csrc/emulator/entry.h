@@ -3,15 +3,27 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
+#include "qualifiers.h"
+
 namespace emulator {
+
+// The argument of type T at an address that need not be aligned
+template <class T>
+EMULATOR_OWN inline T argument_at(const void* p) {
+  static_assert(std::is_trivially_copyable_v<T>, "kernel arguments are passed as bytes");
+  alignas(T) unsigned char bytes[sizeof(T)];
+  std::memcpy(bytes, p, sizeof(T));
+  return *reinterpret_cast<T*>(bytes);
+}
 
 // arguments[i] points at argument i, as in cuLaunchKernel's kernelParams
 template <class... A, size_t... I>
 EMULATOR_OWN void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
-  kernel(*static_cast<std::remove_cv_t<std::remove_reference_t<A>>*>(arguments[I])...);
+  kernel(argument_at<std::remove_cv_t<A>>(arguments[I])...);
 }
 
 template <class... A>

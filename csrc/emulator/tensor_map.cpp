@@ -156,7 +156,7 @@ void async_proxy_fence(Site) {
   race::async_proxy_fence();
 }
 
-static std::string encode(CUtensorMap& opaque, int data_type, int rank, void* base, const uint64_t* dimension,
+static std::string encode(void* opaque, int data_type, int rank, void* base, const uint64_t* dimension,
                           const uint64_t* stride, const uint32_t* box, const uint32_t* step, int swizzle) {
   if (data_type < 0 || data_type >= kDataTypes)
     return text("data type %d: 0 to %d are expected", data_type, kDataTypes - 1);
@@ -189,7 +189,8 @@ static std::string encode(CUtensorMap& opaque, int data_type, int rank, void* ba
   if (swizzle && row > kSwizzleBytes[swizzle])
     return text("an inner box dimension of %d bytes: at most the swizzle's %d are expected", row,
                 kSwizzleBytes[swizzle]);
-  std::memcpy(&opaque, &map, sizeof(map));
+  std::memset(opaque, 0, sizeof(CUtensorMap));
+  std::memcpy(opaque, &map, sizeof(map));
   return "";
 }
 
@@ -201,8 +202,8 @@ EMULATOR_EXPORT int cnn_emulator_encode_tiled(void* map, int data_type, int rank
                                               const uint64_t* stride, const uint32_t* box,
                                               const uint32_t* element_stride, int swizzle, char* error,
                                               int error_bytes) {
-  const std::string message = emulator::encode(*static_cast<CUtensorMap*>(map), data_type, rank, base, dimension,
-                                               stride, box, element_stride, swizzle);
+  const std::string message =
+      emulator::encode(map, data_type, rank, base, dimension, stride, box, element_stride, swizzle);
   if (message.empty()) return 0;
   emulator::write_error(std::string(emulator::kind::tensor_map) + ": " + message, error, error_bytes);
   return 1;
