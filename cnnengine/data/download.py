@@ -39,7 +39,4 @@ def fetch(title: str, mirrors: Sequence[str], name: str, sha256: str, folder: Pa
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / name, content)
         return folder / name
-    raise DataError(
-        f"{title}: {name} is missing and could not be downloaded ({'; '.join(reasons)}); without a network, put {name}"
-        f" or {name}.gz into {folder}"
-    )
+    raise DataError(f"{title}: {name} is missing and could not be downloaded ({'; '.join(reasons)})")

@@ -103,8 +103,13 @@ def _load(source: IdxSet, root: str | os.PathLike[str] | None, download: bool) -
     folder = Path(root if root is not None else os.environ.get("CNNENGINE_DATA") or "data") / source.folder / "raw"
     missing = [name for name in source.sha256 if _find(folder, name) is None]
     if missing and download:
-        for name in missing:
-            fetch(source.title, source.mirrors, name, source.sha256[name], folder)
+        try:
+            for name in missing:
+                fetch(source.title, source.mirrors, name, source.sha256[name], folder)
+        except DataError as error:
+            raise DataError(
+                f"{error}; without a network, put {', '.join(missing)} into {folder}, each as it is or as .gz"
+            ) from error
         missing = [name for name in source.sha256 if _find(folder, name) is None]
     if missing:
         raise DataError(
