@@ -8,6 +8,8 @@ import pytest
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends.emulator.backend import EmulatorBackend
 from cnnengine.backends.registry import get, unavailable
+from cnnengine.errors import Unsupported
+from cnnengine.shapes import pool2d_shape, reduce_shape
 
 from . import every_kernel
 from .compare import assert_close, assert_identical
@@ -28,6 +30,20 @@ def test_every_kernel_in_every_dtype(dtype: str) -> None:
             assert_identical(result, expected[name].astype(result.dtype), name)
         else:
             assert_close(result, expected[name], LONGEST_SUM if str(LONGEST_SUM) in name else 288, name)
+
+
+def test_what_has_no_kernel_is_refused() -> None:
+    backend, x = EmulatorBackend(every_kernel.RecordingRuntime()), np.zeros((1, 4, 4, 1), "float32")
+    pool = pool2d_shape("pool", x.shape, 2)
+    for call, message in (
+        (lambda: backend.activation_forward("gelu", x, x), "activation: .* 'gelu', there are identity, relu"),
+        (lambda: backend.unary("sin", x, x), "unary: .* 'sin', there are neg, exp, log, sqrt"),
+        (lambda: backend.reduce("min", reduce_shape(1, 16, 1), x, x), "reduce: .* 'min', there are sum, max"),
+        (lambda: backend.pool2d_forward("lp", pool, x, x, None), "pool2d: .* 'lp', there are max, avg"),
+        (lambda: backend.optimizer_step("adam", [x], [x], [], x), "has no 'adam', it has sgd"),
+    ):
+        with pytest.raises(Unsupported, match=message):
+            call()
 
 
 def test_the_comparison_can_fail() -> None:

@@ -17,6 +17,7 @@ ACTIVATIONS = {"identity": "Identity", "relu": "Relu"}
 UNARY = {"neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt"}
 BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "equal": "Equal"}
 REDUCE = {"sum": "Sum", "max": "Max"}
+POOL = {"max": "max", "avg": "avg"}
 INDEX = {"uint8": "unsigned char", "int32": "int"}  # of max-pooling
 CONV2D = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 BOOL = ("false", "true")

@@ -110,37 +110,30 @@ class KernelBackend:
     # pooling
 
     def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
-        if kind == "max":
-            plan = plans.pool2d(f"pool2d_forward_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>", shape)
-            self._run_shape("pool2d", plan, x.dtype, (x, y, index), shape)
-        else:
-            self._run_shape(
-                "pool2d", plans.pool2d("pool2d_forward_avg<{T}, Pool2dShape>", shape), x.dtype, (x, y), shape
-            )
+        plan = plans.pool2d(_pool_kernel("forward", kind, shape), shape)
+        self._run_shape("pool2d", plan, x.dtype, (x, y, index) if kind == "max" else (x, y), shape)
 
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
-        if kind == "max":
-            plan = plans.pool2d(f"pool2d_backward_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>", shape)
-            self._run_shape("pool2d", plan, dy.dtype, (dy, index, dx), shape)
-        else:
-            plan = plans.pool2d("pool2d_backward_avg<{T}, Pool2dShape>", shape)
-            self._run_shape("pool2d", plan, dy.dtype, (dy, dx), shape)
+        plan = plans.pool2d(_pool_kernel("backward", kind, shape), shape)
+        self._run_shape("pool2d", plan, dy.dtype, (dy, index, dx) if kind == "max" else (dy, dx), shape)
 
     # elementwise
 
     def activation_forward(self, kind: str, x: Array, y: Array) -> None:
-        template = f"activation_forward<{{T}}, {library.ACTIVATIONS[kind]}>"
+        template = f"activation_forward<{{T}}, {_named(library.ACTIVATIONS, 'activation', kind)}>"
         self._elementwise("activation", template, x.dtype, x.size, x, y, np.int64(x.size))
 
     def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
-        template = f"activation_backward<{{T}}, {library.ACTIVATIONS[kind]}>"
+        template = f"activation_backward<{{T}}, {_named(library.ACTIVATIONS, 'activation', kind)}>"
         self._elementwise("activation", template, dy.dtype, dy.size, saved, dy, dx, np.int64(dy.size))
 
     def unary(self, op: str, x: Array, y: Array) -> None:
-        self._elementwise("binary", f"unary<{{T}}, {library.UNARY[op]}>", x.dtype, x.size, x, y, np.int64(x.size))
+        self._elementwise(
+            "binary", f"unary<{{T}}, {_named(library.UNARY, 'unary', op)}>", x.dtype, x.size, x, y, np.int64(x.size)
+        )
 
     def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None:
-        template = f"binary<{{T}}, {library.BINARY[op]}, BroadcastShape>"
+        template = f"binary<{{T}}, {_named(library.BINARY, 'binary', op)}, BroadcastShape>"
         self._elementwise("binary", template, a.dtype, y.size, a, b, y, shape.packed)
 
     def cast(self, x: Array, y: Array) -> None:
@@ -151,7 +144,7 @@ class KernelBackend:
             y[...] = x
 
     def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None:
-        first, chunk, splits, second, nbytes = plans.reduce(library.REDUCE[op], shape)
+        first, chunk, splits, second, nbytes = plans.reduce(_named(library.REDUCE, "reduce", op), shape)
         if second is None:
             self._run("reduce", first, x.dtype, (x, y, chunk, 1, shape.packed))
             return
@@ -219,3 +212,16 @@ def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
         )
     relu = int(epilogue.activation == "relu")
     return (epilogue.bias, epilogue.scale, epilogue.shift, epilogue.residual, relu)
+
+
+def _named(table: Mapping[str, str], verb: str, name: str) -> str:
+    """The C++ name of an operation. Raises Unsupported for one that has no kernel."""
+    if name not in table:
+        raise Unsupported(f"{verb}: there is no CUDA kernel for {name!r}, there are {', '.join(table)}")
+    return table[name]
+
+
+def _pool_kernel(way: str, kind: str, shape: Pool2dShape) -> str:
+    if kind == "max":
+        return f"pool2d_{way}_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>"
+    return f"pool2d_{way}_{_named(library.POOL, 'pool2d', kind)}<{{T}}, Pool2dShape>"

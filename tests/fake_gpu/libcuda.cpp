@@ -34,7 +34,14 @@ struct Config {
   unsigned attribute_count;
 };
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, INVALID_IMAGE = 200, INVALID_CONTEXT = 201, NOT_FOUND = 500, LAUNCH_FAILED = 719 };
+enum {
+  SUCCESS = 0,
+  INVALID_VALUE = 1,
+  INVALID_IMAGE = 200,
+  INVALID_CONTEXT = 201,
+  NOT_FOUND = 500,
+  LAUNCH_FAILED = 719
+};
 
 std::map<std::string, Registered> registry;
 thread_local int current_context = 0;  // 0: none
@@ -47,7 +54,8 @@ int setting(const char* name, int otherwise) {
   return value ? std::atoi(value) : otherwise;
 }
 
-int run(Function* f, const unsigned* grid, const unsigned* block, unsigned shared_bytes, void* stream, void** arguments) {
+int run(Function* f, const unsigned* grid, const unsigned* block, unsigned shared_bytes, void* stream,
+        void** arguments) {
   if (!current_context) return INVALID_CONTEXT;
   if (static_cast<int>(shared_bytes) > f->shared_bytes) return INVALID_VALUE;
   last[0] = static_cast<unsigned>(reinterpret_cast<uintptr_t>(stream)), last[1] = shared_bytes;
@@ -68,17 +76,29 @@ extern "C" {
 void fake_register(const char* symbol, void* launch, int kernel) {
   registry[symbol] = {reinterpret_cast<EmulatorLaunch>(launch), kernel};
 }
-const unsigned* fake_last() { return last; }
-const char* fake_error() { return last_error.c_str(); }
+const unsigned* fake_last() {
+  return last;
+}
+const char* fake_error() {
+  return last_error.c_str();
+}
 
-int cuInit(unsigned) { return setting("FAKE_CUDA_INIT", SUCCESS); }
-int cuDriverGetVersion(int* version) { return *version = setting("FAKE_CUDA_VERSION", 13000), SUCCESS; }
-int cuDeviceGetCount(int* count) { return *count = setting("FAKE_CUDA_DEVICES", 1), SUCCESS; }
+int cuInit(unsigned) {
+  return setting("FAKE_CUDA_INIT", SUCCESS);
+}
+int cuDriverGetVersion(int* version) {
+  return *version = setting("FAKE_CUDA_VERSION", 13000), SUCCESS;
+}
+int cuDeviceGetCount(int* count) {
+  return *count = setting("FAKE_CUDA_DEVICES", 1), SUCCESS;
+}
 int cuDeviceGet(int* device, int ordinal) {
   *device = ordinal;
   return ordinal < setting("FAKE_CUDA_DEVICES", 1) ? SUCCESS : 101;
 }
-int cuDeviceGetName(char* name, int bytes, int) { return std::strncpy(name, "Fake 9000", bytes), SUCCESS; }
+int cuDeviceGetName(char* name, int bytes, int) {
+  return std::strncpy(name, "Fake 9000", bytes), SUCCESS;
+}
 int cuDeviceGetAttribute(int* value, int attribute, int) {
   *value = attribute == 75 ? 9 : 0;  // compute capability 9.0
   return SUCCESS;
@@ -102,7 +122,9 @@ int cuModuleLoadData(void** module, const void* image) {
   *module = reinterpret_cast<void*>(static_cast<uintptr_t>(++modules));
   return SUCCESS;
 }
-int cuModuleUnload(void*) { return SUCCESS; }
+int cuModuleUnload(void*) {
+  return SUCCESS;
+}
 int cuModuleGetFunction(void** function, void*, const char* symbol) {
   const auto found = registry.find(symbol);
   if (found == registry.end()) return NOT_FOUND;
@@ -136,10 +158,19 @@ int cuLaunchKernelEx(const Config* config, void* function, void** arguments, voi
 int cuTensorMapEncodeTiled(void* map, int dtype, unsigned rank, void* address, const uint64_t* sizes,
                            const uint64_t* strides, const unsigned* box, const unsigned* steps, int interleave,
                            int swizzle, int promotion, int fill) {
-  const uint64_t words[16] = {static_cast<uint64_t>(dtype), rank, reinterpret_cast<uint64_t>(address), sizes[0],
-                              sizes[rank - 1], strides[0], box[0], box[rank - 1], steps[0],
-                              static_cast<uint64_t>(interleave), static_cast<uint64_t>(swizzle),
-                              static_cast<uint64_t>(promotion), static_cast<uint64_t>(fill)};
+  const uint64_t words[16] = {static_cast<uint64_t>(dtype),
+                              rank,
+                              reinterpret_cast<uint64_t>(address),
+                              sizes[0],
+                              sizes[rank - 1],
+                              strides[0],
+                              box[0],
+                              box[rank - 1],
+                              steps[0],
+                              static_cast<uint64_t>(interleave),
+                              static_cast<uint64_t>(swizzle),
+                              static_cast<uint64_t>(promotion),
+                              static_cast<uint64_t>(fill)};
   if (reinterpret_cast<uintptr_t>(map) % 64) return INVALID_VALUE;
   std::memcpy(map, words, sizeof words);
   return SUCCESS;
@@ -156,5 +187,7 @@ int cuGetErrorName(int error, const char** name) {
   *name = found == names.end() ? nullptr : found->second;
   return found == names.end() ? INVALID_VALUE : SUCCESS;
 }
-int cuGetErrorString(int, const char** text) { return *text = "as the fake driver says", SUCCESS; }
+int cuGetErrorString(int, const char** text) {
+  return *text = "as the fake driver says", SUCCESS;
+}
 }
