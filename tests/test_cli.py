@@ -153,7 +153,7 @@ def test_missing_data_is_named_and_nothing_is_left(
     message = _error(capsys, "train", "lenet5", "--data", "fashion_mnist", "--root", "nowhere")
     assert "Fashion-MNIST: train-images-idx3-ubyte is missing and could not be downloaded" in message
     assert "no network here" in message
-    assert message.endswith("or train-images-idx3-ubyte.gz into nowhere/FashionMNIST/raw")
+    assert message.endswith("t10k-labels-idx1-ubyte into nowhere/FashionMNIST/raw, each as it is or as .gz")
     assert not list(tmp_path.iterdir())
 
 
