@@ -43,11 +43,12 @@ SETTINGS = (
 
 
 def provenance(threads: int, root: Path = ROOT) -> dict[str, Any]:
-    """One flat record. ``root`` is the checkout that is measured; ``command`` is this process's own command line."""
+    """One flat record. ``root`` is the checkout that is measured, ``command`` this process's own command line; where
+    the checkout came without its history, the environment variable CNNENGINE_COMMIT names the commit."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command(),
-        "commit": _git(root, "rev-parse", "HEAD"),
+        "commit": _git(root, "rev-parse", "HEAD") or os.environ.get("CNNENGINE_COMMIT"),
         "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
         "cpu": cpu_model(),
         "cores": len(usable_cores()),
