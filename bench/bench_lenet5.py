@@ -1,42 +1,50 @@
 """LeNet-5 end to end: a training step at batch 64 (forward, backward, SGD with momentum) and inference at batch 1 and
-64, ours against PyTorch in both layouts. All start from the same weights and must report the same first loss."""
+64, ours against PyTorch in both layouts and, for inference, ONNX Runtime. All start from the same weights and must
+report the same first loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
 import cnnengine as cnn
 import cnnengine.functional as F
+from bench.contenders.onnx_lenet5 import lenet5 as onnx_lenet5
 from bench.contenders.pytorch import PyTorch, configured_torch
+from bench.provenance import usable_cores
 from bench.suite import Race, run_alone
 
 BATCH = 64
+RUNTIME = "ONNX Runtime"  # inference alone
 LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 SAME_LOSS = 1e-3
 Step = Callable[[], Any]
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
-    ours = ("cuda",) if device == "cuda" else ("native", "numpy") if smoke else ("native",)
-    absent = {name: reason for name in ours if (reason := cnn.backends.available()[name]) is not None}
-    theirs = (PyTorch("nhwc", device), PyTorch("nchw", device))
-    absent |= {c.name: reason for c in theirs if (reason := c.unavailable()) is not None}
-    names = tuple(name for name in (*ours, *(c.name for c in theirs)) if name not in absent)
     training_batch, inference_batches = (2, (1,)) if smoke else (BATCH, (1, BATCH))
-
-    def entry(operation: str, batch: int, build: Callable[..., Any]) -> Race:
-        make = _Builder(build, batch, device)
-        return Race(
-            "lenet5", operation, f"LeNet-5 batch {batch}", device, "float32", names, make, absent=absent, items=batch
-        )
-
     return [
-        entry("training step", training_batch, _training),
-        *(entry("inference", batch, _inference) for batch in inference_batches),
+        _race("training step", _training, training_batch, device, smoke),
+        *(_race("inference", _inference, batch, device, smoke) for batch in inference_batches),
     ]
+
+
+def _race(operation: str, build: Callable[..., Any], batch: int, device: str, smoke: bool) -> Race:
+    reasons = dict(cnn.backends.available())
+    ours = ("cuda",) if device == "cuda" else ("native", "numpy") if smoke else ("native",)
+    theirs = [PyTorch("nhwc", device), PyTorch("nchw", device)]
+    reasons |= {contender.name: contender.unavailable() for contender in theirs}
+    everyone = [*ours, *(contender.name for contender in theirs)]
+    if operation == "inference" and device == "cpu":
+        everyone.append(RUNTIME)
+        reasons[RUNTIME] = None if find_spec("onnxruntime") else "ONNX Runtime is not installed"
+    absent = {name: reason for name in everyone if (reason := reasons[name]) is not None}
+    names = tuple(name for name in everyone if name not in absent)
+    make, case = _Builder(build, batch, device), f"LeNet-5 batch {batch}"
+    return Race("lenet5", operation, case, device, "float32", names, make, absent=absent, items=batch)
 
 
 def test_lenet5(benchmark: Any, race: Race, contender: str) -> None:
@@ -83,6 +91,8 @@ def _training(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tupl
 def _inference(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tuple[Step, Step]:
     """(the logits, their mean square)"""
     del labels
+    if name == RUNTIME:
+        return _onnxruntime_inference(x)
     if name.startswith("PyTorch"):
         return _torch_inference(name, x, device)
     model = _our_model(device).eval()
@@ -98,6 +108,10 @@ def _inference(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tup
 def _our_model(device: str) -> Any:
     cnn.manual_seed(0)
     return cnn.models.lenet5(flatten="CHW").to(device)
+
+
+def _our_weights() -> list[np.ndarray]:
+    return [np.array(p.numpy()) for p in _our_model("cpu").parameters()]
 
 
 def _torch_model(name: str, device: str) -> Any:
@@ -118,9 +132,8 @@ def _torch_model(name: str, device: str) -> Any:
         nn.ReLU(),
         nn.Linear(84, 10),
     )
-    ours = [np.array(p.numpy()) for p in _our_model("cpu").parameters()]
     with torch.no_grad():
-        for theirs, weight in zip(model.parameters(), ours, strict=True):
+        for theirs, weight in zip(model.parameters(), _our_weights(), strict=True):
             nchw = weight.transpose(0, 3, 1, 2) if weight.ndim == 4 else weight
             theirs.copy_(torch.from_numpy(np.ascontiguousarray(nchw)))
     layout = torch.channels_last if name.endswith("nhwc") else torch.contiguous_format
@@ -155,3 +168,18 @@ def _torch_inference(name: str, x: np.ndarray, device: str) -> tuple[Step, Step]
             return model(images)
 
     return step, lambda: step().square().mean().item()
+
+
+def _onnxruntime_inference(x: np.ndarray) -> tuple[Step, Step]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = len(usable_cores()), 1
+    model = onnx_lenet5(_our_weights(), len(x))
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    images = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
+
+    def step() -> Any:
+        return session.run(None, images)[0]
+
+    return step, lambda: np.square(step()).mean()

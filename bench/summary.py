@@ -21,14 +21,18 @@ def summary(rows: list[Row]) -> str:
     for row in rows:
         if "milliseconds" in row and row["dtype"] == "float32":
             races[row["suite"], row["operation"], row["device"]][row["case"]][row["contender"]] = row
-    lines = ["| operation | cases | against PyTorch, better layout | against NumPy |", "|---|--:|--:|--:|"]
+    lines = [
+        "| operation | cases | against PyTorch, better layout | against NumPy or ONNX Runtime |",
+        "|---|--:|--:|--:|",
+    ]
     for (suite, operation, _), cases in races.items():
         if suite == "overhead":
             continue
         torch = spread(cases, lambda name: name.startswith("PyTorch"))
-        numpy = spread(cases, lambda name: name == "NumPy")
+        runtime = spread(cases, lambda name: name == "ONNX Runtime")
+        other = f"{runtime} ONNX Runtime" if runtime else spread(cases, lambda name: name == "NumPy")
         name = f"LeNet-5 {operation}" if suite == "lenet5" else f"`{operation}`"
-        lines.append(f"| {name} | {len(cases)} | {torch} | {numpy} |")
+        lines.append(f"| {name} | {len(cases)} | {torch} | {other} |")
     return "\n".join([*lines, "", *python_cost(rows), origin(rows)])
 
 
