@@ -14,7 +14,6 @@ def unavailable() -> str | None:
     if find_spec("cnnengine._launch") is None:
         return "cnnengine._launch is not built: pip install -e ."
     from ... import _launch
-    from ...jit import nvrtc
 
     reason: str | None = _launch.driver_problem()
     if reason is not None:
@@ -24,6 +23,8 @@ def unavailable() -> str | None:
         return f"the CUDA driver is too old: it offers CUDA {_text(driver)}, at least {_text(LEAST_DRIVER)} is needed"
     if find_spec("cupy") is None:
         return f"CuPy is not installed: pip install 'cnnengine[{'cuda' if driver[0] >= 13 else 'cuda12'}]'"
+    from ...jit import nvrtc
+
     reason = nvrtc.problem()
     if reason is not None:
         return reason
