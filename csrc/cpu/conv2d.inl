@@ -6,7 +6,10 @@
 #include "conv2d_direct.inl"
 #include "conv2d_implicit_gemm.inl"
 #include "conv2d_taps.inl"
-#include "conv2d_backward_weight.inl"
+#include "conv2d_widened.inl"
+#include "conv2d_bands.inl"
+#include "conv2d_weight_by_channels.inl"
+#include "conv2d_weight_by_filters.inl"
 #include "conv2d_columns.inl"
 #include "conv2d_depthwise.inl"
 
@@ -33,11 +36,11 @@ Algorithm conv2d_chosen(int verb, const Conv2dShape& s) {
 }
 
 i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
-  return algorithm == IMPLICIT_GEMM ? forward_filter_size(s) : algorithm == DEPTHWISE ? depthwise_filter_size(s) : 0;
+  return algorithm == IMPLICIT_GEMM ? forward_packed_size(s) : algorithm == DEPTHWISE ? depthwise_filter_size(s) : 0;
 }
 
 void conv2d_pack(const Conv2dShape& s, Algorithm algorithm, const float* w, float* packed) {
-  if (algorithm == IMPLICIT_GEMM) pack_forward_filter(s, w, packed);
+  if (algorithm == IMPLICIT_GEMM) pack_forward(s, w, packed);
   if (algorithm == DEPTHWISE) pack_depthwise_forward(s, w, packed);
 }
 

@@ -34,17 +34,6 @@ i64 forward_filter_size(const Conv2dShape& s) {
   return packed_filter_size(terms_of(g), g.groups, g.Kg());
 }
 
-void implicit_gemm_forward(const Conv2dShape& s, const float* x, const float* w, const float* packed, float* y,
-                           const Epilogue& e) {
-  if (!packed) {
-    float* own = scratch<float>(cnn::PACKED_WEIGHT, forward_filter_size(s));
-    pack_forward_filter(s, w, own);
-    packed = own;
-  }
-  int* taps = scratch<int>(cnn::TAPS, s.R + s.S);
-  run_gather(forward_gather(s, x, y, taps), packed, e);
-}
-
 // The taps that input positions phase, phase + stride, ... have: those r for which phase + pad - r * dilation is a
 // multiple of the stride; output position i + offset, ascending. Returns how many; tap[i] is r.
 inline int phase_taps(int phase, int pad, int dilation, int stride, int taps, int* offset, int* tap) {

@@ -79,8 +79,9 @@ void max_pool2d_forward(const Pool2dShape& shape, const float* x, float* y, void
   });
 }
 
-// dx of whole images, or of bands of input rows that no other band's windows reach: see backward_bands.
-template <class Index>
+// Each gradient goes to where its window's winner lies. ADD: windows may overlap, dx is cleared and added to; else each
+// element of dx has one window at most and is written.
+template <bool ADD, class Index>
 void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, float* dx, i64 first_row, i64 last_row) {
   const i64 row_stride = static_cast<i64>(s.W) * s.C;
   for (i64 row = first_row; row < last_row; row++) {
@@ -97,7 +98,8 @@ void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, floa
           float* in = image + (h.start + r * s.dilation_h) * row_stride + static_cast<i64>(w.start) * s.C + c;
           for (int t = w.first; t < w.last; t++) {
             float* at = in + static_cast<i64>(t) * s.dilation_w * s.C;
-            store_first(at, load_first(at, lanes) + blend(winner == r * s.S + t, gradient, vec{}), lanes);
+            const vec share = blend(winner == r * s.S + t, gradient, vec{});
+            store_first(at, ADD ? load_first(at, lanes) + share : share, lanes);
           }
         }
       }
@@ -105,6 +107,7 @@ void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, floa
   }
 }
 
+template <bool ADD>
 void avg_scatter(const Pool2dShape& s, const float* dy, float* dx, i64 first_row, i64 last_row) {
   const i64 row_stride = static_cast<i64>(s.W) * s.C;
   for (i64 row = first_row; row < last_row; row++) {
@@ -120,43 +123,54 @@ void avg_scatter(const Pool2dShape& s, const float* dy, float* dx, i64 first_row
           for (int t = w.first; t < w.last; t++) {
             float* at = image + (h.start + r * s.dilation_h) * row_stride +
                         static_cast<i64>(w.start + t * s.dilation_w) * s.C + c;
-            store_first(at, load_first(at, lanes) + gradient, lanes);
+            store_first(at, ADD ? load_first(at, lanes) + gradient : gradient, lanes);
           }
       }
     }
   }
 }
 
-// Runs scatter(first output row, last) over bands that touch different rows of dx, after clearing these rows. Where
-// windows of neighbouring output rows overlap a band is a whole image.
+// Runs scatter(first output row, last) over bands that touch different rows of dx, after clearing these rows unless
+// the windows tile the input without gaps. Where windows of neighbouring output rows overlap a band is a whole image.
 template <class F>
 void backward_bands(const Pool2dShape& s, float* dx, const F& scatter) {
   const i64 row_size = static_cast<i64>(s.W) * s.C, work = static_cast<i64>(s.N) * s.P * s.Q * s.C * s.R * s.S * 4;
   const bool apart = !s.adaptive && s.dilation_h == 1 && s.R <= s.stride_h && s.pad_h == 0;
+  const bool tiled = !s.adaptive && s.R == s.stride_h && s.S == s.stride_w && s.P * s.R == s.H && s.Q * s.S == s.W;
   const i64 band = apart ? most<i64>(1, least<i64>(s.P, 32768 / (row_size * s.stride_h))) : s.P;  // output rows
   const i64 bands = blocks(s.P, band);
   parallel(s.N * bands, work, [=](i64 item) {
     const i64 image = item / bands, first = item % bands * band, last = least<i64>(s.P, first + band);
     const i64 top = bands == 1 ? 0 : first * s.stride_h, bottom = last == s.P ? s.H : last * s.stride_h;
-    __builtin_memset(dx + (image * s.H + top) * row_size, 0, static_cast<size_t>((bottom - top) * row_size) * sizeof(float));
+    if (!tiled) __builtin_memset(dx + (image * s.H + top) * row_size, 0, sizeof(float) * (bottom - top) * row_size);
     scatter(image * s.P + first, image * s.P + last);
   });
 }
 
-void max_pool2d_backward(const Pool2dShape& shape, const float* dy, const void* index, int index_bytes, float* dx) {
+// Windows that share no element of the input.
+inline bool disjoint(const Pool2dShape& s) {
+  return !s.adaptive && s.dilation_h == 1 && s.dilation_w == 1 && s.R <= s.stride_h && s.S <= s.stride_w;
+}
+
+template <class Index>
+void max_backward(const Pool2dShape& shape, const float* dy, const Index* index, float* dx) {
   const Pool2dShape s = shape;
-  backward_bands(s, dx, [=](i64 first, i64 last) {
-    if (index_bytes == 1) {
-      max_scatter(s, dy, static_cast<const u8*>(index), dx, first, last);
-    } else {
-      max_scatter(s, dy, static_cast<const int*>(index), dx, first, last);
-    }
-  });
+  const auto scatter = disjoint(s) ? max_scatter<false, Index> : max_scatter<true, Index>;
+  backward_bands(s, dx, [=](i64 first, i64 last) { scatter(s, dy, index, dx, first, last); });
+}
+
+void max_pool2d_backward(const Pool2dShape& s, const float* dy, const void* index, int index_bytes, float* dx) {
+  if (index_bytes == 1) {
+    max_backward(s, dy, static_cast<const u8*>(index), dx);
+  } else {
+    max_backward(s, dy, static_cast<const int*>(index), dx);
+  }
 }
 
 void avg_pool2d_backward(const Pool2dShape& shape, const float* dy, float* dx) {
   const Pool2dShape s = shape;
-  backward_bands(s, dx, [=](i64 first, i64 last) { avg_scatter(s, dy, dx, first, last); });
+  const auto scatter = disjoint(s) ? avg_scatter<false> : avg_scatter<true>;
+  backward_bands(s, dx, [=](i64 first, i64 last) { scatter(s, dy, dx, first, last); });
 }
 
 void avg_pool2d_forward(const Pool2dShape& shape, const float* x, float* y) {

@@ -12,7 +12,7 @@ using Body = void (*)(void* context, long long item);
 void run_items(long long items, long long work, Body body, void* context);
 
 // What a piece of scratch memory holds; pieces of different purposes live at the same time.
-enum Purpose { PACKED_WEIGHT, PANEL, SECOND_PANEL, OFFSETS, TAPS, PARTIAL_SUMS, PURPOSES };
+enum Purpose { PACKED_WEIGHT, WIDENED, PANEL, LAST_BAND, OFFSETS, TAPS, PARTIAL_SUMS, PURPOSES };
 
 // Memory of the calling thread, 64-byte aligned and not initialised; valid until its next call for the same purpose.
 // Kept between calls, because pages that the system has just handed out cost more than most kernels.
