@@ -49,19 +49,24 @@ __global__ void __launch_bounds__(32) multiplied(const uint16_t* a, const uint16
   uint32_t fa[4], fb[2];
   float fd[4] = {1, 1, 1, 1};
   ptx::ldmatrix_x4(fa, &s->a[l % 16][l / 16 * 8]);
-  if (TRANSPOSED) ptx::ldmatrix_x2_trans(fb, &s->b_rows[l % 16][0]);
-  else ptx::ldmatrix_x2(fb, &s->b[l % 8][l / 8 % 2 * 8]);
+  if (TRANSPOSED)
+    ptx::ldmatrix_x2_trans(fb, &s->b_rows[l % 16][0]);
+  else
+    ptx::ldmatrix_x2(fb, &s->b[l % 8][l / 8 % 2 * 8]);
   ptx::mma_m16n8k16<T>(fd, fa, fb);
   for (int i = 0; i < 4; i++) d[(l / 4 + i / 2 * 8) * 8 + l % 4 * 2 + i % 2] = fd[i];
 }
 
 // The same for k = 8: halves, and floats rounded to tf32
-__global__ void __launch_bounds__(32) multiplied_k8(const uint16_t* a, const uint16_t* b, const float* x, const float* w,
-                                                    float* d, float* e) {
+__global__ void __launch_bounds__(32)
+    multiplied_k8(const uint16_t* a, const uint16_t* b, const float* x, const float* w, float* d, float* e) {
   const int l = threadIdx.x, g = l / 4, t = l % 4;
-  const auto two = [](const uint16_t* p, int step) { return static_cast<uint32_t>(p[0]) | static_cast<uint32_t>(p[step]) << 16; };
+  const auto two = [](const uint16_t* p, int step) {
+    return static_cast<uint32_t>(p[0]) | static_cast<uint32_t>(p[step]) << 16;
+  };
   float fd[4] = {}, fe[4] = {};
-  const uint32_t fa[2] = {two(a + g * 8 + t * 2, 1), two(a + (g + 8) * 8 + t * 2, 1)}, fb[1] = {two(b + t * 2 * 8 + g, 8)};
+  const uint32_t fa[2] = {two(a + g * 8 + t * 2, 1), two(a + (g + 8) * 8 + t * 2, 1)},
+                 fb[1] = {two(b + t * 2 * 8 + g, 8)};
   ptx::mma_m16n8k8_f16(fd, fa, fb);
   uint32_t fx[4], fw[2];
   for (int i = 0; i < 4; i++) fx[i] = ptx::to_tf32(x[(g + i % 2 * 8) * 8 + t + i / 2 * 4]);
@@ -80,8 +85,8 @@ struct Box {
 
 // Brings the box at (c0, c1, ...) of the tensor to `bytes` bytes of y, as it lies in shared memory
 template <int RANK>
-__global__ void __launch_bounds__(32) boxed(const __grid_constant__ CUtensorMap map, unsigned char* y, int bytes, int c0, int c1, int c2,
-                      int c3, int c4) {
+__global__ void __launch_bounds__(32) boxed(const __grid_constant__ CUtensorMap map, unsigned char* y, int bytes,
+                                            int c0, int c1, int c2, int c3, int c4) {
   DYN_SMEM(Box, s);
   if (threadIdx.x == 0) {
     ptx::mbarrier_init(&s->full, 1);
@@ -123,8 +128,8 @@ struct Ring {
 
 // d (64, 64) = a (64, k) @ b (64, k)^T: warp 4 brings tiles by TMA, warps 0 to 3 multiply them, two stages
 template <int BUG>
-__global__ void __launch_bounds__(160) ring(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b,
-                                            float* y, int steps) {
+__global__ void __launch_bounds__(160)
+    ring(const __grid_constant__ CUtensorMap a, const __grid_constant__ CUtensorMap b, float* y, int steps) {
   using Shared = Ring<0>;
   DYN_SMEM(Shared, s);
   const int t = threadIdx.x, warp = t / 32, lane = t % 32;
@@ -165,8 +170,7 @@ __global__ void __launch_bounds__(160) ring(const __grid_constant__ CUtensorMap 
     if (BUG == 10) d[0] += 1;
     ptx::mbarrier_arrive(&s->empty[stage]);  // empty-arrive
   }
-  for (int i = 0; i < 32; i++)
-    y[(warp * 16 + lane / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
+  for (int i = 0; i < 32; i++) y[(warp * 16 + lane / 4 + i / 2 % 2 * 8) * 64 + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
 }
 
 struct Operands {
@@ -176,8 +180,8 @@ struct Operands {
 
 // d (64, N) = the product of tiles that the host laid out in shared memory's order; BUG 1 forgets the proxy fence
 template <class T, int N, int BUG, int MN_MAJOR>
-__global__ void __launch_bounds__(128) warpgroup_product(const unsigned char* a, const unsigned char* b, float* y, int leading, int stride,
-                                  int swizzle, int accumulate) {
+__global__ void __launch_bounds__(128) warpgroup_product(const unsigned char* a, const unsigned char* b, float* y,
+                                                         int leading, int stride, int swizzle, int accumulate) {
   DYN_SMEM(Operands, s);
   const int t = threadIdx.x;
   for (int i = t; i < 64 * 128; i += 128) s->a[i] = a[i];  // operand-a
@@ -209,11 +213,13 @@ __global__ void __launch_bounds__(32) arrivals(float* y) {
     s->v = 3;
   }
   __syncthreads();
-  ptx::mbarrier_arrive(&s->barrier);  // arrive
+  ptx::mbarrier_arrive(&s->barrier);   // arrive
   ptx::mbarrier_wait(&s->barrier, 0);  // wait
   if (BUG == 3) {
-    if (threadIdx.x == 0) ptx::mbarrier_arrive_expect_tx(&s->barrier, 64);
-    else ptx::mbarrier_arrive(&s->barrier);
+    if (threadIdx.x == 0)
+      ptx::mbarrier_arrive_expect_tx(&s->barrier, 64);
+    else
+      ptx::mbarrier_arrive(&s->barrier);
     __syncwarp();
     ptx::mbarrier_arrive(&s->barrier);  // one-too-many
   }
@@ -221,4 +227,3 @@ __global__ void __launch_bounds__(32) arrivals(float* y) {
   }
   y[threadIdx.x] = s->v;
 }
-

@@ -29,8 +29,10 @@ __global__ void __launch_bounds__(128) probe_warp(unsigned* y) {
   ptx::ldmatrix_x4_trans(a, s->tile[threadIdx.x % 64]);
   ptx::mma_m16n8k8_f16(d, {a[0], a[1]}, one);
   ptx::named_barrier_sync(1, 128);
-  if (threadIdx.x < 64) ptx::named_barrier_arrive(2, 128);
-  else ptx::named_barrier_sync(2, 128);
+  if (threadIdx.x < 64)
+    ptx::named_barrier_arrive(2, 128);
+  else
+    ptx::named_barrier_sync(2, 128);
   if (ptx::load_acquire(y) == 1) ptx::store_release(y + 1, 2);
   y[0] = ptx::shared_address(s) + __float_as_uint(d[0]) + a[3] + b[1];
 }

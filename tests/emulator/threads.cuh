@@ -18,8 +18,10 @@ __global__ void __launch_bounds__(64) reversed(const float* x, float* y) {
   if (BUG == 2) {
     if (i < 32) __syncthreads();  // divergent-exited
   } else if (BUG == 3) {
-    if (i < 32) __syncthreads();  // divergent-first
-    else __syncthreads();  // divergent-second
+    if (i < 32)
+      __syncthreads();  // divergent-first
+    else
+      __syncthreads();  // divergent-second
   } else if (BUG == 4) {
     __syncwarp();
     y[i] = s->v[63 - i];  // syncwarp-across-warps
@@ -28,10 +30,10 @@ __global__ void __launch_bounds__(64) reversed(const float* x, float* y) {
     __syncthreads();
   }
   const int from = 63 - i;
-  if (BUG == 5) y[i] = reinterpret_cast<const float*>(s)[from + 1];  // shared-past-end
-  if (BUG == 6) s->v[from + 1] = 0;                                  // shared-index
-  if (BUG == 7) y[i + 1] = s->v[from];                               // global-write
-  if (BUG == 8) y[i] = x[i - 1];                                     // global-read
+  if (BUG == 5) y[i] = reinterpret_cast<const float*>(s)[from + 1];         // shared-past-end
+  if (BUG == 6) s->v[from + 1] = 0;                                         // shared-index
+  if (BUG == 7) y[i + 1] = s->v[from];                                      // global-write
+  if (BUG == 8) y[i] = x[i - 1];                                            // global-read
   if (BUG == 9) y[i] = reinterpret_cast<const float2*>(s->v + 1)[i / 4].x;  // misaligned
   if (BUG == 0) y[i] = s->v[from];
 }
@@ -95,13 +97,17 @@ template <int BUG>
 __global__ void __launch_bounds__(64) warp_masks(int* y) {
   if (BUG == 1) y[threadIdx.x] = __shfl_sync(0x0000ffffu, 1, 0);  // mask-without-caller
   if (BUG == 2) {
-    if (threadIdx.x % 2) __syncwarp();  // divergent-warp-first
-    else y[0] = __shfl_sync(0xffffffffu, 1, 0);  // divergent-warp-second
+    if (threadIdx.x % 2)
+      __syncwarp();  // divergent-warp-first
+    else
+      y[0] = __shfl_sync(0xffffffffu, 1, 0);  // divergent-warp-second
   }
   if (BUG == 3 && threadIdx.x != 3) __syncwarp();  // the rest has returned: allowed
   if (BUG == 4) {
-    if (threadIdx.x % 32 == 3) __syncthreads();  // deadlock-block
-    else __syncwarp();  // deadlock-warp
+    if (threadIdx.x % 32 == 3)
+      __syncthreads();  // deadlock-block
+    else
+      __syncwarp();  // deadlock-warp
   }
 }
 
@@ -130,7 +136,7 @@ __global__ void __launch_bounds__(64) piped(const float* x, float* y, int steps)
   if (threadIdx.x < 32) {
     for (int i = 0; i < steps; i++) {
       if (i >= 2 && BUG != 1) ptx::named_barrier_sync(3 + i % 2, 64);
-      s->tile[i % 2][lane] = x[i * 32 + lane];  // missing-empty-barrier
+      s->tile[i % 2][lane] = x[i * 32 + lane];                   // missing-empty-barrier
       ptx::named_barrier_arrive(1 + i % 2, BUG == 2 ? 32 : 64);  // named-count
     }
   } else {
@@ -146,8 +152,10 @@ __global__ void __launch_bounds__(64) piped(const float* x, float* y, int steps)
 template <int BUG>
 __global__ void histogram(const int* x, int* bins, int n) {
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < n; i += gridDim.x * blockDim.x) {
-    if (BUG == 1) bins[x[i]] += 1;  // missing-atomic
-    else atomicAdd(&bins[x[i]], 1);
+    if (BUG == 1)
+      bins[x[i]] += 1;  // missing-atomic
+    else
+      atomicAdd(&bins[x[i]], 1);
   }
 }
 
