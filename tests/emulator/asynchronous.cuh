@@ -146,8 +146,8 @@ __global__ void __launch_bounds__(160)
     for (int i = 0; i < steps; i++) {
       const int stage = i % 2;
       if (i >= 2 && BUG != 1) ptx::mbarrier_wait(&s->empty[stage], (i / 2 - 1) % 2);
-      ptx::mbarrier_arrive_expect_tx(&s->full[stage], 2 * 64 * 64 * 2 + (BUG == 2 ? 16 : 0));
-      ptx::tma_load_2d(s->a[stage], &a, &s->full[stage], i * 64, 0);  // load-a
+      ptx::mbarrier_arrive_expect_tx(&s->full[stage], 2 * 64 * 64 * 2 + (BUG == 2 ? 16 : 0));  // full-arrive
+      ptx::tma_load_2d(s->a[stage], &a, &s->full[stage], i * 64, 0);                           // load-a
       ptx::tma_load_2d(s->b[stage], &b, &s->full[stage], i * 64, 0);
     }
     return;
@@ -159,6 +159,7 @@ __global__ void __launch_bounds__(160)
     const int parity = i / 2 % 2;
     ptx::mbarrier_wait(&s->full[stage], BUG == 3 ? 1 - parity : parity);  // full-wait
     if (BUG != 5) ptx::wgmma_fence();
+    if (BUG == 11) d[0] += 1;
     uint64_t da = ptx::matrix_descriptor(s->a[stage], 16, 1024, ptx::Swizzle::bytes128);
     const uint64_t db = ptx::matrix_descriptor(s->b[stage], 16, 1024, ptx::Swizzle::bytes128);
     if (BUG == 6 && t == 77) da += 2;

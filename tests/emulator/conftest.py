@@ -1,4 +1,4 @@
-"""Every way in which the emulator runs a kernel: two fiber switches, the race build, three schedules, one and two cores."""
+"""Every way in which the emulator runs a kernel: builds with both fiber switches and the checker, schedules, cores."""
 
 from __future__ import annotations
 

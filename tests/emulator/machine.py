@@ -134,7 +134,7 @@ ASYNCHRONOUS = (
     "multiplied_k8",
     *(f"boxed<{rank}>" for rank in range(2, 6)),
     *(f"stored<{bug}>" for bug in range(4)),
-    *(f"ring<{bug}>" for bug in range(11)),
+    *(f"ring<{bug}>" for bug in range(12)),
     *(f"warpgroup_product<__half, {n}, 0, 0>" for n in (16, 96, 256)),
     "warpgroup_product<__nv_bfloat16, 64, 0, 0>",
     "warpgroup_product<ptx::tf32, 64, 0, 0>",

@@ -17,7 +17,7 @@ KERNELS = {
 
 
 def correct(threads: Machine, copies: Machine) -> None:
-    """Kernels without a bug, in every schedule, and a report in between, after which fibers are left where they were."""
+    """Kernels without a bug, in every schedule, and a report in between, which leaves fibers where they were."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal(64, np.float32), np.zeros(64, np.float32)
     for schedule in SCHEDULES:

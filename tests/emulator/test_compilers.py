@@ -1,4 +1,4 @@
-"""NVRTC accepts what the emulator accepts: every instruction of ptx.cuh and wgmma.cuh, and the kernels of these tests."""
+"""NVRTC accepts what the emulator accepts: every instruction of ptx.cuh and wgmma.cuh, and these tests' kernels."""
 
 from __future__ import annotations
 
