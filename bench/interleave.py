@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -151,30 +152,34 @@ def waited_seconds() -> float:
 
 
 class PinnedThreads:
-    """Keeps the main thread on the first core and spreads each library's worker threads over the others, so that two
-    spinning threads never share a core. Where affinity cannot be set it does nothing."""
+    """Keeps this thread on the first core and every library's worker threads on the others, so that no two spinning
+    threads of one library share a core: a library with n - 1 workers beside its caller is what n cores suggest. On
+    leaving all may run anywhere again. Where affinity cannot be set it does nothing."""
 
     def __init__(self) -> None:
         self.cores = usable_cores()
         self.possible = hasattr(os, "sched_setaffinity") and len(self.cores) > 1
-        self.known: set[int] = set()
+        self.own = threading.get_native_id()
+        self.pinned: list[int] = []
 
     def __enter__(self) -> PinnedThreads:
-        self.known = set(_threads())
+        self.adopt()
         return self
 
     def adopt(self) -> None:
-        """Pins the threads made since the last call, the second core first."""
-        threads = set(_threads())
-        for i, thread in enumerate(sorted(threads - self.known), start=1):
-            self._pin(thread, [self.cores[i % len(self.cores)]])
-        self.known |= threads
+        """Pins the workers made since the last call, in the order they were made, the second core first."""
+        workers = sorted(set(_threads()) - {self.own, *self.pinned})
+        for i, thread in enumerate(workers):
+            self._pin(thread, [self.cores[1 + i % (len(self.cores) - 1)]] if self.possible else self.cores)
+        self.pinned += workers
 
     def settle(self) -> None:
-        self._pin(0, self.cores[:1])
+        """Pins this thread; before, threads that it makes may still count its cores."""
+        self._pin(self.own, self.cores[:1])
 
     def __exit__(self, *exception: object) -> None:
-        self._pin(0, self.cores)
+        for thread in (self.own, *self.pinned):
+            self._pin(thread, self.cores)
 
     def _pin(self, thread: int, cores: list[int]) -> None:
         if not self.possible:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from bench import against, emulator_vs_gpu, report, run, summary
 from bench.contenders import numpy_im2col
-from bench.interleave import SMOKE, Samples, race, ratio
+from bench.interleave import SMOKE, PinnedThreads, Samples, race, ratio
 from bench.layers import ACTIVATION, CONV2D, POOL, shrink
 from bench.peaks import Peaks, cpu_peaks
 from bench.provenance import provenance
@@ -110,6 +111,23 @@ def test_rounds_are_interleaved_and_every_sample_kept() -> None:
     assert {name: len(s.milliseconds) for name, s in samples.items()} == {"a": 1, "b": 1}
     assert set(calls) == {"a", "b"}
     assert all(v > 0 for s in samples.values() for v in s.milliseconds)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system does not tell a thread's cores")
+def test_threads_are_pinned_apart_and_let_go() -> None:
+    before, release = os.sched_getaffinity(0), threading.Event()
+    worker = threading.Thread(target=release.wait)
+    worker.start()
+    try:
+        with PinnedThreads() as pins:
+            pins.settle()
+            if len(before) > 1:
+                assert os.sched_getaffinity(0) == {min(before)}
+                assert min(before) not in os.sched_getaffinity(worker.native_id or 0)
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(worker.native_id or 0) == before
+    finally:
+        release.set()
+        worker.join()
 
 
 def test_ratio_is_within_rounds_and_prefers_undisturbed_ones() -> None:
