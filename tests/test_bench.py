@@ -79,6 +79,9 @@ def test_layers_are_declared_once() -> None:
         ((1, 11, 10, 4), (4, 3, 3, 1), {"dilation": (2, 3), "padding": 2, "groups": 4}),
         ((2, 7, 7, 5), (3, 2, 2, 5), {"stride": 3}),
         ((1, 6, 6, 3), (8, 3, 3, 3), {"padding": "same", "stride": 2}),
+        ((2, 7, 9, 3), (5, 3, 2, 3), {"padding": ((0, 2), (1, 0))}),
+        ((2, 8, 6, 4), (5, 3, 3, 4), {"padding": 1, "dilation": 2}),
+        ((1, 5, 5, 2), (3, 1, 1, 2), {"padding": 1}),
     ],
 )
 def test_numpy_baseline_is_right(

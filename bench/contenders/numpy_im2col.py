@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnengine.shapes import Conv2dShape, Pool2dShape
+from cnnengine.shapes import Conv2dShape, Pool2dShape, conv2d_shape
 
 from ..task import Prepared, Task
 
@@ -48,7 +48,11 @@ def conv2d_forward(shape: Conv2dShape, x: np.ndarray, w: np.ndarray) -> np.ndarr
 
 
 def conv2d_backward_input(shape: Conv2dShape, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """dx (N, H, W, C): the columns' gradient, added back tap by tap."""
+    """dx (N, H, W, C): at stride 1 a convolution of dy with the turned filter, else the columns' gradient, added back
+    tap by tap."""
+    turned = _turned(shape)
+    if turned is not None:
+        return conv2d_forward(turned, dy, np.ascontiguousarray(w[:, ::-1, ::-1].transpose(3, 1, 2, 0)))
     padded = np.zeros((shape.N, *_padded_size(shape), shape.C), np.float32)
     if _depthwise(shape):
         for r in range(shape.R):
@@ -95,6 +99,18 @@ def max_pool2d_backward(shape: Pool2dShape, dy: np.ndarray, index: np.ndarray) -
         for s in range(shape.S):
             _shifted(shape, padded, r, s)[...] += dy * (index == r * shape.S + s)
     return padded[:, shape.pad_h : shape.pad_h + shape.H, shape.pad_w : shape.pad_w + shape.W]
+
+
+def _turned(shape: Conv2dShape) -> Conv2dShape | None:
+    """The convolution of dy that gives dx, where there is one without cropping or gaps."""
+    pad_h, pad_w = (shape.R - 1) * shape.dilation_h - shape.pad_h, (shape.S - 1) * shape.dilation_w - shape.pad_w
+    if shape.groups > 1 or shape.stride_h > 1 or shape.stride_w > 1 or pad_h < 0 or pad_w < 0:
+        return None
+    below, right = shape.H - shape.P + shape.pad_h, shape.W - shape.Q + shape.pad_w
+    if below < 0 or right < 0:
+        return None
+    w = (shape.C, shape.R, shape.S, shape.K)
+    return conv2d_shape(shape.y, w, 1, ((pad_h, below), (pad_w, right)), (shape.dilation_h, shape.dilation_w))
 
 
 def _depthwise(shape: Conv2dShape) -> bool:
