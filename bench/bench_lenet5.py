@@ -75,12 +75,12 @@ def _training(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tupl
         return _torch_training(name, x, labels, device)
     model = _our_model(device)
     optimizer = cnn.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-    images = cnn.Tensor(x).to(device)
+    images, target = cnn.Tensor(x).to(device), cnn.backends.get(name).to_device(labels)
 
     def step() -> Any:
         with cnn.use_backend(name):
             optimizer.zero_grad()
-            loss = F.cross_entropy(model(images), labels)
+            loss = F.cross_entropy(model(images), target)
             loss.backward()
             optimizer.step()
         return loss
