@@ -41,19 +41,20 @@ PTX_INLINE void wgmma_wait(PTX_SITE) {
 
 #ifdef CNN_EMULATOR
 
-template <class T>
-constexpr emulator::Element wgmma_element;
-template <>
-constexpr emulator::Element wgmma_element<__half> = emulator::Element::f16;
-template <>
-constexpr emulator::Element wgmma_element<__nv_bfloat16> = emulator::Element::bf16;
-template <>
-constexpr emulator::Element wgmma_element<tf32> = emulator::Element::tf32;
+inline emulator::Element wgmma_element(__half) {
+  return emulator::Element::f16;
+}
+inline emulator::Element wgmma_element(__nv_bfloat16) {
+  return emulator::Element::bf16;
+}
+inline emulator::Element wgmma_element(tf32) {
+  return emulator::Element::tf32;
+}
 
 // n = 2 * COUNT; TRANSPOSE_A and _B say that an operand is MN-major (16-bit elements only)
 template <class T, int TRANSPOSE_A = 0, int TRANSPOSE_B = 0, int COUNT>
 PTX_INLINE void wgmma(float (&d)[COUNT], uint64_t a, uint64_t b, bool accumulate, PTX_SITE) {
-  emulator::warpgroup_multiply({wgmma_element<T>, 2 * COUNT, accumulate, TRANSPOSE_A != 0, TRANSPOSE_B != 0}, d, a, b,
+  emulator::warpgroup_multiply({wgmma_element(T()), 2 * COUNT, accumulate, TRANSPOSE_A != 0, TRANSPOSE_B != 0}, d, a, b,
                                site);
 }
 

@@ -22,8 +22,10 @@
 
 // Functions of the emulator that run inside kernels but are not the kernel's own memory accesses: the race build does
 // not instrument them.
-#ifdef CNN_EMULATOR_RACE
-#define EMULATOR_OWN __attribute__((no_sanitize("thread")))
-#else
+#if !defined(CNN_EMULATOR_RACE)
 #define EMULATOR_OWN
+#elif defined(__clang__)
+#define EMULATOR_OWN __attribute__((no_sanitize("thread"), disable_sanitizer_instrumentation))
+#else
+#define EMULATOR_OWN __attribute__((no_sanitize("thread")))
 #endif

@@ -1,5 +1,7 @@
 // What code compiled with -fsanitize=thread calls at every access. libtsan, which usually answers, is not linked: its
 // threads are the system's, ours are fibers.
+#include <cstring>
+
 #include "race_state.h"
 
 namespace {
@@ -36,4 +38,20 @@ EMULATOR_CALLBACK void __tsan_read_range(void* p, unsigned long bytes) {
 }
 EMULATOR_CALLBACK void __tsan_write_range(void* p, unsigned long bytes) {
   instrumented(p, bytes, true, __builtin_return_address(0));
+}
+
+// Clang instruments the copying functions as well
+EMULATOR_CALLBACK void* __tsan_memcpy(void* to, const void* from, unsigned long bytes) {
+  instrumented(from, bytes, false, __builtin_return_address(0));
+  instrumented(to, bytes, true, __builtin_return_address(0));
+  return std::memcpy(to, from, bytes);
+}
+EMULATOR_CALLBACK void* __tsan_memmove(void* to, const void* from, unsigned long bytes) {
+  instrumented(from, bytes, false, __builtin_return_address(0));
+  instrumented(to, bytes, true, __builtin_return_address(0));
+  return std::memmove(to, from, bytes);
+}
+EMULATOR_CALLBACK void* __tsan_memset(void* to, int value, unsigned long bytes) {
+  instrumented(to, bytes, true, __builtin_return_address(0));
+  return std::memset(to, value, bytes);
 }
