@@ -136,7 +136,8 @@ template <class F>
 void backward_bands(const Pool2dShape& s, float* dx, const F& scatter) {
   const i64 row_size = static_cast<i64>(s.W) * s.C, work = static_cast<i64>(s.N) * s.P * s.Q * s.C * s.R * s.S * 4;
   const bool apart = !s.adaptive && s.dilation_h == 1 && s.R <= s.stride_h && s.pad_h == 0;
-  const bool tiled = !s.adaptive && s.R == s.stride_h && s.S == s.stride_w && s.P * s.R == s.H && s.Q * s.S == s.W;
+  const bool tiled = apart && s.R == s.stride_h && s.S == s.stride_w && s.pad_w == 0 && s.dilation_w == 1 &&
+                     s.P * s.R == s.H && s.Q * s.S == s.W;
   const i64 band = apart ? most<i64>(1, least<i64>(s.P, 32768 / (row_size * s.stride_h))) : s.P;  // output rows
   const i64 bands = blocks(s.P, band);
   parallel(s.N * bands, work, [=](i64 item) {

@@ -1,0 +1,259 @@
+"""Random shapes and values on the native backend, against the float64 oracle."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from cnnengine import backends
+from cnnengine.backends.contract import BINARY, IDENTITY, REDUCE, Epilogue
+from cnnengine.shapes import (
+    Conv2dShape,
+    GemmShape,
+    Pool2dShape,
+    adaptive_pool2d_shape,
+    broadcast_shape,
+    conv2d_shape,
+    gemm_shape,
+    pool2d_shape,
+    reduce_shape,
+)
+
+from .compare import assert_close, assert_identical
+from .harness import oracle, run_verb
+
+REASON = backends.available()["native"]
+if REASON is not None:
+    pytest.skip(f"backend native is absent: {REASON}", allow_module_level=True)
+
+NATIVE = backends.get("native")
+RANDOM = settings(
+    max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+)
+FEW = st.integers(1, 4)
+seeds = st.integers(0, 2**32 - 1)
+channels = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 63, 64, 65, 96, 100, 130]))
+sizes = st.integers(1, 17)
+
+
+def values(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
+
+
+@st.composite
+def convolutions(draw: st.DrawFn) -> Conv2dShape:
+    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
+    if draw(st.integers(0, 3)) == 0:  # depthwise
+        groups = draw(channels)
+        c, k = 1, 1
+    else:
+        c, k = draw(channels), draw(channels)
+        assume(groups * max(c, k) <= 200)
+    r, s = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
+    dilation = (draw(st.sampled_from([1, 1, 1, 2])), draw(st.sampled_from([1, 1, 1, 2, 3])))
+    padding = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(2))
+    h, w = draw(sizes), draw(sizes)
+    assume(h + sum(padding[0]) > dilation[0] * (r - 1) and w + sum(padding[1]) > dilation[1] * (s - 1))
+    return conv2d_shape((draw(FEW), h, w, groups * c), (groups * k, r, s, c), stride, padding, dilation, groups)
+
+
+@RANDOM
+@given(convolutions(), seeds, st.sampled_from(["none", "bias", "all"]))
+def test_conv2d_forward(s: Conv2dShape, seed: int, parts: str) -> None:
+    x, w, bias, scale, shift, residual = values(seed, s.x, s.w, (s.K,), (s.K,), (s.K,), s.y)
+
+    def call(backend, *arrays):
+        *rest, y = arrays
+        epilogue = {
+            "none": IDENTITY,
+            "bias": Epilogue(rest[2]),
+            "all": Epilogue(rest[2], rest[3], rest[4], rest[5], "relu"),
+        }[parts]
+        backend.conv2d_forward(s, rest[0], rest[1], y, epilogue, None)
+
+    given_arrays = [x, w, bias, scale, shift, residual]
+    (expected,) = run_verb(oracle(), lambda *a: call(oracle(), *a), given_arrays, [(s.y, "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, lambda *a: call(NATIVE, *a), given_arrays, [(s.y, "float32")], f"forward {s}")
+    assert_close(actual, expected, s.reduction + 4, f"forward {s}")
+
+
+@RANDOM
+@given(convolutions(), seeds)
+def test_conv2d_backward_input(s: Conv2dShape, seed: int) -> None:
+    arrays = values(seed, s.y, s.w)
+
+    def call(backend):
+        return lambda dy, w, dx: backend.conv2d_backward_input(s, dy, w, dx, None)
+
+    (expected,) = run_verb(oracle(), call(oracle()), arrays, [(s.x, "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [(s.x, "float32")], f"backward_input {s}")
+    assert_close(actual, expected, s.R * s.S * (s.K // s.groups), f"backward_input {s}")
+
+
+@RANDOM
+@given(convolutions(), seeds)
+def test_conv2d_backward_weight(s: Conv2dShape, seed: int) -> None:
+    arrays = values(seed, s.x, s.y)
+
+    def call(backend):
+        return lambda x, dy, dw: backend.conv2d_backward_weight(s, x, dy, dw, None)
+
+    (expected,) = run_verb(oracle(), call(oracle()), arrays, [(s.w, "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [(s.w, "float32")], f"backward_weight {s}")
+    assert_close(actual, expected, s.N * s.P * s.Q, f"backward_weight {s}")
+
+
+@st.composite
+def poolings(draw: st.DrawFn) -> Pool2dShape:
+    x = (draw(FEW), draw(sizes), draw(sizes), draw(channels))
+    if draw(st.integers(0, 3)) == 0:
+        return adaptive_pool2d_shape("pool", x, (draw(st.integers(1, x[1])), draw(st.integers(1, x[2]))))
+    window = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    stride = draw(st.one_of(st.none(), st.tuples(st.integers(1, 4), st.integers(1, 4))))
+    padding = (draw(st.integers(0, window[0] // 2)), draw(st.integers(0, window[1] // 2)))
+    try:
+        return pool2d_shape("pool", x, window, stride, padding, 1, draw(st.booleans()), draw(st.booleans()))
+    except ValueError:
+        assume(False)
+        raise
+
+
+@RANDOM
+@given(poolings(), st.sampled_from(["max", "avg"]), seeds)
+def test_pool2d(s: Pool2dShape, kind: str, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-3, 4, s.x).astype(np.float32)  # many ties
+    (dy,) = values(seed, s.y)
+    indexed = kind == "max" and not s.adaptive
+
+    def forward(backend):
+        return lambda x, y, index: backend.pool2d_forward(kind, s, x, y, index if kind == "max" else None)
+
+    def backward(backend):
+        return lambda dy, index, dx: backend.pool2d_backward(kind, s, dy, index if kind == "max" else None, dx)
+
+    outputs = [(s.y, "float32"), (s.y, s.index_dtype)]
+    expected, expected_index = run_verb(oracle(), forward(oracle()), [x], outputs, "oracle")
+    actual, index = run_verb(NATIVE, forward(NATIVE), [x], outputs, f"{kind} {s}")
+    assert_close(actual, expected, s.R * s.S, f"{kind} {s}")
+    if indexed:
+        assert_identical(index, expected_index, f"index {s}")
+    (expected,) = run_verb(oracle(), backward(oracle()), [dy, expected_index], [(s.x, "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, backward(NATIVE), [dy, index], [(s.x, "float32")], f"{kind} backward {s}")
+    assert_close(actual, expected, s.R * s.S, f"{kind} backward {s}")
+
+
+@st.composite
+def products(draw: st.DrawFn) -> GemmShape:
+    m, n, k = (draw(st.one_of(channels, st.sampled_from([1, 2, 200, 513]))) for _ in range(3))
+    batch = draw(st.sampled_from([1, 1, 2, 3]))
+    shared = draw(st.sampled_from([(False, False), (True, False), (False, True)])) if batch > 1 else (False, False)
+    return gemm_shape(batch, m, n, k, draw(st.booleans()), draw(st.booleans()), *shared)
+
+
+@RANDOM
+@given(products(), seeds, st.booleans())
+def test_gemm(s: GemmShape, seed: int, finished: bool) -> None:
+    a_shape = ((1 if s.shared_a else s.batch) * s.M * s.K,)
+    b_shape = ((1 if s.shared_b else s.batch) * s.K * s.N,)
+    c_shape = (s.batch, s.M, s.N)
+
+    def reshaped(a, b):
+        a = a.reshape((() if s.shared_a else (s.batch,)) + ((s.K, s.M) if s.transpose_a else (s.M, s.K)))
+        return a, b.reshape((() if s.shared_b else (s.batch,)) + ((s.N, s.K) if s.transpose_b else (s.K, s.N)))
+
+    def call(backend):
+        def run(a, b, bias, residual, c):
+            epilogue = Epilogue(bias, residual=residual, activation="relu") if finished else IDENTITY
+            backend.gemm(s, *reshaped(a, b), c, epilogue)
+
+        return run
+
+    arrays = values(seed, a_shape, b_shape, (s.N,), c_shape)
+    (expected,) = run_verb(oracle(), call(oracle()), arrays, [(c_shape, "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [(c_shape, "float32")], f"gemm {s}")
+    assert_close(actual, expected, s.K + 2, f"gemm {s}")
+
+
+@RANDOM
+@given(
+    st.sampled_from(REDUCE),
+    st.sampled_from([1, 2, 7, 65]),
+    st.one_of(st.integers(1, 40), st.sampled_from([64, 513, 2000, 20_000])),
+    st.one_of(st.integers(1, 40), st.sampled_from([64, 100])),
+    seeds,
+)
+def test_reduce(op: str, outer: int, reduced: int, inner: int, seed: int) -> None:
+    assume(outer * reduced * inner <= 500_000)
+    s = reduce_shape(outer, reduced, inner)
+    arrays = values(seed, (outer, reduced, inner))
+
+    def call(backend):
+        return lambda x, y: backend.reduce(op, s, x, y)
+
+    (expected,) = run_verb(oracle(), call(oracle()), arrays, [((outer, inner), "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [((outer, inner), "float32")], f"{op} {s}")
+    if op == "max":
+        assert_identical(actual, expected, f"{op} {s}")
+    else:
+        assert_close(actual, expected, reduced, f"{op} {s}")
+
+
+@RANDOM
+@given(
+    st.sampled_from(BINARY),
+    st.lists(st.tuples(st.sampled_from([1, 2, 3, 16, 40]), st.sampled_from(["both", "a", "b"])), min_size=1, max_size=4),
+    seeds,
+)
+def test_binary(op: str, axes: list[tuple[int, str]], seed: int) -> None:
+    a_shape = tuple(n if who != "b" else 1 for n, who in axes)
+    b_shape = tuple(n if who != "a" else 1 for n, who in axes)
+    y_shape, s = broadcast_shape(op, a_shape, b_shape)
+    a, b = values(seed, a_shape, b_shape)
+    if op == "pow":
+        a = np.abs(a) + np.float32(0.1)
+    if op == "equal":
+        a, b = np.round(a), np.round(b)
+
+    def call(backend):
+        return lambda a, b, y: backend.binary(op, s, a, b, y)
+
+    (expected,) = run_verb(oracle(), call(oracle()), [a, b], [(y_shape, "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, call(NATIVE), [a, b], [(y_shape, "float32")], f"{op} {s}")
+    assert_close(actual, expected, 1, f"{op} {s}")
+
+
+@RANDOM
+@given(st.integers(1, 40), st.one_of(st.integers(1, 40), st.sampled_from([64, 100, 1000])), seeds)
+def test_softmax_cross_entropy(rows: int, classes: int, seed: int) -> None:
+    x, dloss = values(seed, (rows, classes), (rows,))
+    labels = np.random.default_rng(seed).integers(0, classes, rows)
+    x *= 10
+    outputs = [((rows,), "float32"), ((rows, classes), "float32")]
+    expected = run_verb(oracle(), oracle().softmax_cross_entropy_forward, [x, labels], outputs, "oracle")
+    actual = run_verb(NATIVE, NATIVE.softmax_cross_entropy_forward, [x, labels], outputs, "native")
+    for ours, theirs, what in zip(actual, expected, ("loss", "probability"), strict=True):
+        assert_close(ours, theirs, classes, what)
+    arrays = [expected[1], labels, dloss]
+    (expected_dx,) = run_verb(oracle(), oracle().softmax_cross_entropy_backward, arrays, outputs[1:], "oracle")
+    (dx,) = run_verb(NATIVE, NATIVE.softmax_cross_entropy_backward, arrays, outputs[1:], "native")
+    assert_close(dx, expected_dx, 1, "dx")
+
+
+@RANDOM
+@given(st.integers(1, 3000), st.floats(0, 1), seeds, st.integers(0, 2**64 - 1))
+def test_dropout(n: int, p: float, seed: int, offset: int) -> None:
+    (x,) = values(seed, (n,))
+    state = np.array([seed * 2**20 + 7, offset], np.uint64)
+    threshold, scale = min(round(p * 2**32), 2**32 - 1), 1 / (1 - p) if p < 1 else 1.0
+
+    def call(backend):
+        return lambda x, state, y: backend.dropout(x, y, threshold, scale, state)
+
+    (expected,) = run_verb(oracle(), call(oracle()), [x, state], [((n,), "float32")], "oracle")
+    (actual,) = run_verb(NATIVE, call(NATIVE), [x, state], [((n,), "float32")], "native")
+    assert_identical(actual, expected, f"dropout {n} {p}")
