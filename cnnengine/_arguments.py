@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 INT32_MAX = 2**31 - 1
 
 Pair = tuple[int, int]
 
 
 def is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether it is an int, Python's or NumPy's, and no bool"""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def to_pair(value: int | Pair, operation: str, name: str, least: int) -> Pair:
-    pair = (value, value) if isinstance(value, int) else value
+    pair = value if isinstance(value, tuple) else (value, value)
     if not (isinstance(pair, tuple) and len(pair) == 2 and all(is_int(v) for v in pair)):
         raise ValueError(f"{operation}: {name} must be an int or a pair of ints, received {value!r}")
     if min(pair) < least:
         raise ValueError(f"{operation}: {name} must be at least {least}, received {value!r}")
-    return pair
+    return int(pair[0]), int(pair[1])
 
 
 def no_empty_axis(operation: str, name: str, shape: tuple[int, ...]) -> None:
     if 0 in shape:
         what = "empty batch" if name == "x" and shape[0] == 0 else "empty axis"
         raise ValueError(f"{operation}: {what}: {name} {shape}")
+
+
+def lies_outside(size: int, window: int, stride: int, pad: int, dilation: int, positions: int) -> bool:
+    """Whether all taps of some window are padding; without dilation none can be"""
+    if dilation == 1:
+        return False
+    starts = range(-pad, positions * stride - pad, stride)
+    return any(not any(0 <= start + t * dilation < size for t in range(window)) for start in starts)
 
 
 def nchw_hint(x: tuple[int, ...], w: tuple[int, ...], expected: int) -> str:

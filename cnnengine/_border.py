@@ -14,14 +14,10 @@ FLOATS = {np.dtype(t) for t in (np.float16, np.float32, np.float64, ml_dtypes.bf
 
 def as_array(data: Any) -> Array:
     """A floating-point C-contiguous NumPy or CuPy array of the data, shared where possible. Raises TypeError."""
-    if isinstance(data, np.generic):  # before float, which numpy.float64 is too
-        data = np.asarray(data)
-    elif isinstance(data, int | float | list | tuple):
-        data = np.asarray(data)
-        if data.dtype.kind in "iufb":
-            data = data.astype(np.float32)
-    elif not isinstance(data, np.ndarray) and type(data).__module__.split(".")[0] != "cupy":
-        data = _from_protocol(data)
+    becomes_float32 = isinstance(data, int | float | list | tuple) and not isinstance(data, np.generic)
+    data = any_array(data)
+    if becomes_float32 and data.dtype.kind in "iufb":
+        data = data.astype(np.float32)
     if data.dtype not in FLOATS:
         raise TypeError(
             f"Tensor: expected float16, bfloat16, float32 or float64, received {data.dtype} of shape {data.shape};"
@@ -29,9 +25,18 @@ def as_array(data: Any) -> Array:
         )
     if type(data) is not np.ndarray and isinstance(data, np.ndarray):
         data = np.asarray(data)
-    if not data.flags.c_contiguous:
+    if not data.flags.c_contiguous or not getattr(data.flags, "aligned", True):
         data = data.copy(order="C")
     return data
+
+
+def any_array(data: Any) -> Array:
+    """A NumPy or CuPy array of the data in whatever dtype it has, shared where possible. Raises TypeError."""
+    if isinstance(data, np.ndarray) or type(data).__module__.split(".")[0] == "cupy":
+        return data
+    if isinstance(data, np.generic | int | float | list | tuple):
+        return np.asarray(data)
+    return _from_protocol(data)
 
 
 def _from_protocol(data: Any) -> Array:
@@ -44,4 +49,4 @@ def _from_protocol(data: Any) -> Array:
         return np.from_dlpack(data)
     if hasattr(data, "__array__"):
         return np.asarray(data)
-    raise TypeError(f"Tensor: expected an array, a list or a number, received {type(data).__qualname__}")
+    raise TypeError(f"expected an array, a list or a number, received {type(data).__qualname__}")

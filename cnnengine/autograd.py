@@ -1,8 +1,9 @@
 """The tape: what a differentiable operation leaves behind, and the walk back over it.
 
 An operation that a gradient may flow through makes a ``Function``: its backend, its parents, what its backward pass
-reads. ``backward`` walks from the result to the leaves without recursion, each node once all its consumers are done,
-and frees each node as it leaves it, so that activations live no longer than they must. There is no double backward.
+reads. The graph holds nodes and leaves, no results, so that an activation lives only as long as somebody reads it.
+``backward`` walks from the result to the leaves without recursion, each node once all its consumers are done, and frees
+each node as it leaves it. There is no double backward.
 """
 
 from __future__ import annotations
@@ -35,41 +36,54 @@ def no_grad() -> Iterator[None]:
 class Function:
     """One recorded operation.
 
-    ``parents`` are its inputs (None for one that is absent). A subclass sets ``reads``: which parents' values its
-    backward pass needs unchanged; and ``shares``: True if ``backward`` may return dy itself or a view of it.
+    ``parents`` has for each input the node it came from, or the leaf itself; None where no gradient is wanted or the
+    input is absent. A subclass sets ``reads``: which inputs its backward pass needs unchanged; ``reads_result``:
+    whether it needs its own result; ``shares``: whether ``backward`` may return dy itself or a view of it.
     """
 
-    __slots__ = ("backend", "parents", "saved", "versions")
+    __slots__ = ("backend", "parents", "read", "saved")
     reads: ClassVar[tuple[int, ...]] = ()
+    reads_result: ClassVar[bool] = False
     shares: ClassVar[bool] = False
 
-    def __init__(self, backend: Backend, parents: tuple[Tensor | None, ...], saved: Any) -> None:
+    def __init__(self, backend: Backend, inputs: tuple[Tensor | None, ...], saved: Any) -> None:
         self.backend = backend
-        self.parents: tuple[Tensor | None, ...] | None = parents
         self.saved = saved
-        self.versions = [parents[i].version for i in self.reads]  # type: ignore[union-attr]
+        self.parents: list[Function | Tensor | None] | None = []
+        for t in inputs:
+            self.parents.append(None if t is None or not t.requires_grad else t.node or t)
+        self.read: list[tuple[Array, list[int], int]] = []  # memory, the counter of its changes, what it was
+        for i in self.reads:
+            self.will_read(inputs[i])  # type: ignore[arg-type]
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         """Gradients of the parents, None where a parent needs none."""
         raise AssertionError(f"{type(self).__name__} defines no backward pass")
 
     def needs(self, i: int) -> bool:
-        """Whether parent i requires a gradient."""
-        parent = self.parents[i]  # type: ignore[index]
-        return parent is not None and parent.requires_grad
+        """Whether input i requires a gradient."""
+        return self.parents[i] is not None  # type: ignore[index]
+
+    def will_read(self, tensor: Tensor) -> None:
+        version = tensor.version
+        self.read.append((tensor.data, version, version[0]))
 
     def check_unchanged(self) -> None:
-        for i, version in zip(self.reads, self.versions, strict=True):
-            parent = self.parents[i]  # type: ignore[index]
-            if parent is not None and parent.version != version:
+        for n, (array, version, count) in enumerate(self.read):
+            if version[0] != count:
+                what = f"input {self.reads[n]}" if n < len(self.reads) else "result"
                 raise RuntimeError(
-                    f"backward of {type(self).__name__}: its input {i}, shape {parent.shape}, was changed in place"
+                    f"backward of {type(self).__name__}: its {what}, shape {array.shape}, was changed in place"
                     " since the forward pass (for instance by an optimizer step); run the forward pass again"
                 )
 
+    def __reduce__(self) -> Any:
+        raise TypeError("the result of a recorded operation cannot be deep-copied or pickled: .detach() it first")
+
 
 def backward(root: Tensor, gradient: Array) -> None:
-    """Add d(root)/d(leaf) * gradient to the ``grad`` of every leaf that requires one."""
+    """Add d(root)/d(leaf) * gradient to the ``grad`` of every leaf that requires one. Raises RuntimeError, before any
+    gradient is touched, where the tape is gone or what it reads was changed."""
     if root.node is None:
         _accumulate(root, gradient, root_backend(root), shared=True)
         return
@@ -84,23 +98,22 @@ def backward(root: Tensor, gradient: Array) -> None:
         if dy is None:  # every path that led here carries no gradient
             results: tuple[Array | None, ...] = (None,) * len(parents)
         else:
-            node.check_unchanged()
             results = node.backward(dy)
         for parent, dx in zip(parents, results, strict=True):
-            if parent is None or not parent.requires_grad:
+            if parent is None:
                 continue
-            source = parent.node
-            if source is None:
-                if dx is not None:
+            if not isinstance(parent, Function):
+                if dx is not None and parent.requires_grad:
                     _accumulate(parent, dx, node.backend, node.shares)
                 continue
             if dx is not None:
-                known = gradients.get(source)
-                gradients[source] = dx if known is None else add(node.backend, known, dx)
-            pending[source] -= 1
-            if not pending[source]:
-                ready.append(source)
+                known = gradients.get(parent)
+                gradients[parent] = dx if known is None else add(node.backend, known, dx)
+            pending[parent] -= 1
+            if not pending[parent]:
+                ready.append(parent)
         node.parents = node.saved = None
+        node.read.clear()
 
 
 def add(backend: Backend, a: Array, b: Array) -> Array:
@@ -117,19 +130,20 @@ def root_backend(tensor: Tensor) -> Backend:
 
 
 def _count_consumers(root: Function) -> dict[Function, int]:
-    """How many recorded operations wait for each node's result. Raises RuntimeError where the tape is gone."""
+    """How many recorded operations wait for each node's result. Raises RuntimeError as ``backward``."""
     pending = {root: 0}
     stack = [root]
     while stack:
         node = stack.pop()
         if node.parents is None:
             raise RuntimeError("backward: this graph was walked before and is freed; run the forward pass again")
+        node.check_unchanged()
         for parent in node.parents:
-            if parent is not None and parent.node is not None:
-                if parent.node not in pending:
-                    pending[parent.node] = 0
-                    stack.append(parent.node)
-                pending[parent.node] += 1
+            if isinstance(parent, Function):
+                if parent not in pending:
+                    pending[parent] = 0
+                    stack.append(parent)
+                pending[parent] += 1
     return pending
 
 

@@ -16,7 +16,7 @@ from math import prod
 
 from ._arguments import INT32_MAX as INT32_MAX
 from ._arguments import Pair as Pair
-from ._arguments import fits_int32, is_int, nchw_hint, no_empty_axis, to_pair
+from ._arguments import fits_int32, is_int, lies_outside, nchw_hint, no_empty_axis, to_pair
 from ._packed import CACHED_SHAPES as CACHED_SHAPES
 from ._packed import Packed, PackedShape
 from .walks import BroadcastShape as BroadcastShape
@@ -158,6 +158,7 @@ def conv2d_shape(
     dilation_h, dilation_w = to_pair(dilation, "conv2d", "dilation", 1)
     if not is_int(groups) or groups < 1:
         raise ValueError(f"conv2d: groups must be an int of at least 1, received {groups!r}")
+    groups = int(groups)
     no_empty_axis("conv2d", "x", x)
     no_empty_axis("conv2d", "w", w)
     if Cg * groups != C:
@@ -211,6 +212,11 @@ def pool2d_shape(
         raise ValueError(
             f"{operation}: the output would be {max(P, 0)} x {max(Q, 0)}: a window of {R} x {S}, dilation "
             f"{(dilation_h, dilation_w)}, does not fit {H} x {W} padded by {(pad_h, pad_w)}: x {x}"
+        )
+    if lies_outside(H, R, stride_h, pad_h, dilation_h, P) or lies_outside(W, S, stride_w, pad_w, dilation_w, Q):
+        raise ValueError(
+            f"{operation}: with dilation {(dilation_h, dilation_w)} and padding {(pad_h, pad_w)} a window of {R} x {S}"
+            f" holds no element of the input: x {x}"
         )
     members = (N, H, W, C, R, S, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, P, Q)
     fits_int32(operation, members)

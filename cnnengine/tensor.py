@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,24 +22,23 @@ class Tensor:
     that is no floating-point type.
 
     ``data`` is the array, ``grad`` a Tensor or None, ``requires_grad`` asks for gradients, ``node`` is the recorded
-    operation (None for a leaf), ``version`` counts changes in place.
+    operation (None for a leaf), ``version[0]`` counts changes in place and is shared by views of the memory.
+    Tensors are compared by identity: for their values compare ``data``.
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "requires_grad", "version")
     __array_priority__ = 100  # array + Tensor is the Tensor's business
-    __hash__ = object.__hash__
     data: Array
     grad: Tensor | None
     node: autograd.Function | None
     requires_grad: bool
-    version: int
+    version: list[int]
 
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
-        self.data = data.data if isinstance(data, Tensor) else as_array(data)
+        self.data, self.version = (data.data, data.version) if isinstance(data, Tensor) else (as_array(data), [0])
         self.grad = None
         self.node = None
         self.requires_grad = bool(requires_grad)
-        self.version = 0
 
     # ---- what it is
 
@@ -65,6 +65,9 @@ class Tensor:
     def __len__(self) -> int:
         return len(self.data)
 
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
     def __repr__(self) -> str:
         grad = ", requires_grad=True" if self.requires_grad else ""
         return f"Tensor({np.array2string(self.numpy(), prefix='Tensor(', threshold=50)}, dtype={self.dtype}{grad})"
@@ -84,6 +87,15 @@ class Tensor:
     def __float__(self) -> float:
         return self.item()
 
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
@@ -102,17 +114,18 @@ class Tensor:
     def backward(self, gradient: Any = None) -> None:
         """Add the gradients of this tensor to every leaf it came from; frees the recorded graph.
 
-        ``gradient`` has this tensor's shape; it may be left out for a single element, where it is 1.
-        Raises RuntimeError where there is nothing to differentiate, ValueError for a wrong shape.
+        ``gradient`` has this tensor's shape; for a single element it may be a number, or left out, which is 1.
+        Raises RuntimeError, changing nothing, where there is nothing to differentiate, the graph is freed or what it
+        needs was changed; ValueError for a wrong shape.
         """
         if not self.requires_grad:
             raise RuntimeError("backward: this tensor does not require a gradient; nothing it came from does")
-        backend = self.node.backend if self.node is not None else active_on(self.device)
-        if gradient is None:
+        if gradient is None or isinstance(gradient, int | float):
             if self.size != 1:
                 raise ValueError(f"backward: a tensor of shape {self.shape} needs a gradient of that shape")
+            backend = active_on(self.device)
             start = backend.empty(self.shape, self.dtype)
-            backend.fill(start, 1.0)
+            backend.fill(start, 1.0 if gradient is None else gradient)
         else:
             start = as_array(gradient.data if isinstance(gradient, Tensor) else gradient)
             if start.shape != self.shape or start.dtype != self.dtype:
@@ -125,11 +138,11 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same data, outside the graph."""
-        return wrap(self.data)
+        return wrap(self.data, self.version)
 
     def bump_version(self) -> None:
         """Say that the data was changed in place: a backward pass that needs the old values will raise."""
-        self.version += 1
+        self.version[0] += 1
 
     # ---- moving and shaping
 
@@ -203,31 +216,39 @@ class Tensor:
     def __pow__(self, other: Any) -> Tensor:
         return F.pow(self, other)
 
+    def __rpow__(self, other: Any) -> Tensor:
+        return F.pow(other, self)
+
     def __matmul__(self, other: Any) -> Tensor:
         return F.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Tensor:
+        return F.matmul(other, self)
 
     def __neg__(self) -> Tensor:
         return F.neg(self)
 
 
-def wrap(data: Array) -> Tensor:
-    """A leaf around an array that is known to be fit: no checks, no copy."""
+def wrap(data: Array, version: list[int] | None = None) -> Tensor:
+    """A leaf around an array that is known to be fit: no checks, no copy. A view brings its memory's ``version``."""
     tensor = Tensor.__new__(Tensor)
     tensor.data = data
     tensor.grad = tensor.node = None
     tensor.requires_grad = False
-    tensor.version = 0
+    tensor.version = [0] if version is None else version
     return tensor
 
 
-def record(data: Array, node: autograd.Function) -> Tensor:
-    """The result of a recorded operation."""
+def record(data: Array, node: autograd.Function, version: list[int] | None = None) -> Tensor:
+    """The result of a recorded operation. A view brings its memory's ``version``."""
     tensor = Tensor.__new__(Tensor)
     tensor.data = data
     tensor.grad = None
     tensor.node = node
     tensor.requires_grad = True
-    tensor.version = 0
+    tensor.version = [0] if version is None else version
+    if node.reads_result:
+        node.will_read(tensor)
     return tensor
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import gc
+import pickle
 import threading
 import weakref
 
@@ -96,6 +98,19 @@ def test_nodes_are_freed_on_the_way() -> None:
     assert alive == [4, 3, 2, 1]
 
 
+@pytest.mark.parametrize(
+    "operation",
+    [F.relu, F.exp, F.sqrt, F.neg, F.dropout, F.sum, lambda h: h + h, lambda h: h - 1, lambda h: h.permute(0)],
+)
+def test_an_activation_nobody_reads_is_freed_at_once(operation) -> None:
+    hidden = leaf(1, 2) * 2
+    array = weakref.ref(hidden.data)
+    result = operation(hidden)
+    del hidden
+    assert array() is None
+    result.backward(np.ones(result.shape, np.float32))
+
+
 def test_in_place_changes_raise() -> None:
     x, w = leaf(2), leaf(3)
     y = x * w
@@ -108,6 +123,62 @@ def test_in_place_changes_raise() -> None:
     z.backward()  # a sum needs neither operand
 
 
+@pytest.mark.parametrize("operation", [F.relu, F.exp, F.sqrt, F.max])
+def test_changes_of_a_result_raise(operation) -> None:
+    y = operation(leaf(1, 2))
+    y.data[...] = 9
+    y.bump_version()
+    with pytest.raises(RuntimeError, match=r"its result, shape .*, was changed in place"):
+        y.sum().backward()
+
+
+@pytest.mark.parametrize(
+    "view", [lambda w: w.reshape(2, 1), lambda w: w[:1], lambda w: w.detach(), cnn.Tensor, lambda w: w.flatten()[:1]]
+)
+def test_changes_through_a_view_raise(view) -> None:
+    x, w = leaf(3), leaf(1, 2)
+    y = (x * view(w)).sum()
+    w.data[:] = 5
+    w.bump_version()
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        y.backward()
+    y = (x * w[[0]]).sum()  # a copy
+    w.bump_version()
+    y.backward()
+
+
+def test_a_refused_backward_pass_changes_nothing() -> None:
+    a, b, c = leaf(1), leaf(2), leaf(3)
+    y = (a * b) * c
+    b.bump_version()
+    with pytest.raises(RuntimeError, match="was changed in place"):
+        y.backward()
+    assert a.grad is b.grad is c.grad is None
+
+
+def test_what_the_backward_pass_reads_may_be_reused_by_the_caller() -> None:
+    x = cnn.Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    rows, labels = np.array([0, 0]), np.array([0, 1])
+    y, loss = x[rows, [1, 1]], F.cross_entropy(x, labels)
+    rows[:] = labels[:] = 1
+    y.backward(np.ones(2, np.float32))
+    np.testing.assert_array_equal(x.grad.numpy(), [[0, 2], [0, 0]])
+    x.grad = None
+    loss.backward()
+    np.testing.assert_array_equal(np.sign(x.grad.numpy()), [[-1, 1], [1, -1]])
+
+
+def test_results_are_neither_deep_copied_nor_pickled() -> None:
+    x = leaf(1, 2)
+    for duplicate in (copy.deepcopy, lambda t: pickle.loads(pickle.dumps(t))):
+        twin = duplicate(x)
+        assert twin.requires_grad
+        twin.data[:] = 7
+        np.testing.assert_array_equal(x.numpy(), [1, 2])
+        with pytest.raises(TypeError, match=r"\.detach\(\) it first"):
+            duplicate(x * 2)
+
+
 def test_gradient_argument_is_checked() -> None:
     x = leaf(1, 2)
     with pytest.raises(ValueError, match="needs a gradient of that shape"):
@@ -116,8 +187,18 @@ def test_gradient_argument_is_checked() -> None:
         (x * x).backward(np.ones(3, np.float32))
     with pytest.raises(ValueError, match="float64"):
         (x * x).backward(np.ones(2))
+    with pytest.raises(ValueError, match="needs a gradient of that shape"):
+        (x * x).backward(2.0)
     (x * x).backward(cnn.Tensor([1.0, 1.0]))
     np.testing.assert_array_equal(x.grad.numpy(), [2, 4])
+
+
+def test_a_number_is_a_gradient_in_the_tensors_dtype() -> None:
+    with cnn.use_backend("numpy"):
+        x = cnn.Tensor(np.array([3.0]), requires_grad=True)
+        (x * x).sum().backward(0.1)
+        assert x.grad.dtype == np.float64
+        assert x.grad.item() == 0.1 * 6
 
 
 def test_no_grad_and_detach() -> None:

@@ -107,6 +107,11 @@ def test_operators_and_python_numbers(backend: Backend) -> None:
         (4 / x, [4, 2, 1]),
         (x**2, [1, 4, 16]),
         (-x, [-1, -2, -4]),
+        (2**x, [2, 4, 16]),
+        (x * np.int64(3), [3, 6, 12]),
+        (np.int32(3) - x, [2, 1, -1]),
+        (x * np.float64(0.5), [0.5, 1, 2]),
+        (np.float16(2) * x, [2, 4, 8]),
         (x + x, [2, 4, 8]),
     ):
         assert result.dtype == np.float32
@@ -117,6 +122,25 @@ def test_array_on_the_left_gives_a_tensor() -> None:
     y = np.ones(3, np.float32) + cnn.Tensor([1.0, 2.0, 3.0])
     assert isinstance(y, cnn.Tensor)
     np.testing.assert_array_equal(y.numpy(), [2, 3, 4])
+
+
+def test_operands_that_are_no_tensors() -> None:
+    with cnn.use_backend("numpy"):
+        y = F.pow(2, np.array([1.0, 3.0]))
+        assert y.dtype == np.float64
+        np.testing.assert_array_equal(y.numpy(), [2, 8])
+        assert F.add(1, 2).item() == F.add([1.0], 2).item() == 3
+
+
+def test_power_at_zero(backend: Backend) -> None:
+    a, b = ([0.0, 2.0, 0.0], [0.0, 0.0, 2.0])
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    theirs = [torch.tensor(v, requires_grad=True) for v in (a, b)]
+    (theirs[0] ** theirs[1]).sum().backward()
+    ours = [cnn.Tensor(backend.to_device(np.array(v, np.float32)), requires_grad=True) for v in (a, b)]
+    (ours[0] ** ours[1]).sum().backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        assert_close(mine.grad.numpy(), other.grad.double().numpy(), ROUNDINGS)
 
 
 def test_bad_input_is_named() -> None:

@@ -132,6 +132,20 @@ def test_prepared_weight_of_another_backend_is_refused() -> None:
         F.conv2d(cnn.Tensor(np.ones((1, 8, 8, 4), np.float32)), packed)
 
 
+def test_prepared_weight_of_another_dtype_is_refused() -> None:
+    with cnn.use_backend("numpy"):
+        packed = F.conv2d_prepare([1, 8, 8, 4], np.ones((2, 3, 3, 4), np.float32))
+        with pytest.raises(TypeError, match="w is float32, x is float64"):
+            F.conv2d(cnn.Tensor(np.ones((1, 8, 8, 4))), packed)
+
+
+def test_lists_are_sizes() -> None:
+    x, w = np.ones((1, 8, 8, 4), np.float32), np.ones((2, 3, 3, 4), np.float32)
+    geometry = {"stride": [2, 1], "padding": [[0, 1], [1, 1]], "dilation": np.int64(2)}
+    assert F.conv2d(x, w, **geometry).shape == (1, 3, 6, 2)
+    assert F.conv2d_norm_act(x, w, **geometry).shape == (1, 3, 6, 2)
+
+
 @pytest.mark.parametrize("case", [c for c in CASES if c.tier != "layer"], ids=str)
 def test_adjoint_identity(backend: Backend, case: Conv2dCase, rng: np.random.Generator) -> None:
     """<dy, conv(x)> = <dx, x> = <dw, w>, through autograd, on every backend"""

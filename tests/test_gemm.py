@@ -72,6 +72,15 @@ def test_matmul_shapes_are_numpys(backend: Backend, a, b, rng: np.random.Generat
     assert_close(y.numpy(), np.asarray(left.astype(np.float64) @ right), 4)
 
 
+def test_matmul_of_an_array_and_a_tensor() -> None:
+    x = cnn.Tensor(np.ones((2, 3), np.float32), requires_grad=True)
+    y = np.full((4, 2), 2, np.float32) @ x
+    assert isinstance(y, cnn.Tensor)
+    np.testing.assert_array_equal(y.numpy(), np.full((4, 3), 4))
+    y.sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), np.full((2, 3), 8))
+
+
 @pytest.mark.parametrize(("a", "b"), MATMULS, ids=str)
 def test_matmul_derivatives(a, b, rng: np.random.Generator) -> None:
     check_gradients(F.matmul, [rng.standard_normal(a), rng.standard_normal(b)], rng)

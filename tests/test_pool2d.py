@@ -103,6 +103,18 @@ def test_global_average_drops_the_axes(backend: Backend, rng: np.random.Generato
     assert_close(y.numpy(), x.astype(np.float64).mean((1, 2)), 12)
 
 
+def test_a_window_without_an_element_is_refused() -> None:
+    """Taps at -1 and 2 of two rows"""
+    with pytest.raises(ValueError, match=r"a window of 2 x 2 holds no element of the input: x \(1, 2, 2, 1\)"):
+        F.max_pool2d(cnn.Tensor(np.zeros((1, 2, 2, 1), np.float32)), 2, 1, 1, 3)
+
+
+def test_lists_and_numpys_ints_are_sizes() -> None:
+    x = cnn.Tensor(np.zeros((1, 8, 8, 1), np.float32))
+    assert F.max_pool2d(x, [2, 4], np.int64(3), [1, 2]).shape == F.max_pool2d(x, (2, 4), 3, (1, 2)).shape
+    assert F.adaptive_avg_pool2d(x, [3, 2]).shape == (1, 3, 2, 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

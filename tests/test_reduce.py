@@ -67,8 +67,22 @@ def test_max_shares_its_gradient_among_equals() -> None:
     np.testing.assert_array_equal(x.grad.numpy(), [0, 0.5, 0.5])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_mean_of_more_than_float16_holds(backend: Backend, dtype: str) -> None:
+    if dtype not in backend.dtypes:
+        pytest.skip(f"{backend.name} does not compute in {dtype}")
+    x = cnn.Tensor(backend.to_device(np.full(70001, 1.5, dtype)), requires_grad=True)
+    y = x.mean()
+    assert (y.item(), y.dtype) == (1.5, x.dtype)
+    y.backward(70001.0 if dtype == "bfloat16" else 65504.0)
+    assert_close(x.grad.numpy(), np.full(70001, 1.0 if dtype == "bfloat16" else 65504 / 70001))
+
+
 def test_bad_input_is_named() -> None:
     x = cnn.Tensor(np.zeros((2, 3), np.float32))
+    with pytest.raises(TypeError, match=r"sum: axis must be an int, a tuple of ints or None, received 1\.5"):
+        x.sum(1.5)
+    np.testing.assert_array_equal(x.sum([0, 1]).numpy(), 0)
     with pytest.raises(ValueError, match=r"sum: axis 2 is out of range for x \(2, 3\)"):
         x.sum(2)
     with pytest.raises(ValueError, match="names an axis twice"):

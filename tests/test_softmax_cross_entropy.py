@@ -85,6 +85,12 @@ def test_softmax(backend: Backend, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
 
 
+def test_labels_of_another_library() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    logits = cnn.Tensor(np.zeros((2, 3), np.float32))
+    assert F.cross_entropy(logits, torch.tensor([0, 2])).item() == F.cross_entropy(logits, [0, 2]).item()
+
+
 @pytest.mark.parametrize(
     ("labels", "error", "words"),
     [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from ..backends.registry import active, device_of
 from ..errors import Unsupported
 from ..tensor import Tensor
 
+S = TypeVar("S")
+NUMBERS = (int, float, np.integer, np.floating)
 _accepted: set[tuple[Backend, np.dtype[Any]]] = set()
 _algorithms: ContextVar[Mapping[str, str]] = ContextVar("algorithms", default={})  # noqa: B039 (never changed in place)
 
@@ -32,6 +34,18 @@ def backend_of(operation: str, x: Tensor) -> Backend:
     return backend
 
 
+def shape_of(make: Callable[..., S], *arguments: Any) -> S:
+    """What a factory of ``shapes`` makes of the arguments; lists serve as tuples."""
+    try:
+        return make(*arguments)
+    except TypeError:  # a list has no hash
+        return make(*map(_tupled, arguments))
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list | tuple) else value
+
+
 def same_kind(operation: str, x: Tensor, name: str, other: Tensor) -> None:
     """Raises TypeError unless ``other`` has x's dtype and device."""
     if other.data.dtype != x.data.dtype:
@@ -45,17 +59,15 @@ def same_kind(operation: str, x: Tensor, name: str, other: Tensor) -> None:
 
 
 def operands(operation: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Two operands of arithmetic; a Python number takes the other's dtype and device."""
+    """Two operands of arithmetic; a number, Python's or NumPy's, takes the other's dtype and device."""
     a_is_tensor, b_is_tensor = isinstance(a, Tensor), isinstance(b, Tensor)
     if a_is_tensor and b_is_tensor:
         same_kind(operation, a, "the second operand", b)
         return a, b
-    known = a if a_is_tensor else b
-    if not isinstance(known, Tensor):
-        known = a = Tensor(a)
-        a_is_tensor = True
-    other = b if a_is_tensor else a
-    if isinstance(other, int | float):
+    if not (a_is_tensor or b_is_tensor):
+        return operands(operation, a, Tensor(b)) if isinstance(a, NUMBERS) else operands(operation, Tensor(a), b)
+    known, other = (a, b) if a_is_tensor else (b, a)
+    if isinstance(other, NUMBERS):
         other = Tensor(_scalar(other, known))
     else:
         other = Tensor(as_array(other))
@@ -63,7 +75,7 @@ def operands(operation: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
     return (known, other) if a_is_tensor else (other, known)
 
 
-def _scalar(value: float, like: Tensor) -> Array:
+def _scalar(value: Any, like: Tensor) -> Array:
     array = np.full((), value, like.dtype)
     return array if type(like.data) is np.ndarray else active(like.data).to_device(array)
 

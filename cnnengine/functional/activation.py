@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ..autograd import Function, grad_enabled
 from ..backends.contract import ACTIVATION_SAVES, Array
 from ..tensor import Tensor, record, wrap
@@ -12,6 +14,7 @@ class Activation(Function):
     """saved: (kind, x or y)"""
 
     __slots__ = ()
+    reads_result: ClassVar[bool] = True
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         kind, saved = self.saved

@@ -13,16 +13,16 @@ from .reduce import sum_to
 
 
 class Binary(Function):
-    """An operation of two operands; saved: (a, b)"""
+    """An operation of two operands; saved: (shape of a, shape of b, a, b), without a and b where ``reads`` is empty"""
 
     __slots__ = ()
 
     def _pass(self, da: Array | None, db: Array | None) -> tuple[Array | None, ...]:
         """Gradients of the broadcast operands, summed back to the operands' shapes"""
-        a, b = self.saved
+        a_shape, b_shape = self.saved[:2]
         return (
-            None if da is None else sum_to(self.backend, da, a.shape),
-            None if db is None else sum_to(self.backend, db, b.shape),
+            None if da is None else sum_to(self.backend, da, a_shape),
+            None if db is None else sum_to(self.backend, db, b_shape),
         )
 
 
@@ -49,7 +49,7 @@ class Mul(Binary):
     reads: ClassVar[tuple[int, ...]] = (0, 1)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        a, b = self.saved
+        _, _, a, b = self.saved
         return self._pass(
             binary_array(self.backend, "mul", dy, b) if self.needs(0) else None,
             binary_array(self.backend, "mul", dy, a) if self.needs(1) else None,
@@ -63,7 +63,7 @@ class Div(Binary):
     reads: ClassVar[tuple[int, ...]] = (0, 1)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        (a, b), backend = self.saved, self.backend
+        (_, _, a, b), backend = self.saved, self.backend
         over = binary_array(backend, "div", dy, b)
         db = None
         if self.needs(1):
@@ -73,41 +73,65 @@ class Div(Binary):
 
 
 class Pow(Binary):
-    """d(a^b) = dy * b * a^(b-1), dy * a^b * log(a)"""
+    """d(a^b) = dy * b * a^(b-1), dy * a^b * log(a); both 0 at 0^0, as PyTorch's"""
 
     __slots__ = ()
     reads: ClassVar[tuple[int, ...]] = (0, 1)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        (a, b), backend = self.saved, self.backend
+        (_, _, a, b), backend = self.saved, self.backend
         da = db = None
-        if self.needs(0):
+        zero = full(backend, (), dy.dtype, 0.0)
+        if self.needs(0):  # where b is 0 the exponent stays 0: 0 * a^-1 is NaN at a = 0
             less = binary_array(backend, "sub", b, full(backend, (), dy.dtype, 1.0))
+            less = binary_array(backend, "add", less, binary_array(backend, "equal", b, zero))
             lower = binary_array(backend, "pow", a, less)
             da = binary_array(backend, "mul", dy, binary_array(backend, "mul", b, lower))
-        if self.needs(1):
-            power = binary_array(backend, "mul", binary_array(backend, "pow", a, b), unary_array(backend, "log", a))
-            db = binary_array(backend, "mul", dy, power)
+        if self.needs(1):  # where a is 0 the logarithm is that of 1: 0 * log(0) is NaN
+            positive = binary_array(backend, "add", a, binary_array(backend, "equal", a, zero))
+            slope = binary_array(
+                backend, "mul", binary_array(backend, "pow", a, b), unary_array(backend, "log", positive)
+            )
+            db = binary_array(backend, "mul", dy, slope)
         return self._pass(da, db)
 
 
-class Unary(Function):
-    """saved: (op, x, y)"""
+class Neg(Function):
+    __slots__ = ()
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return (unary_array(self.backend, "neg", dy),)
+
+
+class Exp(Function):
+    """d exp(x) = dy * y; saved: y"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return (binary_array(self.backend, "mul", dy, self.saved),)
+
+
+class Log(Function):
+    """d log(x) = dy / x; saved: x"""
 
     __slots__ = ()
     reads: ClassVar[tuple[int, ...]] = (0,)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        op, x, y = self.saved
-        backend = self.backend
-        if op == "neg":
-            return (unary_array(backend, "neg", dy),)
-        if op == "exp":
-            return (binary_array(backend, "mul", dy, y),)
-        if op == "log":
-            return (binary_array(backend, "div", dy, x),)
-        half = binary_array(backend, "mul", dy, full(backend, (), dy.dtype, 0.5))
-        return (binary_array(backend, "div", half, y),)  # sqrt: dy / (2 y)
+        return (binary_array(self.backend, "div", dy, self.saved),)
+
+
+class Sqrt(Function):
+    """d sqrt(x) = dy / (2 y); saved: y"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        half = binary_array(self.backend, "mul", dy, full(self.backend, (), dy.dtype, 0.5))
+        return (binary_array(self.backend, "div", half, self.saved),)
 
 
 def add(a: Any, b: Any) -> Tensor:
@@ -137,22 +161,22 @@ def pow(a: Any, b: Any) -> Tensor:
 
 def neg(x: Any) -> Tensor:
     """-x of any shape."""
-    return _unary("neg", x)
+    return _unary("neg", Neg, x)
 
 
 def exp(x: Any) -> Tensor:
     """e to the power of x, of any shape."""
-    return _unary("exp", x)
+    return _unary("exp", Exp, x)
 
 
 def log(x: Any) -> Tensor:
     """Natural logarithm of any shape; -infinity at 0, NaN below."""
-    return _unary("log", x)
+    return _unary("log", Log, x)
 
 
 def sqrt(x: Any) -> Tensor:
     """Square root of any shape; NaN below 0."""
-    return _unary("sqrt", x)
+    return _unary("sqrt", Sqrt, x)
 
 
 def _binary(op: str, function: type[Binary], a: Any, b: Any) -> Tensor:
@@ -160,16 +184,17 @@ def _binary(op: str, function: type[Binary], a: Any, b: Any) -> Tensor:
     backend = backend_of(op, a)
     y = binary_array(backend, op, a.data, b.data)
     if (a.requires_grad or b.requires_grad) and grad_enabled():
-        return record(y, function(backend, (a, b), (a.data, b.data)))
+        kept = (a.data, b.data) if function.reads else ()
+        return record(y, function(backend, (a, b), (a.data.shape, b.data.shape, *kept)))
     return wrap(y)
 
 
-def _unary(op: str, x: Any) -> Tensor:
+def _unary(op: str, function: type[Function], x: Any) -> Tensor:
     x = tensor(x)
     if not x.size:
         raise ValueError(f"{op}: empty x: {x.shape}")
     backend = backend_of(op, x)
     y = unary_array(backend, op, x.data)
     if x.requires_grad and grad_enabled():
-        return record(y, Unary(backend, (x,), (op, x.data, y)))
+        return record(y, function(backend, (x,), x.data if function.reads else y if function.reads_result else None))
     return wrap(y)

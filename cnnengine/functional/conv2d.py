@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
-from ..backends.contract import ACTIVATIONS, IDENTITY, Array, Epilogue, PackedWeight
+from ..backends.contract import ACTIVATIONS, IDENTITY, Array, Backend, Epilogue, PackedWeight
 from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
-from ._common import algorithm_for, backend_of, same_kind, tensor
+from ._common import algorithm_for, backend_of, same_kind, shape_of, tensor
 from .activation import relu
 from .binary import add, mul
 
@@ -58,11 +58,9 @@ def conv2d(
     """
     x = tensor(x)
     backend = backend_of("conv2d", x)
-    w_data, weight = _weight(backend.name, w)
-    shape = conv2d_shape(x.data.shape, w_data.shape, stride, padding, dilation, groups)
+    w_data, weight = _weight("conv2d", backend, x, w)
+    shape = shape_of(conv2d_shape, x.data.shape, w_data.shape, stride, padding, dilation, groups)
     forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm)
-    if weight is not None:
-        same_kind("conv2d", x, "w", weight)
     epilogue = IDENTITY
     if b is not None:
         b = tensor(b)
@@ -77,8 +75,8 @@ def conv2d(
             _backward_algorithm(backend, verb, algorithm)
             for verb in ("conv2d_backward_input", "conv2d_backward_weight")
         )
-        parents = (x, weight if weight is not None else wrap(w_data), b)
-        return record(y, Conv2d(backend, parents, (shape, x.data, w_data, *backward_algorithms)))
+        inputs = (x, weight if weight is not None else wrap(w_data), b)
+        return record(y, Conv2d(backend, inputs, (shape, x.data, w_data, *backward_algorithms)))
     return wrap(y)
 
 
@@ -113,10 +111,8 @@ def conv2d_norm_act(
     everything = [x, *given.values()] + ([w] if isinstance(w, Tensor) else [])
     geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     backend = backend_of("conv2d_norm_act", x)
-    w_data, weight = _weight(backend.name, w)
-    shape = conv2d_shape(x.shape, w_data.shape, stride, padding, dilation, groups)
-    if weight is not None:
-        same_kind("conv2d_norm_act", x, "w", weight)
+    w_data, weight = _weight("conv2d_norm_act", backend, x, w)
+    shape = shape_of(conv2d_shape, x.shape, w_data.shape, stride, padding, dilation, groups)
     for name, value in given.items():
         if name != "residual":
             _check_channels(name, value, x, shape)
@@ -152,21 +148,22 @@ def conv2d_prepare(
 
     The holder must not change w afterwards, and uses the result in place of w under the same backend.
     """
+    w = tensor(w)
     backend = backend_of("conv2d_prepare", w)
-    shape = conv2d_shape(tuple(x_shape), w.shape, stride, padding, dilation, groups)
+    shape = shape_of(conv2d_shape, tuple(x_shape), w.shape, stride, padding, dilation, groups)
     return backend.conv2d_prepare(shape, w.data, algorithm_for(backend, "conv2d_forward", algorithm))
 
 
-def _weight(backend: str, w: Any) -> tuple[Array, Tensor | None]:
+def _weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array, Tensor | None]:
     """The weight's array, and its Tensor unless it is packed."""
-    if isinstance(w, PackedWeight):
-        if w.backend != backend:
-            raise ValueError(
-                f"conv2d: the weight was prepared for backend {w.backend!r}, the active one is {backend!r}"
-            )
-        return w.w, None
-    w = tensor(w)
-    return w.data, w
+    packed = isinstance(w, PackedWeight)
+    if packed and w.backend != backend.name:
+        raise ValueError(
+            f"{operation}: the weight was prepared for backend {w.backend!r}, the active one is {backend.name!r}"
+        )
+    weight = wrap(w.w) if packed else tensor(w)
+    same_kind(operation, x, "w", weight)
+    return weight.data, None if packed else weight
 
 
 def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> None:
@@ -175,5 +172,5 @@ def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> 
         raise ValueError(f"conv2d: {name} must be ({shape.K},), one value an output channel, received {value.shape}")
 
 
-def _backward_algorithm(backend: Any, verb: str, name: str | None) -> str | None:
+def _backward_algorithm(backend: Backend, verb: str, name: str | None) -> str | None:
     return name if name in backend.algorithms[verb] else algorithm_for(backend, verb, None)

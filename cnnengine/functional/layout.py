@@ -85,12 +85,12 @@ class Cast(Function):
 
 
 class To(Function):
-    """saved: the device x was on"""
+    """``backend`` is that of x's device, where dx will be; saved: the device y is on"""
 
     __slots__ = ()
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        return (_moved(dy, self.backend.device, self.saved),)
+        return (_moved(dy, self.saved, self.backend.device),)
 
 
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -98,12 +98,13 @@ def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     x = tensor(x)
     shape = tuple(shape)
     known = prod(n for n in shape if n != -1)
-    if shape.count(-1) > 1 or (known != x.size if -1 not in shape else not known or x.size % known):
+    fits = known == x.size if -1 not in shape else known and x.size % known == 0
+    if not fits or shape.count(-1) > 1 or min(shape, default=0) < -1:
         raise ValueError(f"reshape: {x.shape} has {x.size} elements, which {shape} cannot hold")
     y = x.data.reshape(shape)
     if x.requires_grad and grad_enabled():
-        return record(y, Reshape(active_on(x.device), (x,), x.shape))
-    return wrap(y)
+        return record(y, Reshape(active_on(x.device), (x,), x.shape), x.version)
+    return wrap(y, x.version)
 
 
 def flatten(x: Tensor, start: int = 1) -> Tensor:
@@ -118,9 +119,9 @@ def flatten(x: Tensor, start: int = 1) -> Tensor:
 def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """x with its axes in another order, in new memory. Raises ValueError."""
     x = tensor(x)
-    axes = tuple(a % x.ndim if -x.ndim <= a < x.ndim else x.ndim for a in axes)
+    received, axes = axes, tuple(a % x.ndim if -x.ndim <= a < x.ndim else x.ndim for a in axes)
     if sorted(axes) != list(range(x.ndim)):
-        raise ValueError(f"permute: axes must be the {x.ndim} axes of x {x.shape} in some order, received {axes}")
+        raise ValueError(f"permute: axes must be the {x.ndim} axes of x {x.shape} in some order, received {received}")
     backend = active_on(x.device)
     y = backend.empty(tuple(x.shape[a] for a in axes), x.dtype)
     backend.permute(x.data, y, axes)
@@ -138,9 +139,10 @@ def index(x: Tensor, key: Any) -> Tensor:
         y = np.asarray(y)
     if not y.flags.c_contiguous:
         y = y.copy()
+    version = x.version if y.base is not None else None  # a view of x, or a copy
     if x.requires_grad and grad_enabled():
-        return record(y, Index(active_on(x.device), (x,), (x.shape, key)))
-    return wrap(y)
+        return record(y, Index(active_on(x.device), (x,), (x.shape, _kept(key))), version)
+    return wrap(y, version)
 
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
@@ -189,12 +191,12 @@ def cast(x: Tensor, dtype: Any) -> Tensor:
 def to(x: Tensor, device: str) -> Tensor:
     """x on "cpu" or "cuda"; x itself if it is there. Raises ValueError for another device, BackendUnavailable."""
     x = tensor(x)
-    source, target = active_on(x.device), active_on(device)
+    source, _ = active_on(x.device), active_on(device)
     if x.device == device:
         return x
     y = _moved(x.data, x.device, device)
     if x.requires_grad and grad_enabled():
-        return record(y, To(target, (x,), source.device))
+        return record(y, To(source, (x,), device))
     return wrap(y)
 
 
@@ -224,6 +226,13 @@ def _plain(key: Any) -> Any:
     if isinstance(key, tuple):
         return tuple(_plain(k) for k in key)
     return key.data if isinstance(key, Tensor) else key
+
+
+def _kept(key: Any) -> Any:
+    """The index as it is now: arrays and lists in it may be written to before the backward pass"""
+    if isinstance(key, tuple):
+        return tuple(_kept(k) for k in key)
+    return key.copy() if hasattr(key, "copy") else key
 
 
 def _selects_once(key: Any) -> bool:

@@ -6,7 +6,7 @@ from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..shapes import Pair, Pool2dShape, adaptive_pool2d_shape, pool2d_shape
 from ..tensor import Tensor, record, wrap
-from ._common import backend_of, tensor
+from ._common import backend_of, shape_of, tensor
 from .layout import reshape
 
 
@@ -33,7 +33,7 @@ def max_pool2d(
     """Largest value of each window of x (N, H, W, C): (N, P, Q, C). ``stride`` defaults to ``kernel_size``.
     Raises ValueError."""
     x = tensor(x)
-    shape = pool2d_shape("max_pool2d", x.data.shape, kernel_size, stride, padding, dilation, ceil_mode)
+    shape = shape_of(pool2d_shape, "max_pool2d", x.data.shape, kernel_size, stride, padding, dilation, ceil_mode)
     return _pool("max_pool2d", "max", shape, x)
 
 
@@ -48,16 +48,16 @@ def avg_pool2d(
     """Mean of each window of x (N, H, W, C): (N, P, Q, C). With ``count_include_pad`` the padding counts as zeros,
     without it only real elements are averaged. Raises ValueError."""
     x = tensor(x)
-    shape = pool2d_shape("avg_pool2d", x.data.shape, kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
+    geometry = (kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
+    shape = shape_of(pool2d_shape, "avg_pool2d", x.data.shape, *geometry)
     return _pool("avg_pool2d", "avg", shape, x)
 
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     """Mean of P x Q windows that cover x (N, H, W, C): rows floor(p*H/P) to ceil((p+1)*H/P) - 1. Raises ValueError."""
     x = tensor(x)
-    return _pool(
-        "adaptive_avg_pool2d", "avg", adaptive_pool2d_shape("adaptive_avg_pool2d", x.data.shape, output_size), x
-    )
+    shape = shape_of(adaptive_pool2d_shape, "adaptive_avg_pool2d", x.data.shape, output_size)
+    return _pool("adaptive_avg_pool2d", "avg", shape, x)
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:

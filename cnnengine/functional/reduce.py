@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import ClassVar
 
+from .._arguments import is_int
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array, Backend
 from ..shapes import reduce_shape
@@ -31,6 +32,7 @@ class Max(Function):
 
     __slots__ = ()
     reads: ClassVar[tuple[int, ...]] = (0,)
+    reads_result: ClassVar[bool] = True
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         x, y, axes = self.saved
@@ -56,8 +58,12 @@ def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
 def mean(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Mean over ``axis`` (an int, a tuple, None for all). Raises ValueError."""
     from .binary import mul
+    from .layout import cast
 
     x = tensor(x)
+    if x.dtype.itemsize == 2:  # float16 holds neither the sum of many elements nor one divided by their number
+        backend_of("mean", x)
+        return cast(mean(cast(x, "float32"), axis, keepdims), x.dtype)
     count = prod(x.shape[a] for a in _axes("mean", x.data, axis))
     return mul(sum(x, axis, keepdims), 1.0 / count)
 
@@ -107,7 +113,9 @@ def _axes(operation: str, x: Array, axis: Axes) -> tuple[int, ...]:
         raise ValueError(f"{operation}: empty x: {x.shape}")
     if axis is None:
         return tuple(range(x.ndim))
-    axes = axis if isinstance(axis, tuple) else (axis,)
+    axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
+    if not all(is_int(a) for a in axes):
+        raise TypeError(f"{operation}: axis must be an int, a tuple of ints or None, received {axis!r}")
     if any(not -x.ndim <= a < x.ndim for a in axes):
         raise ValueError(f"{operation}: axis {axis} is out of range for x {x.shape}")
     distinct = sorted({a % x.ndim for a in axes})

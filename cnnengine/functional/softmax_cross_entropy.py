@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._border import any_array
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array, Backend
 from ..backends.registry import device_of
@@ -72,11 +73,9 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
-    """Labels as int64 (M,) on the backend's device; those on the CPU are checked against the number of classes."""
-    if not hasattr(labels, "dtype"):
-        labels = np.asarray(labels)
-    elif isinstance(labels, Tensor):
-        labels = labels.data
+    """A copy of the labels, int64 (M,) on the backend's device; on the CPU they are checked against the number of
+    classes."""
+    labels = labels.data if isinstance(labels, Tensor) else any_array(labels)
     if labels.dtype.kind not in "iu":
         nan = labels.dtype.kind == "f" and bool((labels != labels).any())
         raise TypeError(
@@ -89,10 +88,7 @@ def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
     if on == "cpu" and (labels.min() < 0 or labels.max() >= classes):
         bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
         raise ValueError(f"cross_entropy: label {labels[bad]} at row {bad} is out of range [0, {classes})")
-    if labels.dtype != np.int64:
-        labels = labels.astype(np.int64)
-    if not labels.flags.c_contiguous:
-        labels = labels.copy()
+    labels = labels.astype(np.int64, order="C")  # copied: the backward pass reads them again
     if on == "cuda" and backend.device == "cpu":
         raise ValueError("cross_entropy: labels are on cuda, logits on cpu")
     return backend.to_device(labels) if on != backend.device else labels
