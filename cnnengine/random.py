@@ -50,10 +50,11 @@ def get_state() -> dict[str, Any]:
 
 
 def set_state(state: dict[str, Any]) -> None:
-    """Continue where ``get_state`` was called. Raises ValueError, changing nothing, if a part is missing."""
+    """Continue where ``get_state`` was called. Raises ValueError, changing nothing, if a part is missing or wrong."""
     missing = {"counter", "key", "buffer", "buffer_pos", "has_uint32", "uinteger", "dropout"} - set(state)
     if missing:
         raise ValueError(f"set_state: the state lacks {sorted(missing)}")
+    seed, calls = (int(v) for v in state["dropout"])
     _generator.bit_generator.state = {
         "bit_generator": "Philox",
         "state": {"counter": np.array(state["counter"], np.uint64), "key": np.array(state["key"], np.uint64)},
@@ -62,4 +63,4 @@ def set_state(state: dict[str, Any]) -> None:
         "has_uint32": state["has_uint32"],
         "uinteger": state["uinteger"],
     }
-    _dropout[:] = [int(v) for v in state["dropout"]]
+    _dropout[:] = [seed, calls]

@@ -51,3 +51,7 @@ def test_incomplete_state_changes_nothing() -> None:
     with pytest.raises(ValueError, match=r"lacks \['dropout'\]"):
         cnn.random.set_state({k: v for k, v in before.items() if k != "dropout"})
     assert cnn.random.get_state() == before
+    other = {**before, "counter": [9, 9, 9, 9], "dropout": [1]}
+    with pytest.raises(ValueError, match="unpack"):
+        cnn.random.set_state(other)
+    assert cnn.random.get_state() == before

@@ -104,8 +104,13 @@ def _choose(device: str) -> Backend:
     """The default of a device, found once."""
     with _lock:
         named = os.environ.get("CNNENGINE_BACKEND")
-        if named and get(named).device == device:
-            return set_backend(named)
+        if named:
+            try:
+                chosen = get(named)
+            except (ValueError, BackendUnavailable) as error:
+                raise type(error)(f"CNNENGINE_BACKEND: {error}") from error
+            if chosen.device == device:
+                return set_backend(named)
         reasons = {}
         for name in _PREFERRED[device]:
             reasons[name] = unavailable(name)

@@ -17,12 +17,12 @@ _BINARY = {
 _UNARY = {"neg": np.negative, "exp": np.exp, "log": np.log, "sqrt": np.sqrt}
 
 
+@np.errstate(all="ignore")
 def binary(op: str, a: Array, b: Array, y: Array) -> None:
     """y = a op b; division by zero and overflow give infinity or NaN, as in IEEE 754, without a warning."""
-    with np.errstate(all="ignore"):
-        y[...] = _BINARY[op](a, b).reshape(y.shape)
+    y[...] = _BINARY[op](a, b).reshape(y.shape)
 
 
+@np.errstate(all="ignore")
 def unary(op: str, x: Array, y: Array) -> None:
-    with np.errstate(all="ignore"):
-        y[...] = _UNARY[op](x)
+    y[...] = _UNARY[op](x)

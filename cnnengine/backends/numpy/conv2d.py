@@ -48,6 +48,7 @@ def _grouped(shape: Conv2dShape, w: Array) -> np.ndarray:
     return np.asarray(w).astype(np.float64).reshape(shape.groups, -1, *w.shape[1:])
 
 
+@np.errstate(all="ignore")
 def forward(shape: Conv2dShape, x: Array, w: Array, y: Array, epilogue: Epilogue) -> None:
     padded, grouped = _padded(shape, x), _grouped(shape, w)
     total = np.zeros((shape.N, shape.P, shape.Q, shape.groups, shape.K // shape.groups))
@@ -56,6 +57,7 @@ def forward(shape: Conv2dShape, x: Array, w: Array, y: Array, epilogue: Epilogue
     y[...] = apply(total.reshape(shape.y), epilogue)
 
 
+@np.errstate(all="ignore")
 def backward_input(shape: Conv2dShape, dy: Array, w: Array, dx: Array) -> None:
     grouped = _grouped(shape, w)
     dy = dy.astype(np.float64).reshape(shape.N, shape.P, shape.Q, shape.groups, -1)
@@ -66,6 +68,7 @@ def backward_input(shape: Conv2dShape, dy: Array, w: Array, dx: Array) -> None:
     dx[...] = inside.reshape(shape.x)
 
 
+@np.errstate(all="ignore")
 def backward_weight(shape: Conv2dShape, x: Array, dy: Array, dw: Array) -> None:
     padded = _padded(shape, x)
     dy = dy.astype(np.float64).reshape(shape.N, shape.P, shape.Q, shape.groups, -1)

@@ -29,6 +29,7 @@ def philox(seed: int, counter: np.ndarray, offset: int) -> np.ndarray:
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
 
 
+@np.errstate(all="ignore")
 def dropout(x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
     blocks = np.arange(-(-x.size // 4), dtype=np.uint64)
     words = philox(int(state[0]), blocks, int(state[1])).reshape(-1)[: x.size].reshape(x.shape)

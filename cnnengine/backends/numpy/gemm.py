@@ -9,6 +9,7 @@ from ..contract import Array, Epilogue
 from .epilogue import apply
 
 
+@np.errstate(all="ignore")
 def gemm(shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
     s = shape
     a = a.reshape(1 if s.shared_a else s.batch, *((s.K, s.M) if s.transpose_a else (s.M, s.K))).astype(np.float64)

@@ -9,6 +9,7 @@ import numpy as np
 from ..contract import Array
 
 
+@np.errstate(all="ignore")
 def step(
     kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
 ) -> None:

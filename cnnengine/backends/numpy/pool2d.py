@@ -44,6 +44,7 @@ def _divisor(shape: Pool2dShape, p: int, q: int, rows: int, columns: int) -> int
     return (bottom - top) * (right - left)
 
 
+@np.errstate(all="ignore")
 def forward(kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
     wide = x.astype(np.float64)
     for p, q, rows, columns in _windows(shape):
@@ -63,6 +64,7 @@ def forward(kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | No
             index[:, p, q] = winner
 
 
+@np.errstate(all="ignore")
 def backward(kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
     total = np.zeros(shape.x)
     for p, q, rows, columns in _windows(shape):

@@ -8,6 +8,7 @@ from ...shapes import ReduceShape
 from ..contract import Array
 
 
+@np.errstate(all="ignore")
 def reduce(op: str, shape: ReduceShape, x: Array, y: Array) -> None:
     wide = np.asarray(x).reshape(shape.outer, shape.reduced, shape.inner).astype(np.float64)
     result = wide.sum(axis=1) if op == "sum" else wide.max(axis=1)

@@ -7,6 +7,7 @@ import numpy as np
 from ..contract import Array
 
 
+@np.errstate(all="ignore")
 def forward(x: Array, labels: Array, loss: Array, probability: Array) -> None:
     shifted = x.astype(np.float64) - x.astype(np.float64).max(axis=1, keepdims=True)
     total = np.exp(shifted).sum(axis=1)
@@ -14,6 +15,7 @@ def forward(x: Array, labels: Array, loss: Array, probability: Array) -> None:
     probability[...] = np.exp(shifted) / total[:, None]
 
 
+@np.errstate(all="ignore")
 def backward(probability: Array, labels: Array, dloss: Array, dx: Array) -> None:
     difference = probability.astype(np.float64)
     difference[np.arange(len(labels)), labels] -= 1
