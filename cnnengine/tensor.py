@@ -27,7 +27,7 @@ class Tensor:
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "requires_grad", "version")
-    __array_priority__ = 100  # array + Tensor is the Tensor's business
+    __array_priority__ = 1000  # array + Tensor is the Tensor's business; CuPy's own arrays have 100
     data: Array
     grad: Tensor | None
     node: autograd.Function | None

@@ -118,8 +118,8 @@ def test_operators_and_python_numbers(backend: Backend) -> None:
         assert_close(result.numpy(), np.array(expected, np.float64), ROUNDINGS)
 
 
-def test_array_on_the_left_gives_a_tensor() -> None:
-    y = np.ones(3, np.float32) + cnn.Tensor([1.0, 2.0, 3.0])
+def test_array_on_the_left_gives_a_tensor(backend: Backend) -> None:
+    y = backend.to_device(np.ones(3, np.float32)) + cnn.Tensor(backend.to_device(np.array([1, 2, 3], np.float32)))
     assert isinstance(y, cnn.Tensor)
     np.testing.assert_array_equal(y.numpy(), [2, 3, 4])
 

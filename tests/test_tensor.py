@@ -91,6 +91,15 @@ def test_indexing_is_numpys(key, rng: np.random.Generator) -> None:
     check_gradients(lambda t: t[key], [x], rng)
 
 
+@pytest.mark.parametrize("key", [[0, 0, 2], (slice(None), [1, 1]), slice(1, 3), (..., 0)], ids=str)
+def test_gradients_of_indexing(backend: Backend, key) -> None:
+    x = cnn.Tensor(backend.to_device(np.zeros((3, 4), np.float32)), requires_grad=True)
+    expected = np.zeros((3, 4))
+    np.add.at(expected, key, 1)
+    x[key].sum().backward()
+    np.testing.assert_array_equal(x.grad.numpy(), expected)
+
+
 def test_shaping_shares_memory_and_permuting_does_not(backend: Backend) -> None:
     a = backend.to_device(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
     t = cnn.Tensor(a)

@@ -52,9 +52,9 @@ class Index(Function):
         elif type(dx) is np.ndarray:
             np.add.at(dx, key, dy)
         else:
-            import cupyx
+            import cupy
 
-            cupyx.scatter_add(dx, key, dy)
+            cupy.add.at(dx, key, dy)
         return (dx,)
 
 
