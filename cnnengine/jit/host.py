@@ -21,7 +21,7 @@ COMPILERS = ("g++", "clang++", "c++")
 # families can be loaded side by side, each with an emulator of its own
 COMMON = (
     "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-fno-math-errno", "-pthread",
-    "-Wno-unknown-pragmas", "-DCNN_EMULATOR",
+    "-Wno-unknown-pragmas", "-Wno-psabi", "-DCNN_EMULATOR",
 )  # fmt: skip
 # the race build: every memory access of a kernel calls the checker; its own run-time part is not instrumented
 RACE = ("-DCNN_EMULATOR_RACE", "-g1", "-gdwarf-4")

@@ -4,6 +4,8 @@
 // works.
 #pragma once
 
+#include <cstdio>  // printf, which kernels have without asking
+
 #include "qualifiers.h"
 #include "vector_types.h"
 #include "thread.h"
@@ -15,3 +17,5 @@
 #include "asynchronous.h"
 #include "tensor_cores.h"
 #include "entry.h"
+
+#define __noinline__ __attribute__((noinline))  // last: C++'s own headers use the word as an attribute's name

@@ -2,7 +2,7 @@
 
 #include <cstdint>
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATOR_ADDRESS_SANITIZER
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
@@ -41,7 +41,7 @@ void prepare(Context& context, void* stack, size_t stack_bytes, void (*entry)())
   context.stack = stack;
   context.stack_bytes = stack_bytes;
   context.address_sanitizer = nullptr;
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATOR_ADDRESS_SANITIZER
   ASAN_UNPOISON_MEMORY_REGION(stack, stack_bytes);  // the frames of an earlier fiber may never have returned
 #endif
 #ifdef CNN_EMULATOR_UCONTEXT
@@ -61,12 +61,12 @@ void prepare(Context& context, void* stack, size_t stack_bytes, void (*entry)())
 #endif
 }
 
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATOR_ADDRESS_SANITIZER
 static thread_local Context* switched_from;
 #endif
 
 void switch_context(Context& from, Context& to, [[maybe_unused]] bool last) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATOR_ADDRESS_SANITIZER
   switched_from = &from;
   __sanitizer_start_switch_fiber(last ? nullptr : &from.address_sanitizer, to.stack, to.stack_bytes);
 #endif
@@ -80,7 +80,7 @@ void switch_context(Context& from, Context& to, [[maybe_unused]] bool last) {
 
 // `own` is the context that goes on now
 void entered([[maybe_unused]] Context& own) {
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATOR_ADDRESS_SANITIZER
   const void* stack;
   size_t bytes;
   __sanitizer_finish_switch_fiber(own.address_sanitizer, &stack, &bytes);

@@ -12,6 +12,15 @@
 #include <ucontext.h>
 #endif
 
+// AddressSanitizer must be told of every switch of stacks; g++ and Clang say differently that it is there
+#if defined(__SANITIZE_ADDRESS__)
+#define EMULATOR_ADDRESS_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define EMULATOR_ADDRESS_SANITIZER
+#endif
+#endif
+
 namespace emulator {
 
 struct Context {

@@ -112,7 +112,8 @@ void leave_rendezvous(Fiber* finished) {
 }
 
 void named_barrier(int id, int threads, bool wait, Site site) {
-  if (id < 0 || id >= kNamedBarriers) fail(kind::named_barrier, site, "barrier %d: there are 0 to 15", id);
+  if (id < 1 || id >= kNamedBarriers)
+    fail(kind::named_barrier, site, "barrier %d: 1 to %d are expected, 0 is __syncthreads", id, kNamedBarriers - 1);
   if (threads <= 0 || threads % kWarp || threads > worker->threads)
     fail(kind::named_barrier, site, "barrier %d for %d threads: a multiple of 32 up to the block's %d is expected", id,
          threads, worker->threads);

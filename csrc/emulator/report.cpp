@@ -70,4 +70,8 @@ void fail(const char* kind, Site site, const char* format, ...) {
   fail_at(kind, place(site), what);
 }
 
+void trap(Site site) {
+  fail(kind::trap, site, "the kernel gave up by __trap()");
+}
+
 }  // namespace emulator

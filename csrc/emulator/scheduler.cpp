@@ -186,7 +186,7 @@ void Worker::start(const Launch& next) {
   std::free(window);
   window = shared = nullptr;
   shared_bytes = next.shared_bytes;
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef EMULATOR_ADDRESS_SANITIZER
   const size_t margin = 0;
 #else
   const size_t margin = kSharedMargin;

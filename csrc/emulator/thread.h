@@ -29,7 +29,13 @@ void* dynamic_shared(size_t bytes_of_type, Site site);
 // A shared-memory address as PTX has it: an offset from the start of the block's window. Fails where p is not in it.
 uint32_t shared_offset(const void* p, Site site);
 
+[[noreturn]] void trap(Site site);
+
 }  // namespace emulator
+
+[[noreturn]] inline void __trap(emulator::Site site = emulator::here()) {
+  emulator::trap(site);
+}
 
 #define threadIdx (::emulator::self->thread_index)
 #define blockIdx (::emulator::self->block_index)

@@ -29,6 +29,40 @@ __global__ void __launch_bounds__(32) copied(const float* x, float* y, int n) {
   }
 }
 
+// Copies of 4 and 8 bytes: y = x where i is even, 0 elsewhere, of 32 floats and 32 pairs
+__global__ void __launch_bounds__(32) copied_small(const float* x, float* y) {
+  DYN_SMEM(Copied, s);
+  const int i = threadIdx.x;
+  ptx::cp_async<4>(&s->v[0][i], x + i, i % 2 == 0);
+  ptx::cp_async<8>(&s->v[1][2 * i], x + 32 + 2 * i, i % 2 == 0);
+  ptx::cp_async_commit();
+  ptx::cp_async_wait<0>();
+  y[i] = s->v[0][i];
+  y[32 + 2 * i] = s->v[1][2 * i];
+  y[33 + 2 * i] = s->v[1][2 * i + 1];
+}
+
+// y (14, 32): what each lane gets of four matrices of 8 x 8, through every form of ldmatrix
+__global__ void __launch_bounds__(32) matrices(const uint4* x, uint32_t* y) {
+  DYN_SMEM(uint4, rows);
+  const int l = threadIdx.x;
+  rows[l] = x[l];
+  __syncwarp();
+  uint32_t plain1[1], plain2[2], plain4[4], turned1[1], turned2[2], turned4[4];
+  ptx::ldmatrix_x1(plain1, rows + l);
+  ptx::ldmatrix_x2(plain2, rows + l);
+  ptx::ldmatrix_x4(plain4, rows + l);
+  ptx::ldmatrix_x1_trans(turned1, rows + l);
+  ptx::ldmatrix_x2_trans(turned2, rows + l);
+  ptx::ldmatrix_x4_trans(turned4, rows + l);
+  y[l] = plain1[0];
+  for (int i = 0; i < 2; i++) y[(1 + i) * 32 + l] = plain2[i];
+  for (int i = 0; i < 4; i++) y[(3 + i) * 32 + l] = plain4[i];
+  y[7 * 32 + l] = turned1[0];
+  for (int i = 0; i < 2; i++) y[(8 + i) * 32 + l] = turned2[i];
+  for (int i = 0; i < 4; i++) y[(10 + i) * 32 + l] = turned4[i];
+}
+
 // d (16, 8) = a (16, 16) @ b (16, 8), 16-bit elements: a row by row, b column by column in shared memory
 struct Fragments {
   alignas(16) uint16_t a[16][16];
@@ -57,7 +91,8 @@ __global__ void __launch_bounds__(32) multiplied(const uint16_t* a, const uint16
   for (int i = 0; i < 4; i++) d[(l / 4 + i / 2 * 8) * 8 + l % 4 * 2 + i % 2] = fd[i];
 }
 
-// The same for k = 8: halves, and floats rounded to tf32
+// The same for k = 8: 16-bit elements, and floats rounded to tf32
+template <int BF16>
 __global__ void __launch_bounds__(32)
     multiplied_k8(const uint16_t* a, const uint16_t* b, const float* x, const float* w, float* d, float* e) {
   const int l = threadIdx.x, g = l / 4, t = l % 4;
@@ -67,7 +102,10 @@ __global__ void __launch_bounds__(32)
   float fd[4] = {}, fe[4] = {};
   const uint32_t fa[2] = {two(a + g * 8 + t * 2, 1), two(a + (g + 8) * 8 + t * 2, 1)},
                  fb[1] = {two(b + t * 2 * 8 + g, 8)};
-  ptx::mma_m16n8k8_f16(fd, fa, fb);
+  if (BF16)
+    ptx::mma_m16n8k8_bf16(fd, fa, fb);
+  else
+    ptx::mma_m16n8k8_f16(fd, fa, fb);
   uint32_t fx[4], fw[2];
   for (int i = 0; i < 4; i++) fx[i] = ptx::to_tf32(x[(g + i % 2 * 8) * 8 + t + i / 2 * 4]);
   for (int i = 0; i < 2; i++) fw[i] = ptx::to_tf32(w[(t + i * 4) * 8 + g]);
@@ -114,6 +152,7 @@ __global__ void __launch_bounds__(32) stored(const __grid_constant__ CUtensorMap
     ptx::tma_store_2d(&map, s->tile, c0, c1);  // store
     ptx::tma_store_commit();
     if (BUG == 2) tile[0] = 7;  // overwritten
+    if (BUG == 4) ptx::tma_store_wait_read<0>();
     if (BUG != 3) ptx::tma_store_wait<0>();
   }
 }

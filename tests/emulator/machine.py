@@ -122,7 +122,7 @@ def three(size: Any) -> tuple[int, int, int]:
 THREADS = (
     *(f"reversed<{bug}>" for bug in range(10)),
     *(f"{name}<{bug}>" for name in ("row_sum", "rotated", "histogram", "last_block_sum", "chained") for bug in (0, 1)),
-    *(f"warp_masks<{bug}>" for bug in range(5)),
+    *(f"warp_masks<{bug}>" for bug in range(7)),
     *(f"piped<{bug}>" for bug in range(3)),
     *(f"arithmetic<{bug}>" for bug in range(4)),
     *("warp_results", "votes", "locked", "atomics", "places", "arguments"),
@@ -131,9 +131,9 @@ THREADS = (
 ASYNCHRONOUS = (
     *(f"copied<{bug}>" for bug in range(4)),
     *(f"multiplied<{t}, {i}>" for t in ("__half", "__nv_bfloat16") for i in (0, 1)),
-    "multiplied_k8",
+    *("multiplied_k8<0>", "multiplied_k8<1>", "copied_small", "matrices"),
     *(f"boxed<{rank}>" for rank in range(2, 6)),
-    *(f"stored<{bug}>" for bug in range(4)),
+    *(f"stored<{bug}>" for bug in range(5)),
     *(f"ring<{bug}>" for bug in range(12)),
     *(f"warpgroup_product<__half, {n}, 0, 0>" for n in (16, 96, 256)),
     "warpgroup_product<__nv_bfloat16, 64, 0, 0>",

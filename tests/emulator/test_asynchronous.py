@@ -36,6 +36,22 @@ def test_copies(emulate: Choose) -> None:
     np.testing.assert_array_equal(ours, theirs)
 
 
+def test_small_copies(emulate: Choose) -> None:
+    x, y = array(np.arange(1, 97), np.float32), array(np.full(96, -1), np.float32)
+    emulate(FILE).launch("copied_small", 1, 32, x, y, shared=TILES)
+    keep = np.concatenate((np.arange(32) % 2 == 0, np.arange(64) // 2 % 2 == 0))
+    np.testing.assert_array_equal(y, np.where(keep, x, 0))
+
+
+def test_matrices(emulate: Choose) -> None:
+    """Lane l holds elements (l/4, l%4*2) and the next; with trans (l%4*2, l/4) and the one below."""
+    x, y = array(np.arange(4 * 64), np.uint16).reshape(4, 8, 8), array(np.zeros((14, 32)), np.uint32)
+    emulate(FILE).launch("matrices", 1, 32, x, y, shared=512)
+    plain = np.ascontiguousarray(x).view(np.uint32).reshape(4, 32)
+    turned = np.ascontiguousarray(x.transpose(0, 2, 1)).view(np.uint32).reshape(4, 32)
+    np.testing.assert_array_equal(y, np.concatenate((plain[:1], plain[:2], plain, turned[:1], turned[:2], turned)))
+
+
 def test_missing_copy_wait(checked: Choose) -> None:
     with pytest.raises(KernelError) as raised:
         copied(checked(FILE), 1)
@@ -74,12 +90,15 @@ def to_tf32(x: np.ndarray) -> np.ndarray:
     return ((x.view(np.uint32) + 0x1000) & 0xFFFFE000).view(np.float32)
 
 
-def test_warp_products_of_8(emulate: Choose, rng: np.random.Generator) -> None:
-    a, b = rng.standard_normal((16, 8)).astype(np.float16), rng.standard_normal((8, 8)).astype(np.float16)
+@pytest.mark.parametrize("element", ["__half", "__nv_bfloat16"])
+def test_warp_products_of_8(emulate: Choose, rng: np.random.Generator, element: str) -> None:
+    dtype = ELEMENTS[element]
+    a, b = rng.standard_normal((16, 8)).astype(dtype), rng.standard_normal((8, 8)).astype(dtype)
     x, w = rng.standard_normal((16, 8)).astype(np.float32), rng.standard_normal((8, 8)).astype(np.float32)
     d, e = array(np.zeros((16, 8)), np.float32), array(np.zeros((16, 8)), np.float32)
     bits = [array(v.view(np.uint16)) for v in (a, b)]
-    emulate(FILE).launch("multiplied_k8", 1, 32, *bits, array(x), array(w), d, e)
+    kernel = f"multiplied_k8<{int(element == '__nv_bfloat16')}>"
+    emulate(FILE).launch(kernel, 1, 32, *bits, array(x), array(w), d, e)
     np.testing.assert_allclose(d, a.astype(np.float64) @ b.astype(np.float64), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(e, to_tf32(x).astype(np.float64) @ to_tf32(w), rtol=1e-5, atol=1e-5)
 
@@ -162,11 +181,12 @@ def stored(chosen: Machine, bug: int) -> np.ndarray:
     return tensor
 
 
-def test_tensor_stores(emulate: Choose) -> None:
+@pytest.mark.parametrize("read_first", [0, 4])
+def test_tensor_stores(emulate: Choose, read_first: int) -> None:
     expected = np.full((10, 40), -1, np.float32)
     tile = np.arange(8)[:, None] * 100 + np.arange(32)
     expected[0:5, 20:40] = tile[3:8, :20]
-    np.testing.assert_array_equal(stored(emulate(FILE), 0), expected)
+    np.testing.assert_array_equal(stored(emulate(FILE), read_first), expected)
 
 
 def test_store_without_proxy_fence(checked: Choose) -> None:

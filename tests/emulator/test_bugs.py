@@ -40,7 +40,7 @@ def test_missing_barrier(checked: Choose) -> None:
     ("bug", "kind", "mark", "detail"),
     [
         (5, "out of bounds", "shared-past-end", "read of 4 bytes, 0 bytes past the end of shared memory (256 bytes)"),
-        (6, "out of bounds", "shared-index", "index 64 of an array of type 'float [64]'"),
+        (6, "out of bounds", "shared-index", "index 64 of an array of type 'float"),
         (7, "out of bounds", "global-write", "write of 4 bytes, 0 bytes past the end of argument 1 (256 bytes)"),
         (8, "out of bounds", "global-read", "read of 4 bytes, 4 bytes before the start of argument 0 (256 bytes)"),
         (9, "misaligned access", "misaligned", "4 more than a multiple of 8"),
@@ -101,6 +101,12 @@ def test_write_past_shared_memory_without_the_checker(plain: Choose) -> None:
 def test_mask_without_the_caller(emulate: Choose) -> None:
     report = emulate(FILE).report("warp_masks<1>", 1, 64, array(np.zeros(64), np.int32))
     is_named(report, "wrong warp mask", "mask-without-caller")
+
+
+def test_trap(emulate: Choose) -> None:
+    report = emulate(FILE).report("warp_masks<5>", 1, 64, array(np.zeros(64), np.int32))
+    is_named(report, "trap", "trap")
+    assert "thread (7, 0, 0)" in report
 
 
 def test_lanes_at_different_collectives(emulate: Choose) -> None:
@@ -168,7 +174,7 @@ def test_polling_in_vain(emulate: Choose) -> None:
     [
         (1, "undefined behaviour", "overflow", "a signed multiplication overflows"),
         (2, "undefined behaviour", "division", "an integer division by zero"),
-        (3, "out of bounds", "local-index", "index 4 of an array of type 'float [4]'"),
+        (3, "out of bounds", "local-index", "index 4 of an array of type 'float"),
     ],
 )
 def test_arithmetic(checked: Choose, bug: int, kind: str, mark: str, detail: str) -> None:

@@ -60,6 +60,12 @@ def test_returned_lanes_do_not_hold_up_their_warp(emulate: Choose) -> None:
     emulate(FILE).launch("warp_masks<3>", 1, 64, array(np.zeros(64), np.int32))
 
 
+def test_one_lane_is_elected(emulate: Choose) -> None:
+    y = array(np.zeros(64), np.int32)
+    emulate(FILE).launch("warp_masks<6>", 1, 64, y)
+    assert y.reshape(2, 32).sum(axis=1).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("block", [(7, 1, 1), (8, 3, 2), (33, 1, 1), (16, 8, 8)])
 def test_votes(emulate: Choose, block: tuple[int, int, int]) -> None:
     x, y = array(np.arange(np.prod(block)) % 3, np.int32), array(np.zeros(3), np.int32)

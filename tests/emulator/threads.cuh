@@ -95,6 +95,8 @@ __global__ void __launch_bounds__(32) warp_results(const int* x, int* y) {
 
 template <int BUG>
 __global__ void __launch_bounds__(64) warp_masks(int* y) {
+  if (BUG == 5 && threadIdx.x == 7) __trap();  // trap
+  if (BUG == 6) y[threadIdx.x] = ptx::elect_one();
   if (BUG == 1) y[threadIdx.x] = __shfl_sync(0x0000ffffu, 1, 0);  // mask-without-caller
   if (BUG == 2) {
     if (threadIdx.x % 2)
