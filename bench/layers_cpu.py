@@ -2,8 +2,8 @@
 
     python bench/layers_cpu.py [--only TEXT] [--rounds 15] [--threads 2]
 
-PyTorch runs its own choice of kernel (oneDNN) in both layouts; the ratio is against the faster of the two. Variants of a
-row take turns in random order, with a pause and an uncounted call at each switch; times are medians in milliseconds.
+PyTorch runs its own choice of kernel (oneDNN) in both layouts; the ratio is against the faster of the two. Variants of
+a row take turns in random order, with a pause and an uncounted call at each switch; times are medians in milliseconds.
 """
 
 from __future__ import annotations

@@ -10,14 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 import cnnengine as cnn
-from cnnengine import backends
 from cnnengine.backends.contract import Backend
-
-REASON = backends.available()["native"]
-if REASON is not None:
-    pytest.skip(f"backend native is absent: {REASON}", allow_module_level=True)
-
-from cnnengine import _native
 
 from .test_activation import test_in_place, test_relu  # noqa: F401
 from .test_binary import test_binary, test_division_by_zero_and_overflow, test_unary, test_unary_at_its_ends  # noqa: F401
@@ -32,6 +25,7 @@ from .test_pool2d import test_padding_never_wins, test_ties_go_to_the_first_and_
 from .test_reduce import test_max_lets_nan_win, test_reduce  # noqa: F401
 from .test_softmax_cross_entropy import test_forward_and_backward as test_softmax_cross_entropy  # noqa: F401
 
+_native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 DEFAULT = _native.isa()
 
 
@@ -65,7 +59,7 @@ def test_environment_chooses(name: str) -> None:
 
 
 def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"set_isa: expected an instruction set this CPU has \(generic.*received 'mmx'"):
+    with pytest.raises(ValueError, match=r"set_isa: expected an instruction set .*\(generic.*received 'mmx'"):
         _native.set_isa("mmx")
     assert _native.isa() == DEFAULT
 

@@ -14,14 +14,10 @@ import pytest
 
 from cnnengine import backends
 from cnnengine.backends.contract import IDENTITY
+from cnnengine.backends.native import get_num_threads, set_num_threads
 from cnnengine.shapes import Conv2dShape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
 
-REASON = backends.available()["native"]
-if REASON is not None:
-    pytest.skip(f"backend native is absent: {REASON}", allow_module_level=True)
-
-from cnnengine import _native
-from cnnengine.backends.native import get_num_threads, set_num_threads
+_native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 
 BACKEND = backends.get("native")
 
@@ -152,7 +148,8 @@ def test_wrong_number_in_the_environment_makes_the_backend_unavailable() -> None
     code = "import cnnengine as cnn; print(cnn.backends.available()['native'])"
     environment = {**os.environ, "CNNENGINE_NUM_THREADS": "many"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
-    assert "CNNENGINE_NUM_THREADS must be a number of threads from 1 to 256, received 'many'" in done.stdout, done.stderr
+    reason = "CNNENGINE_NUM_THREADS must be a number of threads from 1 to 256, received 'many'"
+    assert reason in done.stdout, done.stderr
 
 
 def _in_child(run: Callable[[], np.ndarray], expected: bytes, results: multiprocessing.Queue) -> None:
@@ -209,9 +206,7 @@ def test_python_threads_may_call_at_once() -> None:
     wrong: list[str] = []
 
     def compute(name: str) -> None:
-        for _ in range(20):
-            if RUNS[name]().tobytes() != expected[name]:
-                wrong.append(name)
+        wrong.extend(name for _ in range(20) if RUNS[name]().tobytes() != expected[name])
 
     workers = [threading.Thread(target=compute, args=(name,)) for name in names]
     for worker in workers:

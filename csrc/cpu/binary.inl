@@ -1,29 +1,36 @@
 // y = op(x), and y = a op b with NumPy's broadcasting. The broadcast shape has four loops; the innermost is
 // vectorised by the compiler for operands that go along (stride 1) or repeat (stride 0), and is plain for any other.
 
-inline float apply(UnaryOp op, float a) {
-  switch (op) {
-    case NEG:
-      return -a;
-    case EXP:
-      return __builtin_expf(a);
-    case LOG:
-      return __builtin_logf(a);
-    case SQRT:
-      return __builtin_sqrtf(a);
-  }
+template <UnaryOp OP>
+inline vec apply(vec a) {
+  if (OP == NEG) return -a;
+  if (OP == EXP) return exponential(a);
+  if (OP == LOG) return logarithm(a);
+  for (int i = 0; i < V; i++) a[i] = __builtin_sqrtf(a[i]);  // one instruction, once vectorised
   return a;
 }
 
-void unary(UnaryOp op, i64 n, const float* x, float* y) {
-  parallel_pieces(n, 4096, op == EXP || op == LOG ? 40 : 8, [=](i64 begin, i64 end) {
-#define CASE(OP)                                               \
-  case OP:                                                     \
-    for (i64 i = begin; i < end; i++) y[i] = apply(OP, x[i]); \
-    break;
-    switch (op) { CASE(NEG) CASE(EXP) CASE(LOG) CASE(SQRT) }
-#undef CASE
+template <UnaryOp OP>
+void map(i64 n, const float* x, float* y) {
+  parallel_pieces(n, 8192, OP == EXP || OP == LOG ? 24 : 8, [=](i64 begin, i64 end) {
+    for (i64 i = begin; i < end; i += V) {
+      const int lanes = static_cast<int>(least<i64>(V, end - i));
+      store_first(y + i, apply<OP>(load_first(x + i, lanes)), lanes);
+    }
   });
+}
+
+void unary(UnaryOp op, i64 n, const float* x, float* y) {
+  switch (op) {
+    case NEG:
+      return map<NEG>(n, x, y);
+    case EXP:
+      return map<EXP>(n, x, y);
+    case LOG:
+      return map<LOG>(n, x, y);
+    case SQRT:
+      return map<SQRT>(n, x, y);
+  }
 }
 
 template <BinaryOp OP>
@@ -59,8 +66,15 @@ void combine(const BroadcastShape& s, const float* a, const float* b, float* y) 
   parallel(blocks(rows, together) * pieces, rows * s.d3 * cost, [&](i64 item) {
     const i64 begin = item % pieces * piece, end = least<i64>(s.d3, begin + piece);
     const i64 first = item / pieces * together;
-    for (i64 row = first; row < least(rows, first + together); row++) {
-      const i64 i0 = row / s.d2 / s.d1, i1 = row / s.d2 % s.d1, i2 = row % s.d2;
+    i64 i2 = first % s.d2, i1 = first / s.d2 % s.d1, i0 = first / s.d2 / s.d1;
+    for (i64 row = first; row < least(rows, first + together); row++, i2++) {
+      if (i2 == s.d2) {
+        i2 = 0;
+        if (++i1 == s.d1) {
+          i1 = 0;
+          i0++;
+        }
+      }
       combine_row<OP>(end - begin, a + i0 * s.a0 + i1 * s.a1 + i2 * s.a2 + begin * s.a3, s.a3,
                       b + i0 * s.b0 + i1 * s.b1 + i2 * s.b2 + begin * s.b3, s.b3, y + row * s.d3 + begin);
     }

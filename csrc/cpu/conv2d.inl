@@ -13,7 +13,9 @@
 #include "conv2d_columns.inl"
 #include "conv2d_depthwise.inl"
 
-inline bool is_depthwise(const Conv2dShape& s) { return s.groups > 1 && s.groups == s.C && s.groups == s.K; }
+inline bool is_depthwise(const Conv2dShape& s) {
+  return s.groups > 1 && s.groups == s.C && s.groups == s.K;
+}
 
 bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
   switch (algorithm) {

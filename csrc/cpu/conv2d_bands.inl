@@ -9,9 +9,9 @@ constexpr i64 WEIGHT_ITEMS = 16;  // work items wanted: blocks of dw, times part
 struct Bands {
   Conv2dShape s;
   const float* x;
-  i64 pitch;        // floats of a pixel in the panel
-  int images, rows; // of a band, at most: one of them is 1 or rows is P
-  int per_image;    // bands of an image where images is 1
+  i64 pitch;         // floats of a pixel in the panel
+  int images, rows;  // of a band, at most: one of them is 1 or rows is P
+  int per_image;     // bands of an image where images is 1
   i64 count;
   int panel_rows, panel_columns;
   i64 lines() const { return static_cast<i64>(images) * rows; }  // output rows of a band, at most
@@ -78,9 +78,11 @@ void fill_band(const Bands& b, const Band& band, int channel, int lanes, float* 
         __builtin_memcpy(out, in, sizeof(float) * inside * pitch);
       } else if (pitch >= blocks(lanes, V) * V) {
         for (int v = 0; v < inside; v++)
-          for (int c = 0; c < lanes; c += V) store(out + v * pitch + c, load_first(in + static_cast<i64>(v) * s.C + c, lanes - c));
+          for (int c = 0; c < lanes; c += V)
+            store(out + v * pitch + c, load_first(in + static_cast<i64>(v) * s.C + c, lanes - c));
       } else {
-        for (int v = 0; v < inside; v++) __builtin_memcpy(out + v * pitch, in + static_cast<i64>(v) * s.C, sizeof(float) * lanes);
+        for (int v = 0; v < inside; v++)
+          __builtin_memcpy(out + v * pitch, in + static_cast<i64>(v) * s.C, sizeof(float) * lanes);
       }
       __builtin_memset(out + inside * pitch, 0, sizeof(float) * after * pitch);
     }

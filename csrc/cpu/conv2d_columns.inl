@@ -3,7 +3,9 @@
 // it lies (the reverse of what is known as im2col, a tile at a time). A work item owns a band of rows of dx and adds
 // in a fixed order. One group, no dilation along the width.
 
-bool columns_can(const Conv2dShape& s) { return s.groups == 1 && s.dilation_w == 1; }
+bool columns_can(const Conv2dShape& s) {
+  return s.groups == 1 && s.dilation_w == 1;
+}
 
 struct ColumnsPlan {
   Conv2dShape s;
@@ -48,7 +50,8 @@ void columns_item(const ColumnsPlan& plan, i64 item) {
     // output rows p whose tap r lies in the band: top <= p * stride_h + offset < top + rows
     const int offset = r * s.dilation_h - s.pad_h;
     const int first = top > offset ? static_cast<int>(blocks(top - offset, s.stride_h)) : 0;
-    const int last = top + rows > offset ? least<int>(s.P, static_cast<int>(blocks(top + rows - offset, s.stride_h))) : 0;
+    const int last =
+        top + rows > offset ? least<int>(s.P, static_cast<int>(blocks(top + rows - offset, s.stride_h))) : 0;
     o.a = plan.dy + (n * s.P + first) * s.Q * s.K;
     for (int column = 0; column < length; column += plan.cut.width) {
       out.lanes = least(plan.cut.width, length - column);
@@ -83,8 +86,8 @@ void columns_backward_input(const Conv2dShape& s, const float* dy, const float* 
   plan.bands = static_cast<int>(most<i64>(1, s.H / most<i64>(1, band)));
   plan.band = static_cast<int>(blocks(s.H, plan.bands));
   plan.bands = static_cast<int>(blocks(s.H, plan.band));
-  const int padded = static_cast<int>((s.S * s.C / plan.cut.width) * plan.cut.width +
-                                      blocks(s.S * s.C % plan.cut.width, V) * V);
+  const int padded =
+      static_cast<int>((s.S * s.C / plan.cut.width) * plan.cut.width + blocks(s.S * s.C % plan.cut.width, V) * V);
   float* packed = scratch<float>(cnn::PACKED_WEIGHT, static_cast<i64>(s.R) * s.K * padded);
   pack_columns_filter(s, plan.cut, w, packed);
   plan.packed = packed;

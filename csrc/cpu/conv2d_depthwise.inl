@@ -3,7 +3,8 @@
 // input under it is loaded once and used under each tap column. backward_weight holds a band's sums of all taps.
 // 2 R S operations for 8 bytes of x and y: bound by the memory for 3x3, by loads from the first-level cache for 5x5.
 
-constexpr int PIXELS = 7;  // maps of 7, 14, 28, 56 and 112 pixels are whole blocks; a last block overlaps the one before
+constexpr int PIXELS =
+    7;  // maps of 7, 14, 28, 56 and 112 pixels are whole blocks; a last block overlaps the one before
 
 // One filter of taps_h x taps_w taps, tap-major: (taps_h * taps_w, C).
 struct Depthwise {
@@ -23,8 +24,8 @@ inline void finish_pixel(const Epilogue& e, float* y, i64 at, int c, int lanes, 
 
 // Adds one row of TAPS taps side by side, the inputs of output pixel 0 starting at column `left` of line x.
 template <int TAPS, int STEP, bool INSIDE>
-inline __attribute__((always_inline)) void add_line(const float* x, i64 C, int left, int W, const float* filter, int lanes,
-                                                    vec (&sums)[PIXELS]) {
+inline __attribute__((always_inline)) void add_line(const float* x, i64 C, int left, int W, const float* filter,
+                                                    int lanes, vec (&sums)[PIXELS]) {
   vec f[TAPS];
 #pragma GCC unroll 8
   for (int u = 0; u < TAPS; u++) f[u] = load_first(filter + u * C, lanes);
@@ -57,7 +58,9 @@ void depthwise_block(const Depthwise& d, float* y, i64 n, int i, int j, int c, i
     }
   }
   const i64 at = ((n * g.Y_H + g.y_row + static_cast<i64>(i) * g.y_step_h) * g.Y_W + g.y_column +
-                  static_cast<i64>(j) * g.y_step_w) * g.C + c;
+                  static_cast<i64>(j) * g.y_step_w) *
+                     g.C +
+                 c;
 #pragma GCC unroll 8
   for (int p = 0; p < PIXELS; p++)
     finish_pixel(d.epilogue, y, at + static_cast<i64>(p) * g.y_step_w * g.C, c, lanes, sums[p]);
@@ -78,7 +81,9 @@ void depthwise_pixel(const Depthwise& d, float* y, i64 n, int i, int j, int c, i
     }
   }
   const i64 at = ((n * g.Y_H + g.y_row + static_cast<i64>(i) * g.y_step_h) * g.Y_W + g.y_column +
-                  static_cast<i64>(j) * g.y_step_w) * g.C + c;
+                  static_cast<i64>(j) * g.y_step_w) *
+                     g.C +
+                 c;
   finish_pixel(d.epilogue, y, at, c, lanes, total);
 }
 
@@ -133,8 +138,8 @@ void run_depthwise(const Depthwise& d) {
 }
 
 // w (C, R, S, 1) to tap-major (taps_h * taps_w, C), the taps in the order given.
-void pack_depthwise_filter(const Conv2dShape& s, const Gather& g, const int* tap_row, const int* tap_column, const float* w,
-                           float* filter) {
+void pack_depthwise_filter(const Conv2dShape& s, const Gather& g, const int* tap_row, const int* tap_column,
+                           const float* w, float* filter) {
   for (int t = 0; t < g.taps_h; t++)
     for (int u = 0; u < g.taps_w; u++) {
       const float* in = w + tap_row[t] * s.S + tap_column[u];
@@ -142,7 +147,9 @@ void pack_depthwise_filter(const Conv2dShape& s, const Gather& g, const int* tap
     }
 }
 
-i64 depthwise_filter_size(const Conv2dShape& s) { return static_cast<i64>(s.R) * s.S * s.C; }
+i64 depthwise_filter_size(const Conv2dShape& s) {
+  return static_cast<i64>(s.R) * s.S * s.C;
+}
 
 void pack_depthwise_forward(const Conv2dShape& s, const float* w, float* filter) {
   int* taps = scratch<int>(cnn::TAPS, 2 * (s.R + s.S));
@@ -153,7 +160,8 @@ void pack_depthwise_forward(const Conv2dShape& s, const float* w, float* filter)
   pack_depthwise_filter(s, g, tap_row, tap_column, w, filter);
 }
 
-void depthwise_forward(const Conv2dShape& s, const float* x, const float* w, const float* packed, float* y, const Epilogue& e) {
+void depthwise_forward(const Conv2dShape& s, const float* x, const float* w, const float* packed, float* y,
+                       const Epilogue& e) {
   if (!packed) {
     float* own = scratch<float>(cnn::PACKED_WEIGHT, depthwise_filter_size(s));
     pack_depthwise_forward(s, w, own);
@@ -180,7 +188,8 @@ struct DepthwiseWeight {
 
 // sums[r][s] of LINES filter rows from r0 on and TAPS taps from s0 on, over output rows p .. p_end of image n.
 template <int LINES, int TAPS, bool WHOLE>
-void depthwise_weight_band(const DepthwiseWeight& d, i64 n, int p, int p_end, int r0, int s0, int c, int part, float* sums) {
+void depthwise_weight_band(const DepthwiseWeight& d, i64 n, int p, int p_end, int r0, int s0, int c, int part,
+                           float* sums) {
   const Conv2dShape& s = d.s;
   const int lanes = WHOLE ? V : part;
   const i64 C = s.C;
@@ -270,8 +279,9 @@ void depthwise_backward_weight(const Conv2dShape& s, const float* x, const float
     for (i64 b = bands * partition / partitions; b < bands * (partition + 1) / partitions; b++) {
       const int p = static_cast<int>(b % bands_per_image) * band;
       for (int c = first; c < end; c += V)
-        (end - c >= V ? depthwise_weight_taps<true> : depthwise_weight_taps<false>)(
-            d, b / bands_per_image, p, least(s.P, p + band), c, least(V, end - c), own);
+        (end - c >= V ? depthwise_weight_taps<true> : depthwise_weight_taps<false>)(d, b / bands_per_image, p,
+                                                                                    least(s.P, p + band), c,
+                                                                                    least(V, end - c), own);
     }
   });
   parallel_pieces(s.C, 64, partitions * taps * 4, [=](i64 begin, i64 end) {

@@ -32,7 +32,8 @@ void direct_forward(const Conv2dShape& s, const float* x, const float* w, float*
           for (int t = 0; t < s.S; t++) {
             const i64 v = q * s.stride_w - s.pad_w + static_cast<i64>(t) * s.dilation_w;
             if (v < 0 || v >= s.W) continue;
-            total += dot(x + ((n * s.H + h) * s.W + v) * s.C + k / Kg * Cg, w + ((static_cast<i64>(k) * s.R + r) * s.S + t) * Cg, Cg);
+            total += dot(x + ((n * s.H + h) * s.W + v) * s.C + k / Kg * Cg,
+                         w + ((static_cast<i64>(k) * s.R + r) * s.S + t) * Cg, Cg);
           }
         }
         const i64 at = (row * s.Q + q) * s.K + k;

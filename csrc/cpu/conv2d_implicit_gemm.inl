@@ -7,13 +7,14 @@
 
 // y[n, i, j, k] = sum over tap rows t, tap columns u and c of
 //   x[n, i * step_h + row[t], j * step_w + column[u], c] * filter[k, t, u, c]          x is zero outside
-// over a grid of output pixels (i, j), which lie at image rows y_row + i * y_step_h and columns y_column + j * y_step_w.
+// over a grid of output pixels (i, j), which lie at image rows y_row + i * y_step_h and columns y_column + j *
+// y_step_w.
 struct Gather {
   const float* x;
   float* y;
-  int N, H, W, C;         // x (N, H, W, C)
-  int Y_H, Y_W, K;        // y (N, Y_H, Y_W, K)
-  int rows, columns;      // of the grid
+  int N, H, W, C;     // x (N, H, W, C)
+  int Y_H, Y_W, K;    // y (N, Y_H, Y_W, K)
+  int rows, columns;  // of the grid
   int y_row, y_step_h, y_column, y_step_w;
   int step_h, step_w;
   int groups;
@@ -28,10 +29,10 @@ constexpr i64 MOST_TERMS = 1024;  // of a sum before it is added up in memory: 2
 // The terms of a sum, cut into blocks; the packed filter has the same order: [group][column block][part][run][term].
 // A run is what lies contiguous in x: the channels under one tap, or under a whole row of taps.
 struct Terms {
-  bool merged;      // runs are whole rows of taps
-  int runs, length; // length of a run
-  int piece;        // terms of a run in a block: runs longer than MOST_TERMS are cut
-  int together;     // runs of a block
+  bool merged;       // runs are whole rows of taps
+  int runs, length;  // length of a run
+  int piece;         // terms of a run in a block: runs longer than MOST_TERMS are cut
+  int together;      // runs of a block
   i64 total() const { return static_cast<i64>(runs) * length; }
 };
 
@@ -53,7 +54,9 @@ inline void for_each_block(const Terms& t, const F& body) {
       body(run, least(t.together, t.runs - run), first, least(t.piece, t.length - first));
 }
 
-inline i64 packed_filter_size(const Terms& t, int groups, int Kg) { return groups * blocks(Kg, V) * V * t.total(); }
+inline i64 packed_filter_size(const Terms& t, int groups, int Kg) {
+  return groups * blocks(Kg, V) * V * t.total();
+}
 
 // What one call fixes for all its work items.
 struct GatherPlan {
@@ -62,11 +65,11 @@ struct GatherPlan {
   Columns blocks_of_k;
   const float* filter;
   Epilogue epilogue;
-  bool padded;                        // read x through a zero-padded copy
-  int images, rows, columns;          // of a work item, at most
-  int bands, strips, splits;          // items along the grid's rows and columns, and along the column blocks
-  int panel_rows, panel_columns;      // of the padded copy of one image's part
-  const i64 *pixel, *at, *run;        // addresses: of an item's pixels in x or the panel, and in y; of the runs
+  bool padded;                    // read x through a zero-padded copy
+  int images, rows, columns;      // of a work item, at most
+  int bands, strips, splits;      // items along the grid's rows and columns, and along the column blocks
+  int panel_rows, panel_columns;  // of the padded copy of one image's part
+  const i64 *pixel, *at, *run;    // addresses: of an item's pixels in x or the panel, and in y; of the runs
 };
 
 // Copies the rows that an item reads into the panel (images, panel_rows, panel_columns, Cg), zero outside the image.
@@ -113,7 +116,8 @@ void gather_item(const GatherPlan& plan, i64 item) {
 
   Operands o;
   if (plan.padded) {
-    float* panel = scratch<float>(cnn::PANEL, static_cast<i64>(plan.images) * plan.panel_rows * plan.panel_columns * Cg);
+    float* panel =
+        scratch<float>(cnn::PANEL, static_cast<i64>(plan.images) * plan.panel_rows * plan.panel_columns * Cg);
     fill_panel(plan, panel, n, images, i, rows, j, group);
     o.a = panel;
   } else {
@@ -122,7 +126,9 @@ void gather_item(const GatherPlan& plan, i64 item) {
   }
   o.a_step = 1;
   const i64 base = ((n * g.Y_H + g.y_row + static_cast<i64>(i) * g.y_step_h) * g.Y_W + g.y_column +
-                    static_cast<i64>(j) * g.y_step_w) * g.K + static_cast<i64>(group) * Kg;
+                    static_cast<i64>(j) * g.y_step_w) *
+                       g.K +
+                   static_cast<i64>(group) * Kg;
   const i64 pixels = static_cast<i64>(images) * rows * columns;
   const Terms& t = plan.terms;
   const Columns& cut = plan.blocks_of_k;
@@ -196,7 +202,8 @@ void run_gather(const Gather& g, const float* filter, const Epilogue& epilogue) 
       for (int j = 0; j < plan.columns; j++, p++) {
         pixel[p] = n * sheet + static_cast<i64>(i) * g.step_h * line + static_cast<i64>(j) * g.step_w * pitch;
         at[p] = ((static_cast<i64>(n) * g.Y_H + static_cast<i64>(i) * g.y_step_h) * g.Y_W +
-                 static_cast<i64>(j) * g.y_step_w) * g.K;
+                 static_cast<i64>(j) * g.y_step_w) *
+                g.K;
       }
   for (int r = 0; r < plan.terms.runs; r++) {
     const int t = plan.terms.merged ? r : r / g.taps_w, u = plan.terms.merged ? 0 : r % g.taps_w;

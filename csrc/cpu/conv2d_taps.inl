@@ -4,7 +4,8 @@
 inline Gather forward_gather(const Conv2dShape& s, const float* x, float* y, int* taps) {
   for (int r = 0; r < s.R; r++) taps[r] = r * s.dilation_h - s.pad_h;
   for (int t = 0; t < s.S; t++) taps[s.R + t] = t * s.dilation_w - s.pad_w;
-  return {x, y, s.N, s.H, s.W, s.C, s.P, s.Q, s.K, s.P, s.Q, 0, 1, 0, 1, s.stride_h, s.stride_w, s.groups, s.R, s.S, taps, taps + s.R};
+  return {x, y, s.N, s.H, s.W,        s.C,        s.P,      s.Q, s.K, s.P,  s.Q,
+          0, 1, 0,   1,   s.stride_h, s.stride_w, s.groups, s.R, s.S, taps, taps + s.R};
 }
 
 // The filter w (K, R, S, Cg) for the forward pass: V filters at a time are transposed, run by run.
@@ -23,7 +24,8 @@ void pack_forward_filter(const Conv2dShape& s, const float* w, float* packed) {
     for_each_block(t, [&](int run, int runs, int first, int terms) {
       for (int r = run; r < run + runs; r++, out += width * terms)
         for (int v = 0; v < lanes; v += V)
-          transpose_into(filters + v * total + static_cast<i64>(r) * t.length + first, total, lanes - v, terms, out + v, width);
+          transpose_into(filters + v * total + static_cast<i64>(r) * t.length + first, total, lanes - v, terms, out + v,
+                         width);
     });
   });
 }
@@ -50,8 +52,8 @@ inline int phase_taps(int phase, int pad, int dilation, int stride, int taps, in
 
 // w (K, R, S, Cg) for backward_input: terms are (tap row, tap column, k), columns the input channels, which lie
 // contiguous in w already.
-void pack_backward_filter(const Conv2dShape& s, const Gather& g, const int* tap_row, const int* tap_column, const float* w,
-                          float* packed) {
+void pack_backward_filter(const Conv2dShape& s, const Gather& g, const int* tap_row, const int* tap_column,
+                          const float* w, float* packed) {
   const Terms t = terms_of(g);
   const int outputs = g.Kg(), inputs = g.Cg();  // of the gathering sum: channels of dx and of dy
   const Columns cut = columns_for(outputs);
@@ -81,8 +83,10 @@ void for_each_phase(const Conv2dShape& s, const float* dy, float* dx, const F& b
   int *tap_row = row + s.R, *column = tap_row + s.R, *tap_column = column + s.S;
   const int phases_h = least(s.stride_h, s.H), phases_w = least(s.stride_w, s.W);
   bool all = true;
-  for (int a = 0; a < phases_h; a++) all = all && phase_taps(a, s.pad_h, s.dilation_h, s.stride_h, s.R, row, tap_row) > 0;
-  for (int b = 0; b < phases_w; b++) all = all && phase_taps(b, s.pad_w, s.dilation_w, s.stride_w, s.S, column, tap_column) > 0;
+  for (int a = 0; a < phases_h; a++)
+    all = all && phase_taps(a, s.pad_h, s.dilation_h, s.stride_h, s.R, row, tap_row) > 0;
+  for (int b = 0; b < phases_w; b++)
+    all = all && phase_taps(b, s.pad_w, s.dilation_w, s.stride_w, s.S, column, tap_column) > 0;
   if (!all) {
     const i64 line = static_cast<i64>(s.W) * s.C;
     parallel_pieces(static_cast<i64>(s.N) * s.H, most<i64>(1, 65536 / line), line * 4, [=](i64 begin, i64 end) {
@@ -94,9 +98,10 @@ void for_each_phase(const Conv2dShape& s, const float* dy, float* dx, const F& b
       const int taps_h = phase_taps(a, s.pad_h, s.dilation_h, s.stride_h, s.R, row, tap_row);
       const int taps_w = phase_taps(b, s.pad_w, s.dilation_w, s.stride_w, s.S, column, tap_column);
       if (taps_h == 0 || taps_w == 0) continue;
-      const int rows = static_cast<int>(blocks(s.H - a, s.stride_h)), columns = static_cast<int>(blocks(s.W - b, s.stride_w));
-      const Gather g{dy, dx, s.N, s.P, s.Q, s.K, s.H, s.W, s.C, rows, columns, a, s.stride_h, b, s.stride_w,
-                     1, 1, s.groups, taps_h, taps_w, row, column};
+      const int rows = static_cast<int>(blocks(s.H - a, s.stride_h)),
+                columns = static_cast<int>(blocks(s.W - b, s.stride_w));
+      const Gather g{dy, dx,         s.N, s.P,        s.Q, s.K, s.H,      s.W,    s.C,    rows, columns,
+                     a,  s.stride_h, b,   s.stride_w, 1,   1,   s.groups, taps_h, taps_w, row,  column};
       body(g, tap_row, tap_column);
     }
 }

@@ -7,12 +7,12 @@ constexpr i64 MOST_BLOCK = 131072;  // elements of dw in an item: half a megabyt
 struct WeightByChannels {
   Bands bands;
   const float* dy;
-  float* dw;            // (partitions, K, R, S, C/groups)
-  bool merged;          // columns are whole rows of taps
-  int taps, length;     // runs of columns, and their length
-  Columns columns;      // blocks of a run
-  int splits;           // of the k of a group
-  i64 partitions;       // of the bands
+  float* dw;                  // (partitions, K, R, S, C/groups)
+  bool merged;                // columns are whole rows of taps
+  int taps, length;           // runs of columns, and their length
+  Columns columns;            // blocks of a run
+  int splits;                 // of the k of a group
+  i64 partitions;             // of the bands
   const i64 *dy_run, *x_run;  // addresses of a band's lines
   const i64 *row, *at;        // (K / groups,) addresses of filters in dy and in dw
 };

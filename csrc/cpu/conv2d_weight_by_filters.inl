@@ -5,11 +5,11 @@
 // width.
 
 struct WeightByFilters {
-  Bands bands;          // of the widened shape
+  Bands bands;  // of the widened shape
   const float *dy, *dy_end;
-  float* sums;          // (partitions, rows, wide K)
+  float* sums;  // (partitions, rows, wide K)
   Columns columns;
-  int rows;             // R * (widened S) * C
+  int rows;  // R * (widened S) * C
   i64 partitions;
   const i64 *dy_run, *x_run;  // addresses of a band's lines
   const i64 *row, *at;        // (rows,) addresses in the panel and in the sums

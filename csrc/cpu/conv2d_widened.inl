@@ -1,7 +1,7 @@
-// Few output channels leave most of a vector empty: 6 of 16 lanes in the first layer of LeNet-5. So J output pixels that
-// lie side by side are taken for one pixel of J * K channels: its filter has S + (J - 1) * stride_w columns, the filter
-// of channel (j, k) being w[k] moved right by j * stride_w and zero elsewhere, and the stride is J * stride_w. y is the
-// same memory. The zeros cost terms, the fuller vectors save more; J is chosen by counting multiply-adds.
+// Few output channels leave most of a vector empty: 6 of 16 lanes in the first layer of LeNet-5. So J output pixels
+// that lie side by side are taken for one pixel of J * K channels: its filter has S + (J - 1) * stride_w columns, the
+// filter of channel (j, k) being w[k] moved right by j * stride_w and zero elsewhere, and the stride is J * stride_w. y
+// is the same memory. The zeros cost terms, the fuller vectors save more; J is chosen by counting multiply-adds.
 
 // Vector multiply-adds of one output row of `vectors` vectors, a term; a tile one vector wide loads more than it adds.
 inline double tile_cost(int columns) {
@@ -51,7 +51,9 @@ inline const float* repeated(const float* values, int K, int together, float* ou
   return out;
 }
 
-i64 forward_packed_size(const Conv2dShape& s) { return forward_filter_size(widened(s, pixels_together(s))); }
+i64 forward_packed_size(const Conv2dShape& s) {
+  return forward_filter_size(widened(s, pixels_together(s)));
+}
 
 void pack_forward(const Conv2dShape& s, const float* w, float* packed) {
   const int together = pixels_together(s);

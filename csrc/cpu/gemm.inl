@@ -1,80 +1,153 @@
-// c (batch, M, N) = op(a) op(b), then the epilogue over the last axis: the register tile over blocks of b that stay in
-// the second-level cache. b is read where it lies if its columns come in whole vectors (its rows then are the tile's
-// rows of b), else packed, and always packed where it is transposed.
+// c (batch, M, N) = op(a) op(b), then the epilogue over the last axis.
+//   Few rows times a transposed b (a linear layer on a small batch): each element of b is used a few times only, so
+//   rows of b are multiplied where they lie, vectors along the sum.
+//   Else the register tile over blocks of columns of b. b is packed once for all rows of c, block by block in the order
+//   the tile reads it, unless the tile's rows are all rows of c: then whole vectors of b are read where they lie.
 
 constexpr i64 GEMM_ROWS = 96;    // of c in a work item
 constexpr i64 GEMM_TERMS = 512;  // of a sum before it is added up in memory
+constexpr i64 FEW_ROWS = 16;
+constexpr i64 DOT_TERMS = 2048;   // 16 rows of a: 128 KB, with 4 rows of b: 32 KB
+constexpr i64 LARGE_B = 1 << 18;  // elements: b is not in the second-level cache
 
-// Columns n .. n + lanes of op(b), terms first .. first + terms, as (terms, whole vectors).
-inline void pack_b(const GemmShape& s, const float* b, i64 n, int lanes, i64 first, i64 terms, float* packed) {
-  const i64 width = blocks(lanes, V) * V;
-  if (s.transpose_b) {
-    for (int v = 0; v < lanes; v += V)
-      transpose_into(b + (n + v) * s.K + first, s.K, lanes - v, terms, packed + v, width);
-    return;
-  }
-  for (i64 k = 0; k < terms; k++)
-    for (int v = 0; v < lanes; v += V)
-      store(packed + k * width + v, load_first(b + (first + k) * s.N + n + v, lanes - v));
+inline bool has_parts(const Epilogue& e) {
+  return e.bias || e.scale || e.shift || e.residual || e.relu;
 }
 
-void gemm(const GemmShape& shape, const float* a, const float* b, float* c, const Epilogue& e) {
-  const GemmShape s = shape;
-  const i64 M = s.M, N = s.N, K = s.K;
-  const Columns cut = columns_for(s.N);
-  const i64 row_blocks = blocks(M, GEMM_ROWS), height = blocks(M, row_blocks);
-  const i64 part = blocks(K, blocks(K, GEMM_TERMS));
-  i64* rows = scratch<i64>(cnn::OFFSETS, 2 * height);
-  i64* at = rows + height;
-  for (i64 m = 0; m < height; m++) {
-    rows[m] = s.transpose_a ? m : m * K;
-    at[m] = m * N;
-  }
-  const i64 packed_N = blocks(N, V) * V;
-  const i64 items = s.batch * row_blocks * cut.count;
-  // b packed once for all rows of c, block of columns by block of columns, part of the sum by part of the sum
-  const bool packs = s.transpose_b || N % V != 0 || row_blocks > 1;
-  const i64 matrices = s.shared_b ? 1 : s.batch;
-  float* packed = packs ? scratch<float>(cnn::PACKED_WEIGHT, matrices * packed_N * K) : nullptr;
-  if (packs)
-    parallel(matrices * cut.count, matrices * packed_N * K * 2, [=](i64 item) {
-      const i64 matrix = item / cut.count, n = item % cut.count * cut.width;
-      const int lanes = static_cast<int>(least<i64>(cut.width, N - n));
-      float* out = packed + (matrix * packed_N + n) * K;
-      for (i64 k = 0; k < K; k += part) {
-        const i64 terms = least(part, K - k);
-        pack_b(s, b + matrix * K * N, n, lanes, k, terms, out);
-        out += terms * blocks(lanes, V) * V;
-      }
-    });
-  const bool has_epilogue = e.bias || e.scale || e.shift || e.residual || e.relu;
-  const i64 no_run = 0;
-  parallel(items, s.batch * M * N * K / 4, [&](i64 item) {
-    const i64 n = item % cut.count * cut.width, batch = item / cut.count / row_blocks;
-    const i64 m = item / cut.count % row_blocks * height;
-    const int lanes = static_cast<int>(least<i64>(cut.width, N - n));
-    const i64 width = blocks(lanes, V) * V, base = (batch * M + m) * N + n;
-    Operands o;
-    o.a = a + (s.shared_a ? 0 : batch * M * K) + (s.transpose_a ? m : m * K);
-    o.a_run = &no_run;
-    o.a_step = s.transpose_a ? M : 1;
-    o.b_run = nullptr;
-    o.b_step = packs ? width : N;
-    o.runs = 1;
-    const i64 matrix = s.shared_b ? 0 : batch;
-    o.b = packs ? packed + (matrix * packed_N + n) * K : b + matrix * K * N + n;
-    TileOutput out;
-    out.y = c + base;
-    out.lanes = lanes;
-    out.epilogue = {e.bias ? e.bias + n : nullptr, e.scale ? e.scale + n : nullptr, e.shift ? e.shift + n : nullptr,
-                    e.residual ? e.residual + base : nullptr, e.relu};
-    for (i64 k = 0; k < K; k += part) {
-      o.length = least(part, K - k);
-      out.accumulate = k > 0;
-      out.finishes = has_epilogue && k + part >= K;
-      multiply_rows(o, least(height, M - m), rows, at, out);
-      o.a += o.length * o.a_step;
-      o.b += o.length * o.b_step;
+// sums[i][j] += row i of a times row j of b, ROWS x 4 rows `pitch` apart, `terms` long
+template <int ROWS>
+void dot_rows(const float* a, const float* b, i64 pitch, i64 terms, float (*sums)[4]) {
+  vec part[ROWS][4] = {};
+  for (i64 k = 0; k < terms; k += V) {
+    const int lanes = static_cast<int>(least<i64>(V, terms - k));
+    vec bv[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) bv[j] = load_first(b + j * pitch + k, lanes);
+#pragma GCC unroll 4
+    for (int i = 0; i < ROWS; i++) {
+      const vec av = load_first(a + i * pitch + k, lanes);
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) part[i][j] += av * bv[j];
     }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) sums[i][j] += sum(part[i][j]);
+}
+
+// A work item is four columns of c. Where N leaves fewer for the last, it computes four all the same, the last four,
+// and writes only its own.
+void gemm_of_few_rows(const GemmShape& s, const float* a, const float* b, float* c, const Epilogue& e) {
+  const i64 M = s.M, N = s.N, K = s.K, strips = blocks(N, 4);
+  parallel(s.batch * strips, s.batch * M * N * K, [&](i64 item) {
+    const i64 batch = item / strips, n = least(item % strips * 4, N - 4), skip = item % strips * 4 - n;
+    const float* rows_a = a + (s.shared_a ? 0 : batch * M * K);
+    const float* rows_b = b + (s.shared_b ? 0 : batch * N * K) + n * K;
+    float sums[FEW_ROWS][4] = {};
+    for (i64 k = 0; k < K; k += DOT_TERMS) {
+      const i64 terms = least(DOT_TERMS, K - k);
+      i64 m = 0;
+      for (; m + 4 <= M; m += 4) dot_rows<4>(rows_a + m * K + k, rows_b + k, K, terms, sums + m);
+      for (; m < M; m++) dot_rows<1>(rows_a + m * K + k, rows_b + k, K, terms, sums + m);
+    }
+    for (i64 m = 0; m < M; m++)
+      for (i64 j = skip; j < 4; j++) {
+        const i64 at = (batch * M + m) * N + n + j;
+        c[at] = finish(e, at, static_cast<int>(n + j), sums[m][j]);
+      }
   });
+}
+
+struct GemmPlan {
+  GemmShape s;
+  const float *a, *b;
+  float *c, *packed;  // packed null: b is read where it lies
+  Epilogue epilogue;
+  Columns cut;
+  i64 row_blocks, height;  // of a work item
+  i64 strip;               // blocks of columns of a work item
+  i64 part;                // terms of a sum before it is added up in memory
+  const i64 *row, *at;     // (height,) addresses in a and c
+  i64 padded_N() const { return blocks(s.N, V) * V; }
+};
+
+// A block of columns of op(b), part after part of the sum, as (terms, whole vectors) each.
+void pack_columns(const GemmPlan& plan, i64 item) {
+  const GemmShape& s = plan.s;
+  const i64 matrix = item / plan.cut.count, n = item % plan.cut.count * plan.cut.width;
+  const int lanes = static_cast<int>(least<i64>(plan.cut.width, s.N - n));
+  const i64 width = blocks(lanes, V) * V;
+  const float* b = plan.b + matrix * s.K * s.N;
+  float* out = plan.packed + (matrix * plan.padded_N() + n) * s.K;
+  for (i64 k = 0; k < s.K; k += plan.part) {
+    const i64 terms = least(plan.part, s.K - k);
+    if (s.transpose_b) {
+      for (int v = 0; v < lanes; v += V) transpose_into(b + (n + v) * s.K + k, s.K, lanes - v, terms, out + v, width);
+    } else {
+      for (i64 i = 0; i < terms; i++)
+        for (int v = 0; v < lanes; v += V) store(out + i * width + v, load_first(b + (k + i) * s.N + n + v, lanes - v));
+    }
+    out += terms * width;
+  }
+}
+
+void gemm_item(const GemmPlan& plan, i64 item) {
+  const GemmShape& s = plan.s;
+  const i64 M = s.M, N = s.N, K = s.K, strips = blocks(plan.cut.count, plan.strip);
+  const i64 batch = item / strips / plan.row_blocks, m = item / strips % plan.row_blocks * plan.height;
+  const i64 first = item % strips * plan.strip, last = least<i64>(plan.cut.count, first + plan.strip);
+  const i64 matrix = s.shared_b ? 0 : batch, no_run = 0;
+  const Epilogue& e = plan.epilogue;
+  Operands o;
+  o.a_run = &no_run;
+  o.a_step = s.transpose_a ? M : 1;
+  o.b_run = nullptr;
+  o.runs = 1;
+  TileOutput out;
+  for (i64 k = 0; k < K; k += plan.part) {
+    o.a = plan.a + (s.shared_a ? 0 : batch * M * K) + (s.transpose_a ? m + k * M : m * K + k);
+    o.length = least(plan.part, K - k);
+    out.accumulate = k > 0;
+    out.finishes = has_parts(e) && k + plan.part >= K;
+    for (i64 block = first; block < last; block++) {
+      const i64 n = block * plan.cut.width, base = (batch * M + m) * N + n;
+      out.lanes = static_cast<int>(least<i64>(plan.cut.width, N - n));
+      const i64 width = blocks(out.lanes, V) * V;
+      o.b_step = plan.packed ? width : N;
+      o.b = plan.packed ? plan.packed + (matrix * plan.padded_N() + n) * K + k * width
+                        : plan.b + (matrix * K + k) * N + n;
+      out.y = plan.c + base;
+      out.epilogue = {e.bias ? e.bias + n : nullptr, e.scale ? e.scale + n : nullptr, e.shift ? e.shift + n : nullptr,
+                      e.residual ? e.residual + base : nullptr, e.relu};
+      multiply_rows(o, least(plan.height, M - m), plan.row, plan.at, out);
+    }
+  }
+}
+
+void gemm(const GemmShape& s, const float* a, const float* b, float* c, const Epilogue& e) {
+  const i64 M = s.M, N = s.N, K = s.K;
+  if (M <= FEW_ROWS && N >= 4 && !s.transpose_a && s.transpose_b && (M <= 4 || N * K >= LARGE_B))
+    return gemm_of_few_rows(s, a, b, c, e);
+  GemmPlan plan{s, a, b, c, nullptr, e, columns_for(s.N), blocks(M, GEMM_ROWS), 0, 1, 0, nullptr, nullptr};
+  plan.height = blocks(M, plan.row_blocks);
+  const bool packs = s.transpose_b || N % V != 0 || plan.row_blocks > 1;
+  // a large b that is not packed is read along its rows: many columns and few terms at a time
+  const bool streams = !packs && N * K >= LARGE_B;
+  plan.part = streams ? 64 : blocks(K, blocks(K, GEMM_TERMS));
+  plan.strip = streams ? least<i64>(8, blocks(plan.cut.count, 8)) : 1;
+  i64* row = scratch<i64>(cnn::OFFSETS, 2 * plan.height);
+  for (i64 m = 0; m < plan.height; m++) {
+    row[m] = s.transpose_a ? m : m * K;
+    row[plan.height + m] = m * N;
+  }
+  plan.row = row;
+  plan.at = row + plan.height;
+  if (packs) {
+    const i64 matrices = s.shared_b ? 1 : s.batch, size = matrices * plan.padded_N() * K;
+    plan.packed = scratch<float>(cnn::PACKED_WEIGHT, size);
+    parallel(matrices * plan.cut.count, size * 2, [&](i64 item) { pack_columns(plan, item); });
+  }
+  parallel(s.batch * plan.row_blocks * blocks(plan.cut.count, plan.strip), s.batch * M * N * K / 4,
+           [&](i64 item) { gemm_item(plan, item); });
 }

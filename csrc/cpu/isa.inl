@@ -1,5 +1,6 @@
 // Compiles every kernel for the instruction set that ISA names: isa_generic.cpp, isa_avx2.cpp and isa_avx512.cpp
-// include this file under their own compiler flags. All kernels have internal linkage; only the table leaves the object.
+// include this file under their own compiler flags. All kernels have internal linkage; only the table leaves the
+// object.
 #include "kernels.h"
 #include "threads.h"
 
@@ -11,6 +12,7 @@ namespace ISA {
 namespace {
 
 #include "simd.h"
+#include "elementary.inl"
 #include "tile.inl"
 
 #include "activation.inl"
@@ -22,7 +24,6 @@ namespace {
 #include "pool2d.inl"
 #include "reduce.inl"
 #include "softmax_cross_entropy.inl"
-
 
 }  // namespace
 

@@ -79,7 +79,8 @@ struct ConvolutionCall : Call {
 
   Algorithm chosen(int verb, const py::object& name) const {
     const Algorithm a = name.is_none() ? kernels->conv2d_chosen(verb, s) : algorithm_named(*this, name);
-    if (!kernels->conv2d_can(verb, s, a)) throw py::type_error(where(ALGORITHM_NAMES[a]) + " cannot compute this shape");
+    if (!kernels->conv2d_can(verb, s, a))
+      throw py::type_error(where(ALGORITHM_NAMES[a]) + " cannot compute this shape");
     return a;
   }
 };
@@ -112,8 +113,8 @@ void conv2d_forward(const py::bytes& packed, const py::array& x, const py::array
   const ConvolutionCall call("conv2d_forward", packed);
   const Algorithm a = call.chosen(FORWARD, algorithm);
   const float *px = call.input(x, call.x, "x"), *pw = call.input(w, call.w, "w");
-  const float* pp = prepared.is_none() ? nullptr
-                                       : call.optional(prepared, kernels->conv2d_packed_size(call.s, a), "prepared weight");
+  const float* pp =
+      prepared.is_none() ? nullptr : call.optional(prepared, kernels->conv2d_packed_size(call.s, a), "prepared weight");
   float* py_ = call.output(y, call.y, "y");
   const int K = call.s.K;
   const Epilogue epilogue{call.optional(bias, K, "bias"), call.optional(scale, K, "scale"),
@@ -279,7 +280,8 @@ i64 labelled_rows(const Call& call, const py::array& matrix, const py::array& la
   return rows;
 }
 
-void softmax_cross_entropy_forward(const py::array& x, const py::array& labels, py::array& loss, py::array& probability) {
+void softmax_cross_entropy_forward(const py::array& x, const py::array& labels, py::array& loss,
+                                   py::array& probability) {
   const Call call("softmax_cross_entropy_forward");
   const i64 rows = labelled_rows(call, x, labels), size = x.size();
   const float* px = call.input(x, size, "x");
@@ -318,7 +320,8 @@ void sgd(const py::sequence& parameters, const py::sequence& gradients, const py
   const float* h = call.input(hyper, 5, "hyper");
   const SgdStep step{h[0], h[1], h[2], h[3], h[4]};
   call.require(gradients.size() == count, "one gradient a parameter");
-  call.require(states.size() == count || (states.size() == 0 && step.momentum == 0), "one velocity a parameter, or none");
+  call.require(states.size() == count || (states.size() == 0 && step.momentum == 0),
+               "one velocity a parameter, or none");
   std::vector<SgdParameter> list(count);
   for (size_t i = 0; i < count; i++) {
     auto p = parameters[i].cast<py::array>();

@@ -9,7 +9,8 @@ struct Window {
 };
 
 // The window of output position p along one axis.
-inline Window window(int p, int stride, int pad, int dilation, int taps, int size, int outputs, bool adaptive, bool pads_count) {
+inline Window window(int p, int stride, int pad, int dilation, int taps, int size, int outputs, bool adaptive,
+                     bool pads_count) {
   if (adaptive) {
     const int start = static_cast<int>(static_cast<i64>(p) * size / outputs);
     const int end = static_cast<int>(blocks(static_cast<i64>(p + 1) * size, outputs));
@@ -30,9 +31,15 @@ inline Window columns_of(const Pool2dShape& s, int q) {
   return window(q, s.stride_w, s.pad_w, s.dilation_w, s.S, s.W, s.Q, s.adaptive, s.count_include_pad);
 }
 
-inline void store_index(u8* p, veci a, int lanes) { store_bytes(p, a, lanes); }
-inline void store_index(int* p, veci a, int lanes) { store_first(reinterpret_cast<float*>(p), reinterpret_cast<vec>(a), lanes); }
-inline veci load_index(const u8* p, int lanes) { return load_bytes(p, lanes); }
+inline void store_index(u8* p, veci a, int lanes) {
+  store_bytes(p, a, lanes);
+}
+inline void store_index(int* p, veci a, int lanes) {
+  store_first(reinterpret_cast<float*>(p), reinterpret_cast<vec>(a), lanes);
+}
+inline veci load_index(const u8* p, int lanes) {
+  return load_bytes(p, lanes);
+}
 inline veci load_index(const int* p, int lanes) {
   return reinterpret_cast<veci>(load_first(reinterpret_cast<const float*>(p), lanes));
 }
@@ -79,17 +86,40 @@ void max_pool2d_forward(const Pool2dShape& shape, const float* x, float* y, void
   });
 }
 
+// Few channels: the S * C values of a window's row fill a vector; lane i belongs to tap i / C and channel i % C.
+struct WindowRow {
+  bool fits;
+  int lanes;
+  veci tap, channel;
+  explicit WindowRow(const Pool2dShape& s) : fits(s.S * s.C <= V), lanes(s.S * s.C), tap{}, channel{} {
+    for (int i = 0; fits && i < lanes; i++) {
+      tap[i] = i / s.C;
+      channel[i] = i % s.C;
+    }
+  }
+};
+
 // Each gradient goes to where its window's winner lies. ADD: windows may overlap, dx is cleared and added to; else each
 // element of dx has one window at most and is written.
 template <bool ADD, class Index>
 void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, float* dx, i64 first_row, i64 last_row) {
   const i64 row_stride = static_cast<i64>(s.W) * s.C;
+  const WindowRow together(s);
   for (i64 row = first_row; row < last_row; row++) {
     const Window h = rows_of(s, static_cast<int>(row % s.P));
     float* image = dx + row / s.P * s.H * row_stride;
     for (int q = 0; q < s.Q; q++) {
       const Window w = columns_of(s, q);
       const i64 out = (row * s.Q + q) * s.C;
+      if (!ADD && together.fits && w.last - w.first == s.S) {
+        const vec gradient = load_first(dy + out, s.C), spread = shuffle(gradient, gradient, together.channel);
+        const vec winner = reinterpret_cast<vec>(load_index(index + out, s.C));
+        const veci winners = reinterpret_cast<veci>(shuffle(winner, winner, together.channel)) - together.tap;
+        for (int r = h.first; r < h.last; r++)
+          store_first(image + (h.start + r) * row_stride + static_cast<i64>(w.start) * s.C,
+                      blend(winners == r * s.S, spread, vec{}), together.lanes);
+        continue;
+      }
       for (int c = 0; c < s.C; c += V) {
         const int lanes = least(V, s.C - c);
         const vec gradient = load_first(dy + out + c, lanes);
@@ -110,12 +140,20 @@ void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, floa
 template <bool ADD>
 void avg_scatter(const Pool2dShape& s, const float* dy, float* dx, i64 first_row, i64 last_row) {
   const i64 row_stride = static_cast<i64>(s.W) * s.C;
+  const WindowRow together(s);
   for (i64 row = first_row; row < last_row; row++) {
     const Window h = rows_of(s, static_cast<int>(row % s.P));
     float* image = dx + row / s.P * s.H * row_stride;
     for (int q = 0; q < s.Q; q++) {
       const Window w = columns_of(s, q);
       const float divisor = static_cast<float>(h.size) * static_cast<float>(w.size);
+      if (!ADD && together.fits && w.last - w.first == s.S) {
+        const vec gradient = load_first(dy + (row * s.Q + q) * s.C, s.C) / divisor;
+        const vec spread = shuffle(gradient, gradient, together.channel);
+        for (int r = h.first; r < h.last; r++)
+          store_first(image + (h.start + r) * row_stride + static_cast<i64>(w.start) * s.C, spread, together.lanes);
+        continue;
+      }
       for (int c = 0; c < s.C; c += V) {
         const int lanes = least(V, s.C - c);
         const vec gradient = load_first(dy + (row * s.Q + q) * s.C + c, lanes) / divisor;

@@ -15,11 +15,21 @@ typedef int veci __attribute__((vector_size(4 * V)));
 typedef u32 vecu __attribute__((vector_size(4 * V)));
 typedef float vec_unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
 
-inline vec load(const float* p) { return *reinterpret_cast<const vec_unaligned*>(p); }
-inline void store(float* p, vec a) { *reinterpret_cast<vec_unaligned*>(p) = a; }
-inline vec broadcast(float a) { return a - vec{}; }  // a - 0 keeps the sign of zero, 0 + a would not
-inline vec blend(veci mask, vec a, vec b) { return mask ? a : b; }
-inline vec relu(vec a) { return blend(a <= 0, vec{}, a); }  // NaN is not <= 0 and stays
+inline vec load(const float* p) {
+  return *reinterpret_cast<const vec_unaligned*>(p);
+}
+inline void store(float* p, vec a) {
+  *reinterpret_cast<vec_unaligned*>(p) = a;
+}
+inline vec broadcast(float a) {
+  return a - vec{};
+}  // a - 0 keeps the sign of zero, 0 + a would not
+inline vec blend(veci mask, vec a, vec b) {
+  return mask ? a : b;
+}
+inline vec relu(vec a) {
+  return blend(a <= 0, vec{}, a);
+}  // NaN is not <= 0 and stays
 
 #if defined(__AVX512F__)
 #include "simd_avx512.h"
@@ -30,20 +40,15 @@ inline vec relu(vec a) { return blend(a <= 0, vec{}, a); }  // NaN is not <= 0 a
 #endif
 
 // The first n lanes, any n >= 1: whole vectors take the short way.
-inline vec load_first(const float* p, int n) { return n >= V ? load(p) : load_part(p, n); }
+inline vec load_first(const float* p, int n) {
+  return n >= V ? load(p) : load_part(p, n);
+}
 inline void store_first(float* p, vec a, int n) {
   if (n >= V) {
     store(p, a);
   } else {
     store_part(p, a, n);
   }
-}
-
-
-inline float sum(vec a) {
-  float s = 0;
-  for (int i = 0; i < V; i++) s += a[i];
-  return s;
 }
 
 template <class T>
@@ -54,7 +59,17 @@ template <class T>
 constexpr T most(T a, T b) {
   return a > b ? a : b;
 }
-inline i64 blocks(i64 n, i64 size) { return (n + size - 1) / size; }
+inline i64 blocks(i64 n, i64 size) {
+  return (n + size - 1) / size;
+}
+
+struct LaneNumbers {
+  veci lanes{};
+  constexpr LaneNumbers() {
+    for (int i = 0; i < V; i++) lanes[i] = i;
+  }
+};
+#define LANE_NUMBERS (LaneNumbers().lanes)  // 0, 1, 2, ...
 
 // Lane i of the result is lane lanes[i] of a, or lane lanes[i] - V of b.
 inline vec shuffle(vec a, vec b, veci lanes) {
@@ -65,6 +80,11 @@ inline vec shuffle(vec a, vec b, veci lanes) {
 #else
   return __builtin_shuffle(a, b, lanes);
 #endif
+}
+
+inline float sum(vec a) {
+  for (int d = V / 2; d > 0; d /= 2) a += shuffle(a, a, LANE_NUMBERS ^ d);
+  return a[0];
 }
 
 // The step of a transposition that exchanges squares of D x D: the upper right of (a, b) with the lower left.

@@ -1,11 +1,18 @@
 // AVX2: a part of a vector goes through a lane mask read from a table.
-constexpr int TILE_VECTORS = 2;                         // output vectors of a register tile, at most
-constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 8, 6};  // rows for so many vectors: 6 x 16 needs 12 + 2 + 1 of 16 registers
+constexpr int TILE_VECTORS = 2;  // output vectors of a register tile, at most
+constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 8,
+                                             6};  // rows for so many vectors: 6 x 16 needs 12 + 2 + 1 of 16 registers
 
 constexpr int LANES[2 * V] = {-1, -1, -1, -1, -1, -1, -1, -1};
-inline __m256i first_lanes(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(LANES + V - n)); }
-inline vec load_part(const float* p, int n) { return _mm256_maskload_ps(p, first_lanes(n)); }
-inline void store_part(float* p, vec a, int n) { _mm256_maskstore_ps(p, first_lanes(n), a); }
+inline __m256i first_lanes(int n) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(LANES + V - n));
+}
+inline vec load_part(const float* p, int n) {
+  return _mm256_maskload_ps(p, first_lanes(n));
+}
+inline void store_part(float* p, vec a, int n) {
+  _mm256_maskstore_ps(p, first_lanes(n), a);
+}
 
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {

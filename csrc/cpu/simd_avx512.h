@@ -1,10 +1,17 @@
 // AVX-512: lanes are masked, so a part of a vector costs what a whole one does.
-constexpr int TILE_VECTORS = 4;                       // output vectors of a register tile, at most
-constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 8, 8, 8, 6};  // rows for so many vectors: 6 x 64 needs 24 + 4 + 1 of 32 registers
+constexpr int TILE_VECTORS = 4;  // output vectors of a register tile, at most
+constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 8, 8, 8,
+                                             6};  // rows for so many vectors: 6 x 64 needs 24 + 4 + 1 of 32 registers
 
-inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>((1u << n) - 1); }
-inline vec load_part(const float* p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
-inline void store_part(float* p, vec a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a); }
+inline __mmask16 first_lanes(int n) {
+  return static_cast<__mmask16>((1u << n) - 1);
+}
+inline vec load_part(const float* p, int n) {
+  return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+inline void store_part(float* p, vec a, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), a);
+}
 
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {

@@ -1,6 +1,7 @@
 // Any CPU: four floats, the vector of SSE2 and NEON.
-constexpr int TILE_VECTORS = 2;                         // output vectors of a register tile, at most
-constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 6, 4};  // rows for so many vectors: 4 x 8 needs 8 + 2 + 2 of 16 registers
+constexpr int TILE_VECTORS = 2;  // output vectors of a register tile, at most
+constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 6,
+                                             4};  // rows for so many vectors: 4 x 8 needs 8 + 2 + 2 of 16 registers
 
 inline vec load_part(const float* p, int n) {
   vec a{};

@@ -49,7 +49,8 @@ struct Job {
     try {
       for (int i = 0; i < count; i++) {
         Range& range = ranges[(thread + i) % count];
-        for (long long item; (item = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;) body(context, item);
+        for (long long item; (item = range.next.fetch_add(1, std::memory_order_relaxed)) < range.end;)
+          body(context, item);
       }
     } catch (...) {
       failed = true;
@@ -85,7 +86,9 @@ class Pool {
     left_.store(0, std::memory_order_relaxed);
     gate_.store(((gate_.load() >> 32) + 1) << 32 | OPEN);
     if (sleepers_.load() > 0) {
-      { std::lock_guard<std::mutex> lock(sleep_); }
+      {
+        std::lock_guard<std::mutex> lock(sleep_);
+      }
       wake_.notify_all();
     }
     job.drain(0);
@@ -238,12 +241,14 @@ void* scratch(Purpose purpose, size_t bytes) {
   return s.memory[purpose];
 }
 
-int thread_count() { return the_state().count; }
+int thread_count() {
+  return the_state().count;
+}
 
 void set_thread_count(int count) {
   if (count < 1 || count > MOST_THREADS)
-    throw std::invalid_argument("set_num_threads: expected 1 to " + std::to_string(MOST_THREADS) + " threads, received " +
-                                std::to_string(count));
+    throw std::invalid_argument("set_num_threads: expected 1 to " + std::to_string(MOST_THREADS) +
+                                " threads, received " + std::to_string(count));
   State& s = the_state();
   std::lock_guard<std::mutex> lock(s.busy);
   if (count == s.count) return;

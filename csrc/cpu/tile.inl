@@ -95,10 +95,14 @@ using MultiplyTile = void (*)(const Operands&, const i64*, const i64*, const Til
 
 template <int VECTORS>
 inline MultiplyTile tile_of(int rows) {
-  static constexpr MultiplyTile TILES[MOST_ROWS] = {
-      multiply_tile<1, VECTORS>, multiply_tile<2, VECTORS>, multiply_tile<3, VECTORS>, multiply_tile<4, VECTORS>,
-      multiply_tile<least(5, TILE_ROWS[VECTORS]), VECTORS>, multiply_tile<least(6, TILE_ROWS[VECTORS]), VECTORS>,
-      multiply_tile<least(7, TILE_ROWS[VECTORS]), VECTORS>, multiply_tile<least(8, TILE_ROWS[VECTORS]), VECTORS>};
+  static constexpr MultiplyTile TILES[MOST_ROWS] = {multiply_tile<1, VECTORS>,
+                                                    multiply_tile<2, VECTORS>,
+                                                    multiply_tile<3, VECTORS>,
+                                                    multiply_tile<4, VECTORS>,
+                                                    multiply_tile<least(5, TILE_ROWS[VECTORS]), VECTORS>,
+                                                    multiply_tile<least(6, TILE_ROWS[VECTORS]), VECTORS>,
+                                                    multiply_tile<least(7, TILE_ROWS[VECTORS]), VECTORS>,
+                                                    multiply_tile<least(8, TILE_ROWS[VECTORS]), VECTORS>};
   return TILES[rows - 1];
 }
 
