@@ -26,13 +26,10 @@ std::string text(const char* format, ...) {
 // The last folder and the file: enough to find it, the same on every machine
 std::string place(const char* file, int line) {
   if (!file) return "an unknown line";
-  const char* tail = file;
-  int folders = 0;
-  for (const char* p = file + std::strlen(file); p > file && folders < 2; p--) {
-    if (p[-1] == '/') folders++;
-    if (folders < 2) tail = p - 1;
-  }
-  return text("%s:%d", tail, line);
+  const std::string path = file;
+  const size_t last = path.rfind('/');
+  const size_t before = last == std::string::npos || last == 0 ? last : path.rfind('/', last - 1);
+  return path.substr(before == std::string::npos ? 0 : before + 1) + ":" + std::to_string(line);
 }
 
 std::string place(Site site) {

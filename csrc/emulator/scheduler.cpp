@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "race.h"
@@ -73,13 +74,13 @@ static bool wait_alike(const Fiber& a, const Fiber& b) {
 }
 
 static std::string wait_description(const Fiber& f) {
-  if (f.finished) return " have returned";
+  if (f.finished) return "returned";
   std::string what = f.waits_for ? f.waits_for : "their turn";
   if (f.wait_barrier) what = text("parity %d of ", f.wait_parity) + mbarrier_state(f.wait_barrier);
-  return " wait for " + what + " at " + place(f.wait_site);
+  return "waiting for " + what + " at " + place(f.wait_site);
 }
 
-// "threads 0-31, 64 wait for __syncthreads at cuda/conv2d.cuh:12; threads 32-63 have returned"
+// "threads 0-31, 64: waiting for __syncthreads at cuda/conv2d.cuh:12; threads 32-63: returned"
 static std::string who_waits() {
   const std::vector<Fiber>& fibers = worker->fibers;
   std::vector<bool> told(fibers.size(), false);
@@ -95,7 +96,7 @@ static std::string who_waits() {
       numbers += text("%s%zu", numbers.empty() ? "" : ", ", begin);
       if (j > begin) numbers += text("-%zu", j);
     }
-    all += (all.empty() ? "threads " : "; threads ") + numbers + wait_description(fibers[i]);
+    all += (all.empty() ? "threads " : "; threads ") + numbers + ": " + wait_description(fibers[i]);
   }
   return all;
 }
@@ -182,21 +183,25 @@ void Worker::start(const Launch& next) {
     f.lane = i % kWarp;
     f.warp = i / kWarp;
   }
-  // exactly the size asked for; under AddressSanitizer without margins, so that it sees an overrun itself
-  std::free(window);
-  window = shared = nullptr;
-  shared_bytes = next.shared_bytes;
+  if (!window || next.shared_bytes != shared_bytes) allocate_shared(next.shared_bytes);
+}
+
+// Exactly the size asked for; under AddressSanitizer without margins, so that it sees an overrun itself
+void Worker::allocate_shared(size_t bytes) {
 #ifdef EMULATOR_ADDRESS_SANITIZER
   const size_t margin = 0;
 #else
   const size_t margin = kSharedMargin;
 #endif
+  std::free(window);
+  window = nullptr;
   void* p = nullptr;
-  if (posix_memalign(&p, 1024, shared_bytes + 2 * margin)) throw std::bad_alloc();
+  if (posix_memalign(&p, 1024, bytes + 2 * margin)) throw std::bad_alloc();
   window = static_cast<char*>(p);
   shared = window + margin;
+  shared_bytes = bytes;
   std::fill(window, shared, kCanary);
-  std::fill(shared + shared_bytes, window + shared_bytes + 2 * margin, kCanary);
+  std::fill(shared + bytes, shared + bytes + margin, kCanary);
 }
 
 bool Worker::run_block(uint64_t linear) {
@@ -248,15 +253,13 @@ bool Worker::run_block(uint64_t linear) {
 
 // Who wrote past shared memory is not known any more, that somebody did is.
 void Worker::check_margins(uint3 index) {
-  const auto intact = [](unsigned char byte) { return byte == kCanary; };
   const size_t margin = static_cast<size_t>(shared - window);
   char* const end = shared + shared_bytes;
-  const char* before = std::find_if_not(window, shared, intact);
-  const char* after = std::find_if_not(end, end + margin, intact);
-  if (before == shared && after == end + margin) return;
-  error = std::string(kind::out_of_bounds) + text(" in block (%u, %u, %u): ", index.x, index.y, index.z);
-  error += after < end + margin ? text("a thread wrote %td bytes past the end", after - end)
-                                : text("a thread wrote %td bytes before the start", shared - before);
+  static const std::string untouched(kSharedMargin, static_cast<char>(kCanary));
+  if (!std::memcmp(window, untouched.data(), margin) && !std::memcmp(end, untouched.data(), margin)) return;
+  const char* after = std::mismatch(end, end + margin, untouched.begin()).first;
+  error = std::string(kind::out_of_bounds) + text(" in block (%u, %u, %u): a thread wrote ", index.x, index.y, index.z);
+  error += after < end + margin ? text("%td bytes past the end", after - end) : std::string("before the start");
   error += text(" of shared memory (%zu bytes); the race build names thread and line", shared_bytes);
   std::fill(window, shared, kCanary);
   std::fill(end, end + margin, kCanary);

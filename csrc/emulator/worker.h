@@ -17,8 +17,14 @@ constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
 constexpr int kMaxThreads = 1024;
 constexpr int kNamedBarriers = 16;
-constexpr size_t kMaxShared = 227 * 1024;    // what a block of sm_90 may ask for
-constexpr size_t kSharedMargin = 64 * 1024;  // on both sides: an overrun hurts nobody and is noticed
+constexpr size_t kMaxShared = 227 * 1024;  // what a block of sm_90 may ask for
+// on both sides of shared memory, so that an overrun hurts nobody: looked at after each block, or, in the race build,
+// wide enough to tell an access beyond shared memory from one that is lost altogether
+#ifdef CNN_EMULATOR_RACE
+constexpr size_t kSharedMargin = 64 * 1024;
+#else
+constexpr size_t kSharedMargin = 4 * 1024;
+#endif
 constexpr size_t kStackBytes = 256 * 1024;
 constexpr size_t kStackSpread = 320;     // between stacks, so that their hot ends do not fall into the same cache sets
 constexpr unsigned char kPoison = 0xff;  // uninitialised shared memory: NaN as a float, -1 as an int
@@ -135,10 +141,11 @@ struct Worker {
   Worker& operator=(const Worker&) = delete;
 
   void start(const Launch& launch);  // room for the launch's threads and shared memory
-  bool run_block(uint64_t linear);   // to its end; false, with `error` set, where it failed
-  void check_margins(uint3 index);   // for writes beyond shared memory, after a block
-  void shuffle(FiberList& list);     // in the random schedule
-  uint64_t draw();                   // the next of the block's random numbers
+  void allocate_shared(size_t bytes);
+  bool run_block(uint64_t linear);  // to its end; false, with `error` set, where it failed
+  void check_margins(uint3 index);  // for writes beyond shared memory, after a block
+  void shuffle(FiberList& list);    // in the random schedule
+  uint64_t draw();                  // the next of the block's random numbers
   bool owns_shared(const void* p) const { return p >= shared && p < shared + shared_bytes; }
 };
 

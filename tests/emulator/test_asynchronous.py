@@ -239,7 +239,7 @@ def test_missing_empty_wait(emulate: Choose) -> None:
 def test_too_many_bytes_expected(emulate: Choose) -> None:
     report = ring_report(emulate(FILE), 2)
     assert "deadlock" in report
-    assert "threads 0-127 wait for parity 0 of an mbarrier" in report
+    assert "threads 0-127: waiting for parity 0 of an mbarrier" in report
     assert "0 of 1 arrivals and 16 bytes missing" in report
     assert line_of(FILE, "full-wait") in report
 

@@ -119,8 +119,8 @@ def test_lanes_at_different_collectives(emulate: Choose) -> None:
 def test_deadlock_names_who_waits_where(emulate: Choose) -> None:
     report = emulate(FILE).report("warp_masks<4>", 1, 64, array(np.zeros(64), np.int32))
     assert "deadlock" in report
-    assert f"threads 3, 35 wait for __syncthreads at {line_of(FILE, 'deadlock-block')}" in report
-    assert f"wait for __syncwarp at {line_of(FILE, 'deadlock-warp')}" in report
+    assert f"threads 3, 35: waiting for __syncthreads at {line_of(FILE, 'deadlock-block')}" in report
+    assert f"waiting for __syncwarp at {line_of(FILE, 'deadlock-warp')}" in report
     assert "threads 0-2, 4-34, 36-63" in report
 
 
