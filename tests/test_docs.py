@@ -95,6 +95,15 @@ def test_conv2d_page_names_every_algorithm() -> None:
                 assert all(f"`{algorithm}`" in pages for algorithm in names), f"{backend}: {names}"
 
 
+def test_the_recipe_names_files_that_operations_have() -> None:
+    """Every file that the recipe asks for exists for an operation that went through it."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`([\w/]+hardtanh\.\w+)`", text))
+    assert len(files) >= 7
+    missing = [f for f in files if not (ROOT / f.replace("hardtanh", "activation")).is_file()]
+    assert missing == []
+
+
 def test_glossary_has_the_letters() -> None:
     text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
     letters = [field for field in Conv2dShape.__dataclass_fields__ if field != "packed"]
