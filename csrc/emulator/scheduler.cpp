@@ -101,12 +101,21 @@ static std::string who_waits() {
   return all;
 }
 
+// In the name of the first thread that waits: the running one may have returned
+[[noreturn]] static void report_deadlock() {
+  for (Fiber& f : worker->fibers) {
+    if (f.finished) continue;
+    self = &f;
+    break;
+  }
+  fail_at(kind::deadlock, place(running()->wait_site), "nobody can go on: " + who_waits());
+}
+
 // The running fiber cannot go on: who does?
 static void switch_away() {
   Fiber* me = running();
-  while (worker->ready.empty()) {
-    if (!finish_a_tensor_load()) fail_at(kind::deadlock, place(me->wait_site), "nobody can go on: " + who_waits());
-  }
+  while (worker->ready.empty())
+    if (!finish_a_tensor_load()) report_deadlock();
   Fiber* next = worker->ready.pop();
   if (next == me) return;
   self = next;
@@ -148,7 +157,6 @@ static void fiber_main() {
   made_progress();
   leave_rendezvous(me);
   if (worker->live == 0) switch_context(me->context, worker->scheduler, true);
-  me->wait_site = {};
   switch_away();
   __builtin_unreachable();
 }

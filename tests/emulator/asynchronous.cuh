@@ -253,6 +253,7 @@ __global__ void __launch_bounds__(32) arrivals(float* y) {
     s->v = 3;
   }
   __syncthreads();
+  if (BUG == 4 && threadIdx.x != 3) return;
   ptx::mbarrier_arrive(&s->barrier);   // arrive
   ptx::mbarrier_wait(&s->barrier, 0);  // wait
   if (BUG == 3) {

@@ -140,7 +140,7 @@ ASYNCHRONOUS = (
     "warpgroup_product<ptx::tf32, 64, 0, 0>",
     "warpgroup_product<__half, 64, 1, 0>",
     "warpgroup_product<__half, 64, 0, 1>",
-    *(f"arrivals<{bug}>" for bug in range(4)),
+    *(f"arrivals<{bug}>" for bug in range(5)),
 )
 FILES = {"threads.cuh": THREADS, "asynchronous.cuh": ASYNCHRONOUS}
 

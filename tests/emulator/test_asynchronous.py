@@ -385,6 +385,7 @@ def test_arrivals(emulate: Choose) -> None:
     [
         (1, "mbarrier misuse", "arrive", "that was not initialised"),
         (2, "deadlock", "wait", "1 of 33 arrivals and 0 bytes missing"),
+        (4, "deadlock", "wait", "threads 0-2, 4-31: returned"),
         (3, "mbarrier misuse", "one-too-many", "one arrival too many: the phase takes 32 and still waits for 64 bytes"),
     ],
 )
