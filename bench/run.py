@@ -19,15 +19,19 @@ from bench.interleave import Budget, HostTimer, Samples, Timer, race, ratio
 from bench.peaks import Peaks, burst, cpu_peaks, cuda_peaks
 from bench.provenance import KEEP_FREED_MEMORY, provenance, usable_cores
 from bench.suite import SUITES, Race, races
+from cnnengine import backends
 
 SECONDS = {"lenet5": 25.0, "overhead": 3.0, "conv2d": 2.0, "pool2d": 2.0, "activation": 1.5}  # per race
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; 1 where a race failed."""
+    """Runs the command line; 1 where a race failed, 2 where there is nothing to run on."""
     options = parser().parse_args(arguments)
     if options.keep_freed_memory and not all(os.environ.get(k) == v for k, v in KEEP_FREED_MEMORY.items()):
         os.execve(sys.executable, sys.orig_argv, os.environ | KEEP_FREED_MEMORY)  # read by malloc at start only
+    if options.device == "cuda" and (reason := backends.available()["cuda"]) is not None:
+        print(f"bench/run.py: --device cuda: {reason}", file=sys.stderr)
+        return 2
     origin = provenance(len(usable_cores()))
     peaks = cuda_peaks() if options.device == "cuda" else {"float32": cpu_peaks()}
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -77,6 +81,9 @@ def run_race(
     }
     for name, reason in entry.absent.items():
         write(file, {**head, "contender": name, "absent": reason, **origin})
+    if not entry.names:
+        print(f"{entry.operation:24} {entry.case:32} nobody takes part: {entry.absent}", flush=True)
+        return False
     timer = _timer(options.device)
     gave = burst() if options.device == "cpu" else None
     seconds = options.seconds if options.seconds is not None else SECONDS[entry.suite]

@@ -180,6 +180,14 @@ def test_run_then_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "relu_forward" in capsys.readouterr().out
 
 
+@pytest.mark.skipif(REASONS["cuda"] is None, reason="there is a GPU here")
+def test_run_without_a_gpu_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "rows.jsonl"
+    assert run.main(["conv2d", "--device", "cuda", "--output", str(output)]) == 2
+    assert str(REASONS["cuda"]) in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_report_says_what_is_absent_failed_or_over_the_limit() -> None:
     origin = provenance(2)
     head = {"suite": "overhead", "operation": "relu", "case": "1x1x1x1", "device": "cpu", "dtype": "float32"}
