@@ -26,7 +26,7 @@ from bench.contenders.engine import DTYPES
 from bench.provenance import provenance, usable_cores
 from cnnengine import backends
 from cnnengine.backends.contract import BINARY, CONV2D_VERBS, IDENTITY, POOL, REDUCE, UNARY, Array, Backend, Epilogue
-from cnnengine.errors import Unsupported
+from cnnengine.errors import BackendUnavailable, Unsupported
 from cnnengine.shapes import Conv2dShape, broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
 
 # relative error ||a - b|| / ||b||: float32 sums in another order; 16 bits may round the last one differently
@@ -69,8 +69,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     p.add_argument("--output", type=Path, help="JSON lines")
     options = p.parse_args(arguments)
-    first = backends.get(options.first)
-    second = None if options.only_first else backends.get(options.second)
+    try:
+        first = backends.get(options.first)
+        second = None if options.only_first else backends.get(options.second)
+    except BackendUnavailable as reason:
+        print(f"bench/emulator_vs_gpu.py: {reason}", file=sys.stderr)
+        return 2
     if options.only_first and first.device == "cuda":
         separate_allocations()
     dtypes = first.dtypes if second is None else first.dtypes & second.dtypes
