@@ -148,5 +148,5 @@ FILES = {"threads.cuh": THREADS, "asynchronous.cuh": ASYNCHRONOUS}
 @keep
 def machine(file: str, race: bool = False, flags: tuple[str, ...] = ("-O1",), kernels: tuple[str, ...] = ()) -> Machine:
     """The file's kernels, or some of them, compiled and loaded."""
-    flags = (*flags, "-DCNN_EMULATOR_PATIENCE_SECONDS=0.5")
+    flags = (*flags, "-DCNN_EMULATOR_PATIENCE_SECONDS=2")
     return Machine(build(source(file, kernels or FILES[file]), cache=default_cache(), flags=flags, race=race), race)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from .conftest import Choose
-from .machine import Machine, array, line_of
+from .machine import Machine, array, line_of, machine
 
 FILE = "threads.cuh"
 VALUES = 64 * 4
@@ -163,10 +163,13 @@ def test_missing_threadfence(checked: Choose) -> None:
     is_named(report, RACE, "missing-threadfence")
 
 
-def test_polling_in_vain(emulate: Choose) -> None:
+@pytest.mark.parametrize("cores", [1, 2])
+def test_polling_in_vain(cores: int) -> None:
+    """Only time tells it from polling for a block on another core."""
+    chosen = machine(FILE)
+    chosen.module.configure(0, cores)
     flags, y = array(np.zeros(4), np.uint32), array(np.zeros(1), np.float32)
-    report = emulate(FILE).report("chained<1>", 4, 32, flags, y)
-    is_named(report, "deadlock", "polled-in-vain")
+    is_named(chosen.report("chained<1>", 4, 32, flags, y), "deadlock", "polled-in-vain")
 
 
 @pytest.mark.parametrize(
