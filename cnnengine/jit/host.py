@@ -108,7 +108,7 @@ def _compile(
 
 
 def _array_check(command: tuple[str, ...]) -> str:
-    """g++'s ``bounds`` takes a struct's last array, such as a shared tile, to be of any length; ``-strict`` does not."""
+    """g++'s ``bounds`` takes a struct's last array, such as a tile, to be of any length; ``bounds-strict`` does not."""
     return "bounds" if "clang" in _version(command) else "bounds-strict"
 
 
