@@ -23,7 +23,6 @@ struct LoadMatrices {
   uint32_t* fragment;
   int matrices;
   bool transpose;
-  Site site;
 };
 
 struct Multiply {
@@ -63,7 +62,7 @@ void load_matrices(uint32_t* fragment, int matrices, bool transpose, const void*
            worker->shared_bytes);
     race::read(row, 16, site);
   }
-  LoadMatrices operand{static_cast<const char*>(row), fragment, matrices, transpose, site};
+  LoadMatrices operand{static_cast<const char*>(row), fragment, matrices, transpose};
   if (worker->warps[me->warp].live != 0xffffffffu)
     fail(kind::warp_mask, site, "ldmatrix needs all 32 lanes of its warp, some do not exist or have returned");
   meet_warp(0xffffffffu, "ldmatrix", site, &operand, load_all);

@@ -40,7 +40,7 @@ uint32_t swizzled(uint32_t offset, int span) {
   return offset ^ (offset >> 7 & chunks) << 4;
 }
 
-// Calls visit(shared offset, global address or null, bytes) for every 16 bytes or less of the box.
+// Calls visit(address in shared memory, address in global memory or null, bytes) for every element of the box.
 template <class Visit>
 static void for_each_element(const TensorMap& map, const PendingTensorCopy& copy, Visit visit) {
   const int element = static_cast<int>(map.stride[0]), bytes = map.bytes(), span = kSwizzleBytes[map.swizzle];
@@ -83,7 +83,6 @@ static PendingTensorCopy pending(const CUtensorMap& map, const int* coordinate, 
   copy.map = map;
   copy.shared = static_cast<char*>(const_cast<void*>(shared));
   std::copy(coordinate, coordinate + rank, copy.coordinate);
-  copy.issuer = running();
   copy.site = site;
   return copy;
 }

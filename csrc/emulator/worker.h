@@ -59,7 +59,6 @@ struct PendingTensorCopy {
   int coordinate[5];
   uint64_t* barrier;  // of a load
   int group;          // of a store
-  Fiber* issuer;
   Site site;
 };
 
