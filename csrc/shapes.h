@@ -1,6 +1,7 @@
 // The shapes that kernels read. Every member is an int, in the order of the class of the same name in
 // cnnengine/shapes.py (tests/test_shapes.py compares the two); Python hands them over packed, by pointer to the
-// native kernels and by value to the CUDA kernels. Letters: N batch, H W input, C in-channels, K out-channels, R S filter, P Q output.
+// native kernels and by value to the CUDA kernels. Letters: N batch, H W input, C in-channels, K out-channels, R S
+// filter, P Q output.
 #pragma once
 
 // x (N, H, W, C), w (K, R, S, C/groups), y (N, P, Q, K)
