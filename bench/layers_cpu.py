@@ -1,9 +1,10 @@
 """Prints the table of docs/kernels/conv2d-cpu.md: every convolution layer and pass, the native backend against PyTorch.
 
-    python bench/layers_cpu.py [--only TEXT] [--rounds 15] [--threads 2]
+    python bench/layers_cpu.py [--only TEXT] [--rounds 15] [--threads 1]
 
 PyTorch runs its own choice of kernel (oneDNN) in both layouts; the ratio is against the faster of the two. Variants of
-a row take turns in random order, with a pause and an uncounted call at each switch; times are medians in milliseconds.
+a row take turns in random order, with a pause and an uncounted call at each switch. With one thread the times are
+processor time, which other programs on the machine disturb little; with more they are wall time. Medians, milliseconds.
 """
 
 from __future__ import annotations
@@ -56,22 +57,22 @@ def variants(layer: Conv2dLayer, which: str) -> dict[str, Callable[[], object]]:
     return calls
 
 
-def race(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def race(calls: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
     """Milliseconds per call of each variant, one sample a round."""
     repeats, times = {}, {name: [] for name in calls}  # type: ignore[var-annotated]
     for name, call in calls.items():
         call()
-        start = time.perf_counter()
+        start = clock()
         call()
-        repeats[name] = max(1, int(SAMPLE_SECONDS / (time.perf_counter() - start)))
+        repeats[name] = max(1, int(SAMPLE_SECONDS / (clock() - start)))
     for _ in range(rounds):
         for name in random.sample(list(calls), len(calls)):
             time.sleep(PAUSE_SECONDS)
             calls[name]()
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats[name]):
                 calls[name]()
-            times[name].append((time.perf_counter() - start) / repeats[name] * 1e3)
+            times[name].append((clock() - start) / repeats[name] * 1e3)
     return times
 
 
@@ -80,10 +81,11 @@ def main() -> None:
     p.add_argument("--only", default="", help="only layers whose name contains this")
     p.add_argument("--passes", default=",".join(PASSES), help="comma-separated")
     p.add_argument("--rounds", type=int, default=15)
-    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--threads", type=int, default=1)
     options = p.parse_args()
     torch.set_num_threads(options.threads)
     set_num_threads(options.threads)
+    clock = time.process_time if options.threads == 1 else time.perf_counter
     print("| layer (batch) | pass | ours | GFLOP/s | PyTorch NCHW | PyTorch channels_last | PyTorch / ours |")
     print("|---|---|--:|--:|--:|--:|--:|")
     ratios = []
@@ -92,7 +94,7 @@ def main() -> None:
             if options.only not in layer.name:
                 continue
             for which in options.passes.split(","):
-                times = race(variants(layer, which), options.rounds)
+                times = race(variants(layer, which), options.rounds, clock)
                 ours, nchw, nhwc = (statistics.median(times[name]) for name in ("ours", "nchw", "nhwc"))
                 ratios.append(min(nchw, nhwc) / ours)
                 print(

@@ -54,36 +54,38 @@ inline void band_lines(const Bands& b, i64* dy_run, i64* x_run) {
   }
 }
 
-// Copies `lanes` channels from `channel` on of what a band reads into the panel (images, panel_rows, panel_columns,
-// pitch), zero outside the image.
+// Copies `lanes` channels from `channel` on of what a band reads into panels (images, panel_rows, panel_columns, pitch),
+// zero outside the image: one panel, or one after the other for every `pitch` channels.
 void fill_band(const Bands& b, const Band& band, int channel, int lanes, float* panel) {
   const Conv2dShape& s = b.s;
   const int top = band.p * s.stride_h - s.pad_h, needed = (band.rows - 1) * s.stride_h + (s.R - 1) * s.dilation_h + 1;
   const int before = least(s.pad_w, b.panel_columns);
   const int inside = most(0, least(b.panel_columns - before, s.W + s.pad_w - before));
   const int after = b.panel_columns - before - inside;
-  const i64 pitch = b.pitch;
+  const i64 pitch = b.pitch, panels = blocks(lanes, pitch);
   for (int image = 0; image < band.images; image++)
     for (int r = 0; r < needed; r++) {
-      float* out = panel + (static_cast<i64>(image) * b.panel_rows + r) * b.line();
       const int h = top + r;
-      if (h < 0 || h >= s.H) {
-        __builtin_memset(out, 0, sizeof(float) * b.line());
-        continue;
+      const bool outside = h < 0 || h >= s.H;
+      float* line = panel + (static_cast<i64>(image) * b.panel_rows + r) * b.line();
+      for (i64 i = 0; i < panels; i++) {
+        float* out = line + i * b.panel();
+        __builtin_memset(out, 0, sizeof(float) * (outside ? b.panel_columns : before) * pitch);
+        if (!outside) __builtin_memset(out + (before + inside) * pitch, 0, sizeof(float) * after * pitch);
       }
+      if (outside) continue;
       const float* in = b.x + ((band.n + image) * s.H + h) * s.W * s.C + channel;
-      __builtin_memset(out, 0, sizeof(float) * before * pitch);
-      out += before * pitch;
+      line += before * pitch;
       if (lanes == s.C && pitch == s.C) {
-        __builtin_memcpy(out, in, sizeof(float) * inside * pitch);
-      } else if (pitch >= blocks(lanes, V) * V) {
-        for (int v = 0; v < inside; v++)
-          for (int c = 0; c < lanes; c += V)
-            store(out + v * pitch + c, load_first(in + static_cast<i64>(v) * s.C + c, lanes - c));
+        __builtin_memcpy(line, in, sizeof(float) * inside * pitch);
+      } else if (pitch % V == 0) {
+        for (i64 v = 0; v < inside; v++)  // all channels of a pixel, as they lie in memory
+          for (i64 i = 0; i < panels; i++)
+            for (i64 c = i * pitch; c < least<i64>(lanes, (i + 1) * pitch); c += V)
+              store(line + i * b.panel() + v * pitch + c - i * pitch,
+                    load_first(in + v * s.C + c, static_cast<int>(lanes - c)));
       } else {
-        for (int v = 0; v < inside; v++)
-          __builtin_memcpy(out + v * pitch, in + static_cast<i64>(v) * s.C, sizeof(float) * lanes);
+        for (i64 v = 0; v < inside; v++) __builtin_memcpy(line + v * pitch, in + v * s.C, sizeof(float) * lanes);
       }
-      __builtin_memset(out + inside * pitch, 0, sizeof(float) * after * pitch);
     }
 }
