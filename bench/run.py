@@ -102,6 +102,9 @@ def run_race(
 def summary(entry: Race, samples: dict[str, Samples], peaks: dict[str, Peaks]) -> str:
     """One line: medians, and how many times faster the first contender is than each other."""
     first, *others = samples
+    if entry.suite == "overhead":
+        call, kernel = (1e3 * samples[name].median for name in ("call", "kernel"))
+        return f"{entry.operation:24} {entry.case:32} {call - kernel:.2f} us of Python, {kernel:.2f} us of kernel"
     line = f"{entry.operation:24} {entry.case:32} {entry.dtype:9} {first} {samples[first].median:.3f} ms"
     if entry.bytes and entry.dtype in peaks:
         limit = peaks[entry.dtype].milliseconds(entry.flops, entry.bytes)
