@@ -1,8 +1,8 @@
-// Convolution: which algorithm computes which shape, and which is chosen.
+// Convolution: which algorithm computes which shape, and which is chosen. docs/kernels/conv2d-cpu.md tells the whole.
+//   depthwise      one channel and one filter a group; chosen for all of these
+//   columns        backward_input, one group, no dilation along the width; chosen for few channels
+//   implicit_gemm  any shape; chosen otherwise
 //   direct         any shape; the definition
-//   implicit_gemm  any shape; chosen unless one of the next is
-//   depthwise      one channel a group
-//   columns        backward_input for few input channels
 #include "conv2d_direct.inl"
 #include "conv2d_implicit_gemm.inl"
 #include "conv2d_taps.inl"

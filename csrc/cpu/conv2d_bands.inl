@@ -54,8 +54,8 @@ inline void band_lines(const Bands& b, i64* dy_run, i64* x_run) {
   }
 }
 
-// Copies `lanes` channels from `channel` on of what a band reads into panels (images, panel_rows, panel_columns, pitch),
-// zero outside the image: one panel, or one after the other for every `pitch` channels.
+// Copies `lanes` channels from `channel` on of what a band reads into panels (images, panel_rows, panel_columns,
+// pitch), zero outside the image: one panel, or one after the other for every `pitch` channels.
 void fill_band(const Bands& b, const Band& band, int channel, int lanes, float* panel) {
   const Conv2dShape& s = b.s;
   const int top = band.p * s.stride_h - s.pad_h, needed = (band.rows - 1) * s.stride_h + (s.R - 1) * s.dilation_h + 1;
