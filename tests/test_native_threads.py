@@ -159,6 +159,7 @@ def _in_child(run: Callable[[], np.ndarray], expected: bytes, results: multiproc
         results.put(repr(error))
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on: this fork is safe
 def test_forked_children_compute() -> None:
     set_num_threads(2)
     run = convolution(CONVOLUTIONS["padded"], "forward")
@@ -176,6 +177,7 @@ def test_forked_children_compute() -> None:
     assert answers == [[True] * 3] * 2
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on: this fork is safe
 def test_fork_while_another_thread_computes() -> None:
     set_num_threads(2)
     run = convolution(CONVOLUTIONS["padded"], "forward")
