@@ -31,11 +31,15 @@ def as_array(data: Any) -> Array:
 
 
 def any_array(data: Any) -> Array:
-    """A NumPy or CuPy array of the data in whatever dtype it has, shared where possible. Raises TypeError."""
+    """A NumPy or CuPy array of the data in whatever dtype it has, shared where possible. Raises TypeError,
+    and ValueError for a list whose rows differ in length."""
     if isinstance(data, np.ndarray) or type(data).__module__.split(".")[0] == "cupy":
         return data
     if isinstance(data, np.generic | int | float | list | tuple):
-        return np.asarray(data)
+        try:
+            return np.asarray(data)
+        except ValueError as error:  # rows of different lengths
+            raise ValueError(f"expected an array, a list of equal rows or a number: {error}") from error
     return _from_protocol(data)
 
 

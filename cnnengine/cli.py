@@ -6,9 +6,11 @@ Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended b
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from .training.settings import DATASETS, EPOCHS, MODELS
 USAGE_ERROR, INTERRUPTED = 2, 130
 INTERPRETED = ("emulator", "numba")  # on the CPU these run a GPU's threads one by one
 PREFERRED = ("cuda", "native", "numpy")  # backends, by default the first that can run here
+NATIVE_SETTINGS = ("CNNENGINE_ISA", "CNNENGINE_NUM_THREADS")  # a wrong one makes the native backend unavailable
 RUNS = Path("runs")
 
 
@@ -38,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as exit_:  # argparse has printed help, or what is wrong
         return exit_.code if isinstance(exit_.code, int) else USAGE_ERROR
     try:
-        return arguments.run(arguments)  # type: ignore[no-any-return]
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *where, **how: _warn(str(message))
+            return arguments.run(arguments)  # type: ignore[no-any-return]
     except KeyboardInterrupt:
         print("\ncnnengine: interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -51,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         print(f"cnnengine: error: {name}{error.strerror or error}", file=sys.stderr)
     return USAGE_ERROR
+
+
+def _warn(message: str) -> None:
+    print(f"cnnengine: warning: {message}", file=sys.stderr)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -100,12 +109,14 @@ def _train(arguments: argparse.Namespace) -> int:
         f" {trainer.progress.seconds:.1f} s"
     )
     print("\n".join(lines))
+    if not math.isfinite(last["train_loss"]):
+        _warn(f"the loss is {last['train_loss']}: training has diverged, a smaller --lr may help")
     return 0
 
 
 def _settings(given: dict[str, Any]) -> Settings:
     try:
-        return Settings(**{"backend": _default_backend(), **given})
+        return Settings(**given | {"backend": given.get("backend") or _default_backend()})
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -115,16 +126,26 @@ def _default_backend() -> str:
     if named:
         if named not in NAMES:
             raise UsageError(f"CNNENGINE_BACKEND must be one of {', '.join(NAMES)}, received {named!r}")
+        if reason := unavailable(named):
+            raise BackendUnavailable(f"CNNENGINE_BACKEND: backend {named!r} is not available: {reason}")
         return named
-    return next(name for name in PREFERRED if unavailable(name) is None)
+    name = next(name for name in PREFERRED if unavailable(name) is None)
+    if name == "numpy":
+        reason = str(unavailable("native"))
+        if any(setting in reason for setting in NATIVE_SETTINGS):
+            raise UsageError(reason)
+        _warn(f"computing with NumPy, slowly: {reason}")
+    return name
 
 
 def _run_folder(arguments: argparse.Namespace) -> RunFolder:
     """The folder asked for; without a name the first free of runs/MODEL-DATA, runs/MODEL-DATA-2, ..."""
     if arguments.run_dir is not None:
+        if not arguments.run_dir:
+            raise UsageError("--run-dir must name a folder, received ''")
         folder = RunFolder(arguments.run_dir)
     elif arguments.name is not None:
-        if Path(arguments.name).name != arguments.name or arguments.name in (".", ".."):
+        if Path(arguments.name).name != arguments.name or arguments.name in ("", ".", ".."):
             raise UsageError(f"--name must be a plain name, received {arguments.name!r}; for a path use --run-dir")
         folder = RunFolder(RUNS / arguments.name)
     elif arguments.resume:
@@ -136,6 +157,8 @@ def _run_folder(arguments: argparse.Namespace) -> RunFolder:
         folder = RunFolder(RUNS / base)
         while folder.holds_a_run:
             folder, number = RunFolder(RUNS / f"{base}-{number}"), number + 1
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UsageError(f"{folder.path} is a file: a run needs a folder")
     if folder.holds_a_run and not (arguments.resume or arguments.overwrite):
         raise UsageError(f"{folder.path} holds a run already: go on with --resume, or begin anew with --overwrite")
     return folder

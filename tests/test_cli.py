@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,20 @@ def test_an_unwritable_place_is_named(tiny: Path, tmp_path: Path, capsys: pytest
     assert "error: runs/lenet5-mnist: Not a directory" in capsys.readouterr().err
 
 
+def test_a_file_is_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes").write_text("mine")
+    assert _error(capsys, "train", "lenet5", "--run-dir", "notes") == "notes is a file: a run needs a folder"
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
+def test_a_diverged_training_is_named(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["train", "lenet5", "--data", "mnist", "--root", str(tiny), "--epochs", "1", "--lr", "1e30"]
+    assert cli.main(arguments) == 0
+    expected = "cnnengine: warning: the loss is nan: training has diverged, a smaller --lr may help\n"
+    assert capsys.readouterr().err.endswith(expected)
+    assert json.loads((tmp_path / "runs" / "lenet5-mnist" / "metrics.json").read_text())["train_loss"] is None
+
+
 def test_an_absent_backend_is_named_before_anything_is_loaded(capsys: pytest.CaptureFixture[str]) -> None:
     absent = [name for name, reason in cnn.backends.available().items() if reason]
     if not absent:
@@ -205,6 +220,61 @@ def test_wrong_usage_exits_with_2(
 def test_a_name_is_no_path(capsys: pytest.CaptureFixture[str]) -> None:
     message = _error(capsys, "train", "lenet5", "--name", "../up")
     assert message == "--name must be a plain name, received '../up'; for a path use --run-dir"
+
+
+def test_an_empty_name_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--name must be a plain name, received ''" in _error(capsys, "train", "lenet5", "--name", "")
+    assert _error(capsys, "train", "lenet5", "--run-dir", "") == "--run-dir must name a folder, received ''"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("CNNENGINE_BACKEND", "tpu", "CNNENGINE_BACKEND must be one of native, .*, received 'tpu'"),
+        ("CNNENGINE_ISA", "mmx", r"CNNENGINE_ISA: expected an instruction set this CPU has \(generic.*received 'mmx'"),
+        ("CNNENGINE_NUM_THREADS", "many", "CNNENGINE_NUM_THREADS must be a number of threads .*, received 'many'"),
+    ],
+)
+def test_a_wrong_environment_is_named(
+    variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CNNENGINE_BACKEND", raising=False)
+    monkeypatch.setenv(variable, value)
+    _, err = (training := _start("train", "lenet5", "--epochs", "1")).communicate(timeout=120)
+    assert training.returncode == 2
+    assert re.fullmatch(f"cnnengine: error: .*{message}\n", err), err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_environments_backend_must_be_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "unavailable", lambda name: "it is not here")
+    monkeypatch.setenv("CNNENGINE_BACKEND", "cuda")
+    message = _error(capsys, "train", "lenet5")
+    assert message == "CNNENGINE_BACKEND: backend 'cuda' is not available: it is not here"
+
+
+def test_numpy_in_place_of_native_is_said(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CNNENGINE_BACKEND", raising=False)
+    monkeypatch.setattr(cli, "unavailable", lambda name: None if name == "numpy" else "it is not built")
+    capsys.readouterr()
+    assert cli.main(["predict", str(trained), _digit(tmp_path)]) == 0
+    assert capsys.readouterr().err == "cnnengine: warning: computing with NumPy, slowly: it is not built\n"
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def warn(*arguments: object) -> list[list[tuple[str, float]]]:
+        warnings.warn("the kernel cache cannot be written", RuntimeWarning, stacklevel=2)
+        return [[]]
+
+    monkeypatch.setattr(cli, "predict", warn)
+    assert cli.main(["predict", "model", "image.png", "--backend", "numpy"]) == 0
+    assert capsys.readouterr().err == "cnnengine: warning: the kernel cache cannot be written\n"
 
 
 def test_ctrl_c_outside_the_loop_exits_with_130(

@@ -131,9 +131,7 @@ def test_without_a_network_the_place_and_the_names_are_said(tmp_path: Path, mirr
     for path in mirror.iterdir():
         path.unlink()
     folder = tmp_path / "root" / "MNIST" / "raw"
-    with pytest.raises(
-        DataError, match=rf"could not be downloaded \(.*\); .* put .*, .*, .*, .* into {folder}, each"
-    ):
+    with pytest.raises(DataError, match=rf"could not be downloaded \(.*\); .* put .*, .*, .*, .* into {folder}, each"):
         data.mnist(tmp_path / "root", download=True)
 
 
@@ -261,6 +259,15 @@ def test_any_size_and_mode_becomes_a_centred_digit(tmp_path: Path, mode: str, si
         assert abs(centre - 14) <= 0.5
 
 
+@pytest.mark.parametrize(("dtype", "white"), [("float32", 1), ("float32", 255), ("int32", 255), ("int32", 65535)])
+def test_the_range_of_a_wide_picture_is_told_by_its_largest_value(tmp_path: Path, dtype: str, white: int) -> None:
+    image = data.digits().test_images[0]
+    Image.fromarray((image[:, :, 0] / 255 * white).astype(dtype)).save(tmp_path / "digit.tiff")
+    difference = data.load_digit(tmp_path / "digit.tiff").astype(int) - image
+    assert abs(difference).max() <= 1
+    assert image.max() == 255
+
+
 def test_an_empty_picture_is_black(tmp_path: Path) -> None:
     Image.new("L", (50, 40), 200).save(tmp_path / "blank.png")
     assert not data.load_digit(tmp_path / "blank.png").any()
@@ -272,6 +279,12 @@ def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(DataError, match=r"text\.png: not an image in a format Pillow reads"):
         data.load_digit(tmp_path / "text.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(DataError, match=r"folder\.png: cannot be read: Is a directory"):
+        data.load_digit(tmp_path / "folder.png")
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "nan.tiff")
+    with pytest.raises(DataError, match=r"nan\.tiff: .*some of its pixels are not finite"):
+        data.load_digit(tmp_path / "nan.tiff")
     for suffix in ("png", "jpg"):
         path = tmp_path / f"half.{suffix}"
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64), dtype=np.uint8)).save(path)

@@ -204,6 +204,14 @@ def test_metrics_say_what_was_done(finished: tuple[Trainer, list[str]]) -> None:
     assert {key: metrics[key] for key in expected} == expected
 
 
+def test_metrics_of_a_diverged_run_are_json(tmp_path: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"JSON has no {constant}")
+
+    path = RunFolder(tmp_path).write_json("metrics.json", {"test_loss": float("nan"), "deep": {"lr": float("inf")}})
+    assert json.loads(path.read_text(), parse_constant=refuse) == {"test_loss": None, "deep": {"lr": None}}
+
+
 def test_the_csv_has_a_row_for_each_epoch(finished: tuple[Trainer, list[str]]) -> None:
     rows = _history(finished[0].folder.path)
     assert [row["epoch"] for row in rows] == ["1", "2"]

@@ -34,18 +34,29 @@ def _read_grey(path: str | os.PathLike[str]) -> np.ndarray:
                 if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
                     rgba = image.convert("RGBA")
                     image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-                if image.mode.startswith("I"):  # 16-bit grey
-                    wide = np.asarray(image, np.float64)
-                    return (wide * (255 / 65535)).clip(0, 255).round().astype(np.uint8)
+                if image.mode[0] in "IF":
+                    return _eight_bits(np.asarray(image, np.float64), image.mode)
                 return np.asarray(image.convert("L"))
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such image") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not an image in a format Pillow reads") from error
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: the picture is too large: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG chunk
         raise DataError(f"{path}: the image is truncated or corrupt: {error}") from error
+
+
+def _eight_bits(wide: np.ndarray, mode: str) -> np.ndarray:
+    """Grey of 16 bits, or of 32 whose range only its largest value tells: 1 (floats only), 255 or 65535."""
+    if not np.isfinite(wide).all():
+        raise ValueError("some of its pixels are not finite")
+    white = 65535
+    if mode in ("I", "F") and wide.max() <= 255:
+        white = 1 if mode == "F" and wide.max() <= 1 else 255
+    return (wide * (255 / white)).clip(0, 255).round().astype(np.uint8)
 
 
 def _to_light_on_dark(grey: np.ndarray) -> np.ndarray:

@@ -175,7 +175,10 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 def cast(x: Tensor, dtype: Any) -> Tensor:
     """x in another floating-point dtype, rounded to nearest even; x itself if it has it. Raises TypeError."""
     x = tensor(x)
-    target = np.dtype(dtype)
+    try:
+        target = np.dtype(dtype)
+    except TypeError:  # a name NumPy does not know
+        target = dtype
     if target not in FLOATS:
         raise TypeError(f"cast: expected float16, bfloat16, float32 or float64, received {target}")
     if x.dtype == target:

@@ -58,7 +58,10 @@ def compiler() -> tuple[str, ...]:
     """The C++ compiler's command: ``CXX``, else the first of ``COMPILERS`` on the path. Raises BackendUnavailable."""
     chosen = os.environ.get("CXX")
     if chosen:
-        command = tuple(shlex.split(chosen))
+        try:
+            command = tuple(shlex.split(chosen))
+        except ValueError as error:
+            raise BackendUnavailable(f"no C++ compiler: CXX is {chosen!r}, which is no command: {error}") from error
         if command and shutil.which(command[0]):
             return command
         raise BackendUnavailable(f"no C++ compiler: CXX is {chosen!r}, which is not found")
@@ -121,14 +124,25 @@ def _runtime(command: tuple[str, ...], flags: tuple[str, ...], race: bool, store
 
 
 def _run(command: tuple[str, ...]) -> None:
+    """Runs the compiler, whose last argument is the file to write. Raises KernelError with its log."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise KernelError(f"{shlex.join(command)} failed:\n{done.stderr.strip()}")
+    written = Path(command[-1])
+    if not written.is_file() or not written.stat().st_size:
+        raise KernelError(f"{shlex.join(command)} wrote nothing: is {command[0]} a C++ compiler?")
 
 
 @lru_cache(maxsize=8)
 def _version(command: tuple[str, ...]) -> str:
-    return subprocess.run((*command, "--version"), capture_output=True, text=True, check=True).stdout
+    """What the compiler says of itself. Raises BackendUnavailable where it cannot: then it is none."""
+    try:
+        done = subprocess.run((*command, "--version"), capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BackendUnavailable(f"no C++ compiler: {shlex.join(command)} cannot be run: {error.strerror}") from error
+    if done.returncode:
+        raise BackendUnavailable(f"no C++ compiler: `{shlex.join(command)} --version` ends with {done.returncode}")
+    return done.stdout
 
 
 def _runtime_text() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,12 @@ def first_fault(error: Exception) -> str:
     return first.strip() + (f", and {len(others)} more like it" if others else "")
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(entry) for name, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class RunFolder:
     """Paths and files of a run. The folder is made on the first write."""
 
@@ -69,7 +76,8 @@ class RunFolder:
         return self.path / name
 
     def write_json(self, name: str, value: Any) -> Path:
-        return self.write(name, (json.dumps(value, indent=2) + "\n").encode())
+        """JSON as every reader takes it: what is not finite is null."""
+        return self.write(name, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
 
     def write_history(self, history: list[dict[str, float]]) -> Path:
         """epochs.csv: a row for each epoch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,26 @@ def test_a_compiler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(BackendUnavailable, match=r"none of g\+\+, clang\+\+, c\+\+ is found; install one or set CXX"):
         compiler()
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("g++ '", "CXX is .*, which is no command: No closing quotation"),
+        ("false", "no C.. compiler: `false --version` ends with 1"),
+        ("true", "wrote nothing: is true a C.. compiler"),
+        ("program", "program cannot be run: Exec format error"),
+    ],
+)
+def test_a_compiler_that_is_none(command: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "program"
+    program.write_bytes(b"\x7fELF and no more")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("CXX", command)
+    with pytest.raises((BackendUnavailable, KernelError), match=message):
+        build(ONE, cache=tmp_path / "cache")
+    assert not list(tmp_path.glob("cache/*")), "nothing is left half-written"
 
 
 def test_flags_in_the_compilers_variable(monkeypatch: pytest.MonkeyPatch) -> None:
