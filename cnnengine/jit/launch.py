@@ -97,7 +97,6 @@ class CudaRuntime:
                     _launch.device_attribute(CAPABILITY_MINOR, device),
                 )
                 cubin = nvrtc.build(source, nvrtc.architecture(capability), self.cache)
-                _launch.ensure_context(device)
                 loaded = self._modules[source, device] = (_launch.module_load(cubin.image), cubin.names)
         module, names = loaded
         function: int = _launch.module_function(module, names[expression])
@@ -127,6 +126,7 @@ class CudaKernel:
         programmatic: bool = False,
     ) -> None:
         device = self.runtime.device()
+        _launch.ensure_context(device)  # a thread that CuPy has not called the driver in has none
         function = self._functions.get(device)
         if function is None:
             function = self._functions[device] = self.runtime.function(self.source, self.expression, device)

@@ -37,7 +37,7 @@ struct Size3 {
       const long value = PyLong_AsLong(PyTuple_GET_ITEM(size.ptr(), i));
       if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
       if (value < 1 || value > 0x7fffffff)
-        throw py::value_error(std::string(what) + ": sizes are 1 to 2^31 - 1, received " + std::string(py::str(size)));
+        throw py::value_error(std::string(what) + ": sizes are 1 to 2^31 - 1, received " + std::string(py::str(py::handle(size))));
       at[i] = static_cast<unsigned>(value);
     }
   }
@@ -127,10 +127,8 @@ std::string device_name(int ordinal) {
 // The primary context is the one that CuPy and the CUDA runtime use; a thread that has none gets it.
 void ensure_context(int ordinal) {
   Context current = nullptr;
-  const Device chosen = device(ordinal);
-  check(driver().context_get(&current), "cuCtxGetCurrent");
-  if (current) return;
-  check(driver().primary_context_retain(&current, chosen), "cuDevicePrimaryCtxRetain");
+  if (working_driver().context_get(&current) == 0 && current) return;  // an error: the driver is not initialised yet
+  check(driver().primary_context_retain(&current, device(ordinal)), "cuDevicePrimaryCtxRetain");
   check(driver().context_set(current), "cuCtxSetCurrent");
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import cupy
 import ml_dtypes
@@ -176,6 +177,9 @@ def launches() -> None:
     assert last(13) == loaded, "a module is loaded once"
     assert last(0, 1, 2, 3, 4, 5, 6, 7) == (cupy.STREAM, 0, 1, 1, 1, 32, 1, 1)
     np.testing.assert_array_equal(gpu.to_host(y), [0, 2, 3])
+    with ThreadPoolExecutor(1) as pool:  # a thread starts without a context
+        pool.submit(kernel, (1, 1, 1), (32, 1, 1), 0, (y, x, np.int64(3))).result()
+    np.testing.assert_array_equal(gpu.to_host(x), [0, 2, 3])
     kernel((2, 1, 1), (32, 1, 1), 100_000, (x, y, np.int64(3)), (2, 1, 1), True)  # beyond 48 KB: asked for
     assert last(1, 2, 8, 9, 10, 11) == (100_000, 2, 2, 1, 1, 1)
     for arguments, error, message in (
