@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -78,10 +79,16 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only_first and first.device == "cuda":
         separate_allocations()
     dtypes = first.dtypes if second is None else first.dtypes & second.dtypes
-    rows = [run(check, first, second) for check in checks(first, dtypes) if not options.few or check.few]
-    if options.output:
-        origin = provenance(len(usable_cores()))
-        options.output.write_text("".join(json.dumps({**row, **origin}) + "\n" for row in rows))
+    origin = provenance(len(usable_cores()))
+    rows = []
+    with options.output.open("w") if options.output else nullcontext() as file:
+        for check in checks(first, dtypes):
+            if options.few and not check.few:
+                continue
+            rows.append(run(check, first, second))
+            if file:  # row by row: a kernel that hangs leaves the others' results
+                file.write(json.dumps({**rows[-1], **origin}) + "\n")
+                file.flush()
     wrong = [row for row in rows if not row["agrees"]]
     for row in wrong:
         print(f"DIFFERS {row['check']} {row['dtype']}: relative error {row['error']}, {row.get('failed', '')}")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds, tests and measures the engine on a bare Linux machine with an NVIDIA GPU. Needs there: the CUDA 13 toolkit and
-# driver, g++, Python 3.11+ with numpy, cupy, pytest, pybind11, setuptools; torch, numba-cuda and nvidia-cudnn-frontend
-# widen it. No network is used: what is missing can lie as wheels in .whl/ beside setup.py.
+# driver, g++, Python 3.11+ with numpy, ml_dtypes, safetensors, tqdm, pillow, cupy, pytest, pybind11, setuptools; torch,
+# numba-cuda, pytest-xdist, hypothesis and nvidia-cudnn-frontend widen it. No network is used: what is missing can lie
+# as wheels in .whl/ beside setup.py.
 #
 #   OUT=results bash bench/gpu_run.sh
 #
@@ -21,6 +22,7 @@ SITE=$(mktemp -d)
 trap 'rm -rf "$SITE"' EXIT
 export PYTHONUNBUFFERED=1 CNNENGINE_CACHE=${CNNENGINE_CACHE:-$SITE/cache}
 export PYTHONPATH=$SITE/packages${PYTHONPATH:+:$PYTHONPATH}
+export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin # nvcc and compute-sanitizer, where the toolkit is not on it
 : >"$LOG"
 : >"$OUT/stages.jsonl"
 
@@ -32,7 +34,9 @@ stage() {
         status="not run: the total of $TOTAL s was used up"
     else
         printf '\n===== %s: %s\n' "$name" "$*" >>"$LOG"
-        timeout --kill-after=5 "$((limit < left ? limit : left))" bash -o pipefail -c "$*" >>"$LOG" 2>&1 || rc=$?
+        # as Ctrl-C: Python stops with what it has so far, such as pytest's list of failures
+        timeout --signal=INT --kill-after=10 "$((limit < left ? limit : left))" \
+            bash -o pipefail -c "$*" >>"$LOG" 2>&1 || rc=$?
         case $rc in
             0) ;;
             124 | 137) status="stopped at its time limit" ;;
@@ -93,13 +97,27 @@ PY
     "$PYTHON" setup.py --quiet build_ext --inplace && "$PYTHON" -m cnnengine backends
 }
 
-# the tests on one backend, in several processes where pytest-xdist is here; a warning of this machine's is no failure
+# the tests on one backend without those that know no GPU, in several processes where pytest-xdist is here; a warning of
+# this machine's is no failure
 tests() {
-    local workers=() elsewhere=(emulator test_bench.py test_docs.py test_style.py test_layout.py) ignored=() name
+    local workers=() ignored=() name elsewhere=(
+        emulator test_bench.py test_cuda_race.py test_cuda_sanitizers.py test_docs.py test_launch.py test_layout.py
+        test_native_arguments.py test_native_build.py test_native_isas.py test_native_random.py test_native_threads.py
+        test_numba_compile.py test_numba_simulator.py test_nvrtc.py test_style.py
+    )
     "$PYTHON" -c 'import xdist' 2>/dev/null && workers=(-n "$(($(nproc) < 12 ? $(nproc) : 12))")
     for name in "${elsewhere[@]}"; do ignored+=(--ignore "tests/$name"); done
     CNNENGINE_TEST_BACKENDS=$1 CNNENGINE_REQUIRE_BACKENDS=$1 "$PYTHON" -m pytest tests -p no:cacheprovider -W default \
         "${workers[@]}" "${ignored[@]}" --maxfail 50 "${@:2}"
+}
+
+# sanitizer NAME LIMIT: a stage, where there is one
+sanitizer() {
+    if command -v compute-sanitizer >/dev/null; then
+        stage "$1" "$2" sanitize "$1"
+    else
+        skip "$1" "compute-sanitizer is not on the PATH"
+    fi
 }
 
 sanitize() {
@@ -122,17 +140,12 @@ stage environment 40 'environment 2>&1 | tee "$OUT/environment.txt"'
 if compgen -G '.whl/*.whl' >/dev/null; then stage carried-wheels 60 carried; fi
 if stage build 150 build; then
     stage emulator-vs-gpu 90 '"$PYTHON" bench/emulator_vs_gpu.py --output "$OUT/emulator_vs_gpu.jsonl"'
-    stage tests-cuda 160 tests cuda
-    stage tests-numba 100 tests numba -k numba
-    stage benchmarks 120 benchmarks
+    sanitizer memcheck 50
+    stage tests-cuda 120 tests cuda
+    stage tests-numba 80 tests numba -k numba
+    stage benchmarks 100 benchmarks
     stage report 20 report
-    if command -v compute-sanitizer >/dev/null; then
-        stage memcheck 60 sanitize memcheck
-        stage racecheck 60 sanitize racecheck
-    else
-        skip memcheck "compute-sanitizer is not on the PATH"
-        skip racecheck "compute-sanitizer is not on the PATH"
-    fi
+    sanitizer racecheck 60
 else
     for name in emulator-vs-gpu tests-cuda tests-numba benchmarks report memcheck racecheck; do skip "$name" "the build failed"; done
 fi

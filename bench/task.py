@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod
@@ -92,12 +92,19 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def check_agreement(task: Task, prepared: dict[str, Prepared]) -> dict[str, Prepared]:
-    """Runs every contender once and returns those that do not refuse the task's shape. Raises ArithmeticError where
-    one's result is not that of the first."""
-    results = {}
+    """Runs every contender once and returns those that do not refuse the task's shape; one that breaks, and is not the
+    first, is left out too, which is said on standard error. Raises ArithmeticError where one's result is not that of
+    the first."""
+    results: dict[str, np.ndarray] = {}
     for name, p in prepared.items():
-        with suppress(Unsupported):
+        try:
             results[name] = p.result(p.run())
+        except Unsupported:
+            continue
+        except Exception as error:
+            if not results:
+                raise
+            print(f"{name}: no {task.operation} {task.case} {task.dtype}: {error!r}", file=sys.stderr)
     reference, *others = results
     for name in others:
         error = relative_error(results[name], results[reference])

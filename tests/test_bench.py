@@ -108,6 +108,16 @@ def test_a_wrong_contender_is_not_timed(wrong: float) -> None:
         check_agreement(task, {"good": good, "bad": bad})
 
 
+def test_a_contender_that_breaks_is_left_out_unless_it_is_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    task = Task("relu_forward", "planted", (1, 2, 2, 3))
+    good = Prepared(lambda: np.ones((1, 2, 2, 3)), np.asarray)
+    broken = Prepared(lambda: 1 // 0, np.asarray)
+    assert check_agreement(task, {"good": good, "broken": broken}) == {"good": good}
+    assert "broken: no relu_forward planted float32: ZeroDivisionError" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        check_agreement(task, {"broken": broken, "good": good})
+
+
 def test_rounds_are_interleaved_and_every_sample_kept() -> None:
     calls: list[str] = []
     samples = race({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, SMOKE)

@@ -5,6 +5,7 @@ Layout and dtypes are ours (N, H, W, C). float32 means float32: plans that round
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -31,7 +32,11 @@ class Cudnn:
     def prepare(self, task: Task) -> Prepared | None:
         if not isinstance(task.shape, Conv2dShape):
             return None
-        plan = best_plan(task)
+        try:
+            plan = best_plan(task)
+        except refusals() as refusal:
+            print(f"{self.name}: no {task.operation} {task.case} {task.dtype}: {refusal}", file=sys.stderr)
+            return None
         return Prepared(plan.run, lambda result: _to_host(result, task.dtype))
 
 
@@ -114,18 +119,25 @@ def best_plan(task: Task) -> Plan:
 
     plan, timer = Plan(task), CudaTimer()
     times: dict[int, float] = {}
-    refusals: list[str] = []
+    refused: list[str] = []
     for index in range(plan.count):
         try:
             plan.select(index)
             plan.run()
             times[index] = min(timer.seconds(plan.run, 1) for _ in range(PLAN_SAMPLES))
-        except (RuntimeError, ValueError) as refusal:  # a plan may be listed and yet refuse this size
-            refusals.append(str(refusal).splitlines()[0])
+        except refusals() as refusal:  # a plan may be listed and yet refuse this size
+            refused.append(str(refusal).splitlines()[0])
     if not times:
-        raise RuntimeError(f"{task.operation} {task.case}: none of cuDNN's {plan.count} plans ran: {refusals[:1]}")
+        raise RuntimeError(f"{task.operation} {task.case}: none of cuDNN's {plan.count} plans ran: {refused[:1]}")
     plan.select(min(times, key=times.__getitem__))
     return plan
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """How cuDNN says that it does not have something."""
+    import cudnn
+
+    return RuntimeError, ValueError, cudnn.cudnnGraphNotSupportedError
 
 
 def _as_nchw(size: tuple[int, ...]) -> tuple[list[int], list[int]]:
