@@ -37,7 +37,8 @@ struct Size3 {
       const long value = PyLong_AsLong(PyTuple_GET_ITEM(size.ptr(), i));
       if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
       if (value < 1 || value > 0x7fffffff)
-        throw py::value_error(std::string(what) + ": sizes are 1 to 2^31 - 1, received " + std::string(py::str(py::handle(size))));
+        throw py::value_error(std::string(what) + ": sizes are 1 to 2^31 - 1, received " +
+                              std::string(py::str(py::handle(size))));
       at[i] = static_cast<unsigned>(value);
     }
   }
