@@ -13,6 +13,7 @@ if not (PACKAGE / "kernels").is_dir() and CHECKOUT:
 from . import backends, functional, random
 from .autograd import no_grad
 from .backends import set_backend, use_backend
+from .backends.native import get_num_threads, set_num_threads
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .functional import algorithms, from_nchw, to_nchw
 from .random import manual_seed
@@ -34,6 +35,7 @@ __all__ = [
     "data",
     "from_nchw",
     "functional",
+    "get_num_threads",
     "load",
     "load_torch",
     "manual_seed",
@@ -44,6 +46,7 @@ __all__ = [
     "random",
     "save",
     "set_backend",
+    "set_num_threads",
     "to_nchw",
     "use_backend",
 ]
