@@ -80,6 +80,8 @@ def _train(arguments: argparse.Namespace) -> int:
     backends.get(settings.backend)  # a reason why not comes before anything is loaded
     dataset = load_dataset(settings.data, settings.root)
     trainer = Trainer(settings, dataset, folder, resume=arguments.resume)
+    if not arguments.resume:
+        folder.prepare()
     parameters = sum(p.size for p in trainer.model.parameters())
     print(
         f"{settings.model}, {parameters:,} parameters; {dataset.name}, {len(dataset.train_labels):,} training and"
@@ -218,7 +220,11 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
     train.add_argument("model", choices=list(MODELS))
     train.add_argument("--data", choices=DATASETS, help="digits (default) come with the package; the others are files")
-    train.add_argument("--root", metavar="DIR", help="folder that holds MNIST/raw or FashionMNIST/raw (default: data)")
+    train.add_argument(
+        "--root",
+        metavar="DIR",
+        help="folder that holds MNIST/raw or FashionMNIST/raw (default: CNNENGINE_DATA, else data)",
+    )
     epochs = ", ".join(f"{count} for {name}" for name, count in EPOCHS.items())
     train.add_argument("--epochs", type=_positive, metavar="N", help=f"default: {epochs}")
     train.add_argument("--batch-size", type=_positive, metavar="N", help=f"default: {Settings().batch_size}")

@@ -36,8 +36,16 @@ DTYPES = {  # what safetensors calls them
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes ``content`` to a file beside ``path`` and renames it, so that ``path`` is never half-written."""
+    """Writes ``content`` to a file beside ``path`` and renames it, so that ``path`` is never half-written. Raises
+    OSError naming ``path``."""
     path = Path(path)
+    try:
+        _write_beside(path, content)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _write_beside(path: Path, content: bytes) -> None:
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

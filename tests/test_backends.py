@@ -111,6 +111,41 @@ def test_looking_for_backends_imports_none_of_their_libraries() -> None:
     assert run_python(code).stdout.strip() == "[]"
 
 
+class _OnGpu:
+    """What the checks of arguments read of a CuPy array"""
+
+    def __init__(self, shape: tuple[int, ...], dtype: str) -> None:
+        self.shape, self.dtype, self.ndim = shape, np.dtype(dtype), len(shape)
+        self.flags = np.zeros(1).flags
+
+    def astype(self, dtype: type, order: str) -> _OnGpu:
+        return _OnGpu(self.shape, np.dtype(dtype).name)
+
+
+_OnGpu.__module__ = "cupy"
+
+
+def test_arrays_on_another_device_are_named() -> None:
+    def elsewhere(*shape: int) -> cnn.Tensor:
+        return cnn.Tensor(_OnGpu(shape, "float32"))
+
+    x = cnn.Tensor(np.zeros((2, 4, 4, 3), np.float32))
+    rows = cnn.Tensor(np.zeros((2, 3), np.float32), requires_grad=True)
+    for call, name in (
+        (lambda: F.conv2d(x, elsewhere(5, 3, 3, 3)), "w"),
+        (lambda: F.conv2d(x, np.zeros((5, 3, 3, 3), np.float32), elsewhere(5)), "b"),
+        (lambda: F.linear(rows, elsewhere(4, 3)), "w"),
+        (lambda: rows + elsewhere(2, 3), "the second operand"),
+        (lambda: F.concatenate([rows, elsewhere(2, 3)]), ".*"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name} is on cuda, x on cpu: move one with \.to\(device\)"):
+            call()
+    with pytest.raises(ValueError, match="cross_entropy: labels are on cuda, logits on cpu"):
+        F.cross_entropy(rows, _OnGpu((2,), "int64"))
+    with pytest.raises(ValueError, match="backward: the gradient is on cuda, the tensor on cpu"):
+        (rows * 2).backward(elsewhere(2, 3))
+
+
 def test_array_of_no_device_is_refused() -> None:
     from cnnengine.backends.registry import device_of
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from PIL import Image
 import cnnengine as cnn
 from cnnengine import cli, data
 from cnnengine.backends.registry import NAMES
+from cnnengine.training import Interrupted, Trainer
 
 from . import tiny_mnist
 
@@ -98,6 +100,20 @@ def test_train_overwrites_when_told(tiny: Path, tmp_path: Path) -> None:
     first = (tmp_path / "runs" / "mine" / "model.safetensors").read_bytes()
     assert cli.main([*arguments, "--seed", "2", "--overwrite"]) == 0
     assert (tmp_path / "runs" / "mine" / "model.safetensors").read_bytes() != first
+
+
+def test_a_new_run_does_not_keep_the_results_of_the_old(
+    trained: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(trainer: Trainer) -> None:
+        trainer.save()
+        raise Interrupted
+
+    shutil.copytree(trained, tmp_path / "run")
+    monkeypatch.setattr(Trainer, "run", press)
+    arguments = ["train", "lenet5", "--data", "mnist", "--root", str(tiny), "--run-dir", "run", "--overwrite"]
+    assert cli.main(arguments) == 130
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"model.safetensors", "checkpoint.safetensors"}
 
 
 def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tiny: Path, tmp_path: Path) -> None:

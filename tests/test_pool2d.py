@@ -127,5 +127,8 @@ def test_lists_and_numpys_ints_are_sizes() -> None:
 def test_bad_input_is_named(arguments, words) -> None:
     with pytest.raises(ValueError, match=words):
         F.max_pool2d(cnn.Tensor(np.zeros((1, 8, 8, 1), np.float32)), **arguments)
+    for pool in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d):
+        with pytest.raises(ValueError, match=r"empty batch: x \(0, 8, 8, 1\)"):
+            pool(cnn.Tensor(np.zeros((0, 8, 8, 1), np.float32)), 2)
     with pytest.raises(ValueError, match="x must have 4 axes"):
         F.avg_pool2d(cnn.Tensor(np.zeros((8, 8, 1), np.float32)), 2)

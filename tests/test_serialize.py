@@ -130,6 +130,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "nowhere" / "file", Path("/proc/file")):
+        with pytest.raises(OSError, match=f"'{path}'$"):
+            cnn.save({"a": np.zeros(3)}, path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_written_file_can_be_read_by_others_and_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "file"
     write_atomically(path, b"a")

@@ -111,7 +111,8 @@ def test_bad_labels_are_named(labels, error, words) -> None:
 
 
 def test_bad_logits_are_named() -> None:
-    with pytest.raises(ValueError, match="logits must be"):
-        F.cross_entropy(cnn.Tensor(np.zeros((2, 3, 4), np.float32)), [0, 1])
+    for shape in ((2, 3, 4), (2,), (0, 3), (2, 0)):
+        with pytest.raises(ValueError, match=r"logits must be .M, classes. and not empty"):
+            F.cross_entropy(cnn.Tensor(np.zeros(shape, np.float32)), [0, 1])
     with pytest.raises(ValueError, match="reduction must be one of"):
         F.cross_entropy(cnn.Tensor(np.zeros((2, 3), np.float32)), [0, 1], "average")

@@ -17,6 +17,7 @@ from cnnengine import data, nn
 from cnnengine.training import Interrupted, RunFolder, Settings, Trainer, evaluate, results, settings
 from cnnengine.training.interrupt import CtrlC
 from cnnengine.training.pictures import confusion_matrix
+from cnnengine.training.run import RESULTS
 
 BACKEND = cnn.backends.active_on("cpu").name
 BATCHES = 5  # of an epoch: 150 images in batches of 32
@@ -183,6 +184,7 @@ def test_the_folder_holds_what_it_promises_and_nothing_half_written(finished: tu
         "feature_maps.png",
     }
     assert all(name in lines[0] for name in names)
+    assert names == {*RESULTS, "model.safetensors", "checkpoint.safetensors"}
 
 
 def test_metrics_say_what_was_done(finished: tuple[Trainer, list[str]]) -> None:

@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..serialize import load_with_metadata, save, write_atomically
 
 METADATA = "cnnengine"  # the key of our entry in a safetensors file's header
+RESULTS = ("metrics.json", "epochs.csv", "curves.png", "confusion.png", "filters.png", "feature_maps.png")
 COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
 
 
@@ -57,7 +58,7 @@ def _finite(value: Any) -> Any:
 
 
 class RunFolder:
-    """Paths and files of a run. The folder is made on the first write."""
+    """Paths and files of a run. The folder is made by ``prepare`` or on the first write."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -68,6 +69,14 @@ class RunFolder:
     def holds_a_run(self) -> bool:
         """Whether a run was begun here."""
         return self.checkpoint.is_file() or self.model.is_file()
+
+    def prepare(self) -> None:
+        """Makes the folder and removes what a former run concluded, so that it is not taken for this run's. Raises
+        OSError, before anything is trained, where the folder cannot be written."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / "metrics.json", b"{}\n")
+        for name in RESULTS:
+            (self.path / name).unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> Path:
         """Writes one file of the folder."""
