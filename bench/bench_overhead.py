@@ -12,7 +12,7 @@ import cnnengine as cnn
 import cnnengine.functional as F
 from bench.suite import Race, run_alone
 from cnnengine.backends.contract import IDENTITY, Epilogue
-from cnnengine.shapes import broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape
+from cnnengine.shapes import broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
 
 LIMIT_MICROSECONDS = 6.0
 NAMES = ("call", "kernel")
@@ -26,7 +26,16 @@ def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
     reason = cnn.backends.available()[name]
     if reason is not None:
         return [Race("overhead", "conv2d", "1x1x1x1", device, "float32", (), lambda names: {}, absent={name: reason})]
-    pairs = {"conv2d": _conv2d, "max_pool2d": _max_pool2d, "relu": _relu, "add": _add, "linear": _linear}
+    pairs = {
+        "conv2d": _conv2d,
+        "max_pool2d": _max_pool2d,
+        "relu": _relu,
+        "add": _add,
+        "sum": _sum,
+        "linear": _linear,
+        "dropout": _dropout,
+        "cross_entropy": _cross_entropy,
+    }
     return [
         Race("overhead", operation, "1x1x1x1", device, "float32", NAMES, _Builder(make, name))
         for operation, make in pairs.items()
@@ -72,6 +81,31 @@ def _add(backend: Any) -> Pair:
     a, b = (cnn.Tensor(_ones(backend), requires_grad=True) for _ in range(2))
     y, (_, shape) = _ones(backend), broadcast_shape("add", ONE, ONE)
     return lambda: a + b, lambda: backend.binary("add", shape, a.data, b.data, y)
+
+
+def _sum(backend: Any) -> Pair:
+    x, y, shape = cnn.Tensor(_ones(backend), requires_grad=True), _ones(backend), reduce_shape(1, 1, 1)
+    return lambda: x.sum(), lambda: backend.reduce("sum", shape, x.data, y)
+
+
+def _dropout(backend: Any) -> Pair:
+    x, y = cnn.Tensor(_ones(backend), requires_grad=True), _ones(backend)
+    state = backend.to_device(np.zeros(2, np.uint64))
+    return lambda: F.dropout(x, 0.5), lambda: backend.dropout(x.data, y, 2**31, 2.0, state)
+
+
+def _cross_entropy(backend: Any) -> Pair:
+    """Three verbs: the losses, their sum, and its division by the batch."""
+    x, loss, probability = cnn.Tensor(_ones(backend, 1, 1), requires_grad=True), _ones(backend, 1), _ones(backend, 1, 1)
+    labels = backend.to_device(np.zeros(1, np.int64))
+    rows, (_, scalar), total, mean = reduce_shape(1, 1, 1), broadcast_shape("mul", (1,), (1,)), *_ones(backend, 2, 1)
+
+    def kernels() -> None:
+        backend.softmax_cross_entropy_forward(x.data, labels, loss, probability)
+        backend.reduce("sum", rows, loss, total)
+        backend.binary("mul", scalar, total, loss, mean)
+
+    return lambda: F.cross_entropy(x, labels), kernels
 
 
 def _linear(backend: Any) -> Pair:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..tensor import Tensor, record, wrap
-from ._arrays import binary_array, full, unary_array
+from ._arrays import binary_array, constant, unary_array
 from ._common import backend_of, operands, tensor
 from .reduce import sum_to
 
@@ -81,9 +81,9 @@ class Pow(Binary):
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         (_, _, a, b), backend = self.saved, self.backend
         da = db = None
-        zero = full(backend, (), dy.dtype, 0.0)
+        zero = constant(backend, dy.dtype, 0.0)
         if self.needs(0):  # where b is 0 the exponent stays 0: 0 * a^-1 is NaN at a = 0
-            less = binary_array(backend, "sub", b, full(backend, (), dy.dtype, 1.0))
+            less = binary_array(backend, "sub", b, constant(backend, dy.dtype, 1.0))
             less = binary_array(backend, "add", less, binary_array(backend, "equal", b, zero))
             lower = binary_array(backend, "pow", a, less)
             da = binary_array(backend, "mul", dy, binary_array(backend, "mul", b, lower))
@@ -130,7 +130,7 @@ class Sqrt(Function):
     reads_result: ClassVar[bool] = True
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        half = binary_array(self.backend, "mul", dy, full(self.backend, (), dy.dtype, 0.5))
+        half = binary_array(self.backend, "mul", dy, constant(self.backend, dy.dtype, 0.5))
         return (binary_array(self.backend, "div", half, self.saved),)
 
 

@@ -12,7 +12,7 @@ from ..backends.contract import Array, Backend
 from ..backends.registry import device_of
 from ..shapes import reduce_shape
 from ..tensor import Tensor, record, wrap
-from ._arrays import binary_array, full
+from ._arrays import binary_array, constant, full
 from ._common import backend_of, tensor
 from .binary import div, exp, sub
 from .reduce import max as largest
@@ -59,7 +59,7 @@ def cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tenso
         backend.reduce("sum", reduce_shape(1, rows, 1), loss, summed)
         loss = summed
         if reduction == "mean":
-            loss = binary_array(backend, "mul", summed, full(backend, (), logits.dtype, 1.0 / rows))
+            loss = binary_array(backend, "mul", summed, constant(backend, logits.dtype, 1.0 / rows))
     if logits.requires_grad and grad_enabled():
         return record(loss, CrossEntropy(backend, (logits,), (probability, checked, reduction)))
     return wrap(loss)
@@ -85,10 +85,10 @@ def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
     if labels.shape != (rows,):
         raise ValueError(f"cross_entropy: expected {rows} labels, one a row of logits, received shape {labels.shape}")
     on = device_of(labels)
-    if on == "cpu" and (labels.min() < 0 or labels.max() >= classes):
-        bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise ValueError(f"cross_entropy: label {labels[bad]} at row {bad} is out of range [0, {classes})")
-    labels = labels.astype(np.int64, order="C")  # copied: the backward pass reads them again
+    given, labels = labels, labels.astype(np.int64, order="C")  # copied: the backward pass reads them again
+    if on == "cpu" and np.maximum.reduce(labels.view(np.uint64)) >= classes:  # a negative label is a large unsigned one
+        bad = int(labels.view(np.uint64).argmax())
+        raise ValueError(f"cross_entropy: label {given[bad]} at row {bad} is out of range [0, {classes})")
     if on == "cuda" and backend.device == "cpu":
         raise ValueError("cross_entropy: labels are on cuda, logits on cpu")
     return backend.to_device(labels) if on != backend.device else labels
