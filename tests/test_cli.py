@@ -366,6 +366,8 @@ def test_predict_names_what_it_cannot_read(trained: Path, tmp_path: Path, capsys
     assert "these are not the weights of lenet5" in _error(capsys, "predict", "other.safetensors", digit)
     cnn.save({"a": np.zeros(3)}, tmp_path / "odd.safetensors", metadata={"cnnengine": '{"model": "resnet"}'})
     assert "holds no model that this version of cnnengine knows" in _error(capsys, "predict", "odd.safetensors", digit)
+    cnn.save({"a": np.zeros(3)}, tmp_path / "odd.safetensors", metadata={"cnnengine": '{"mean": "grey"}'})
+    assert "could not convert string to float: 'grey'" in _error(capsys, "predict", "odd.safetensors", digit)
 
 
 # ---- backends and cache

@@ -258,13 +258,39 @@ def test_a_broken_checkpoint_is_named(dataset: data.Dataset, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("batch", "three", "epoch, batch, correct and seen must be counts"),
+        ("epoch", -1, "must be counts"),
+        ("seconds", None, "loss_sum, seconds and epoch_seconds must be numbers"),
+        ("history", [], "history must hold a row of epoch, lr, .* for each of 1 epochs"),
+        ("history", 3, "not iterable"),
+    ],
+)
+def test_progress_that_cannot_be_is_named(
+    dataset: data.Dataset, tmp_path: Path, part: str, value: object, message: str
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    trainer = _train(dataset, folder.path, epochs=1)
+    setattr(trainer.progress, part, value)
+    trainer.save()
+    with pytest.raises(cnn.DataError, match=f"not a checkpoint of this version of cnnengine: .*{message}"):
+        folder.read_checkpoint()
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"model": "resnet"}, "model must be one of lenet5, .*received 'resnet'"),
         ({"data": "imagenet"}, "data must be one of digits, mnist, fashion_mnist, received 'imagenet'"),
         ({"epochs": -1}, "epochs must be at least 1, received -1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
+        ({"epochs": 1.5}, "epochs must be at least 1, received 1.5"),
         ({"seed": -1}, "seed must lie in"),
+        ({"seed": 1.5}, "seed must lie in"),
+        ({"lr": float("nan")}, "lr must be a finite number, 0 or above, received nan"),
+        ({"weight_decay": -1}, "weight_decay must be a finite number"),
+        ({"backend": "tpu"}, "backend must be one of native, .*, received 'tpu'"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes: dict[str, Any], message: str) -> None:

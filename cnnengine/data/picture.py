@@ -28,6 +28,7 @@ def load_digit(path: str | os.PathLike[str]) -> np.ndarray:
 def _read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of TIFF tags; what matters is raised
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 image: Image.Image = file

@@ -93,7 +93,7 @@ class Trainer:
             self.model.load_state_dict(checkpoint.model)
             self.optimizer.load_state_dict({**self.optimizer.state_dict(), "velocity": checkpoint.velocity})
             random.set_state(checkpoint.random)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise DataError(f"{self.folder.checkpoint}: does not fit the model: {first_fault(error)}") from error
         self.progress = checkpoint.progress
 

@@ -49,6 +49,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Module, dict[str, Any]]:
     arrays, metadata = load_with_metadata(path)
     try:
         facts = DEFAULT | json.loads(metadata.get(METADATA, "{}"))
+        facts |= {"mean": float(facts["mean"]), "std": float(facts["std"])}
         model = MODELS[facts["model"]](len(facts["classes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: holds no model that this version of cnnengine knows: {error!r}") from error

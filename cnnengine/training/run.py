@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import is_int
 from ..errors import DataError
 from ..serialize import load_with_metadata, save, write_atomically
 
@@ -32,6 +33,16 @@ class Progress:
     seconds: float = 0.0  # of training and evaluation, however often it was resumed
     epoch_seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)  # a row of COLUMNS for each epoch done
+
+    def __post_init__(self) -> None:
+        counts = (self.epoch, self.batch, self.correct, self.seen)
+        if not all(is_int(count) and count >= 0 for count in counts):
+            raise ValueError(f"epoch, batch, correct and seen must be counts, received {counts}")
+        sums = (self.loss_sum, self.seconds, self.epoch_seconds)
+        if not all(isinstance(value, int | float) for value in sums):
+            raise ValueError(f"loss_sum, seconds and epoch_seconds must be numbers, received {sums}")
+        if [list(row) for row in self.history] != [list(COLUMNS)] * self.epoch:
+            raise ValueError(f"history must hold a row of {', '.join(COLUMNS)} for each of {self.epoch} epochs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .. import data, models
+from .._arguments import is_int
+from ..backends.registry import NAMES
 from ..nn import Module
 
 MODELS: dict[str, Callable[[int], Module]] = {"lenet5": models.lenet5}
@@ -36,16 +39,19 @@ class Settings:
     backend: str = "native"
 
     def __post_init__(self) -> None:
-        for name, known in (("model", MODELS), ("data", DATASETS)):
+        for name, known in (("model", MODELS), ("data", DATASETS), ("backend", NAMES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, received {getattr(self, name)!r}")
         if not self.epochs:
             object.__setattr__(self, "epochs", EPOCHS[self.data])
         for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, received {getattr(self, name)}")
-        if not 0 <= self.seed < 2**64:
-            raise ValueError(f"seed must lie in [0, 2**64), received {self.seed}")
+            if not is_int(getattr(self, name)) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, received {getattr(self, name)!r}")
+        for name in ("lr", "momentum", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be a finite number, 0 or above, received {getattr(self, name)!r}")
+        if not is_int(self.seed) or not 0 <= self.seed < 2**64:
+            raise ValueError(f"seed must lie in [0, 2**64), received {self.seed!r}")
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON can hold them."""
