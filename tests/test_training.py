@@ -262,6 +262,7 @@ def test_a_broken_checkpoint_is_named(dataset: data.Dataset, tmp_path: Path) -> 
     [
         ("batch", "three", "epoch, batch, correct and seen must be counts"),
         ("epoch", -1, "must be counts"),
+        ("epoch", 10**30, "history must hold a row of .* for each of 10{30} epochs"),
         ("seconds", None, "loss_sum, seconds and epoch_seconds must be numbers"),
         ("history", [], "history must hold a row of epoch, lr, .* for each of 1 epochs"),
         ("history", 3, "not iterable"),

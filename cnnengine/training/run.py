@@ -41,7 +41,7 @@ class Progress:
         sums = (self.loss_sum, self.seconds, self.epoch_seconds)
         if not all(isinstance(value, int | float) for value in sums):
             raise ValueError(f"loss_sum, seconds and epoch_seconds must be numbers, received {sums}")
-        if [list(row) for row in self.history] != [list(COLUMNS)] * self.epoch:
+        if any(list(row) != list(COLUMNS) for row in self.history) or len(self.history) != self.epoch:
             raise ValueError(f"history must hold a row of {', '.join(COLUMNS)} for each of {self.epoch} epochs")
 
 
