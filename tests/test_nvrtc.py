@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +26,8 @@ TILE_REGISTERS = {
     library.LARGE: 255,  # 256 threads: 1 block, 64 of the registers are sums
 }
 LARGEST_FIRST = sorted(library.FAMILIES, key=lambda family: -len(library.FAMILIES[family]))
+
+ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.problem()))
 
@@ -95,3 +99,12 @@ def test_a_kernel_that_does_not_compile_brings_the_compilers_log() -> None:
 )
 def test_architecture(capability: tuple[int, int], arch: str) -> None:
     assert nvrtc.architecture(capability) == arch
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="this system does not tell what a process has loaded")
+def test_the_second_library_of_nvrtc_is_loaded_with_the_first() -> None:
+    if not Path(nvrtc._library()._name).is_absolute():
+        pytest.skip("the system's linker finds NVRTC")
+    script = "from cnnengine.jit import nvrtc; nvrtc.version(); print(open('/proc/self/maps').read())"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "libnvrtc-builtins.so" in done.stdout

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -168,8 +169,18 @@ def _library() -> ctypes.CDLL:
         except OSError:
             continue
         library.nvrtcGetErrorString.restype = ctypes.c_char_p
+        _load_builtins(Path(candidate))
         return library
     raise BackendUnavailable("NVRTC is not installed: pip install 'cnnengine[cuda]', or set CUDA_HOME")
+
+
+def _load_builtins(library: Path) -> None:
+    """NVRTC opens its second library by name while it compiles, and 13.0 does not find it in a folder that the system's
+    linker does not search; one that is loaded already is found."""
+    if library.is_absolute():  # else the linker found the first and finds the second
+        for builtins in library.parent.glob("libnvrtc-builtins.so.*"):
+            with suppress(OSError):
+                ctypes.CDLL(str(builtins))
 
 
 @cache
