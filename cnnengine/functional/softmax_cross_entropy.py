@@ -44,22 +44,24 @@ def cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tenso
     out of range, TypeError for labels that are no integers.
     """
     logits = tensor(logits)
-    if logits.ndim != 2 or not logits.size:
-        raise ValueError(f"cross_entropy: logits must be (M, classes) and not empty, received {logits.shape}")
+    x = logits.data
+    shape, dtype = x.shape, x.dtype
+    if len(shape) != 2 or not x.size:
+        raise ValueError(f"cross_entropy: logits must be (M, classes) and not empty, received {shape}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"cross_entropy: reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
     backend = backend_of("cross_entropy", logits)
-    checked = _labels(backend, labels, *logits.shape)
-    rows = logits.shape[0]
-    loss = backend.empty((rows,), logits.dtype)
-    probability = backend.empty(logits.shape, logits.dtype)
-    backend.softmax_cross_entropy_forward(logits.data, checked, loss, probability)
+    rows, classes = shape
+    checked = _labels(backend, labels, rows, classes)
+    loss = backend.empty((rows,), dtype)
+    probability = backend.empty(shape, dtype)
+    backend.softmax_cross_entropy_forward(x, checked, loss, probability)
     if reduction != "none":
-        summed = backend.empty((), logits.dtype)
+        summed = backend.empty((), dtype)
         backend.reduce("sum", reduce_shape(1, rows, 1), loss, summed)
         loss = summed
         if reduction == "mean":
-            loss = binary_array(backend, "mul", summed, constant(backend, logits.dtype, 1.0 / rows))
+            loss = binary_array(backend, "mul", summed, constant(backend, dtype, 1.0 / rows))
     if logits.requires_grad and grad_enabled():
         return record(loss, CrossEntropy(backend, (logits,), (probability, checked, reduction)))
     return wrap(loss)
