@@ -19,8 +19,8 @@
 
 namespace emulator {
 
-__thread Thread* self __attribute__((tls_model("initial-exec"))) = nullptr;
-__thread Worker* worker __attribute__((tls_model("initial-exec"))) = nullptr;
+__thread Thread* self = nullptr;
+__thread Worker* worker = nullptr;
 
 void FiberList::push(Fiber* fiber) {
   fiber->next = nullptr;

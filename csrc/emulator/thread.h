@@ -20,8 +20,9 @@ struct Thread {
   dim3 block_size, grid_size;
 };
 
-// The thread that runs now on this core. Fibers never change cores, so its address may be kept over a switch.
-extern __thread Thread* self __attribute__((tls_model("initial-exec")));
+// The thread that runs now on this core. Fibers never change cores, so its address may be kept over a switch. No
+// tls_model: "initial-exec" would be a tenth faster, but the memory for it ends after some dozens of loaded families.
+extern __thread Thread* self;
 
 // The block's shared memory; fails where the launch gave less than one T.
 void* dynamic_shared(size_t bytes_of_type, Site site);

@@ -148,7 +148,7 @@ struct Worker {
   bool owns_shared(const void* p) const { return p >= shared && p < shared + shared_bytes; }
 };
 
-extern __thread Worker* worker __attribute__((tls_model("initial-exec")));
+extern __thread Worker* worker;
 
 inline Fiber* running() {
   return static_cast<Fiber*>(self);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,12 @@ def test_builds_are_kept_apart_and_found_again(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(host, "_run", compiles)
     assert build(ONE, cache=tmp_path).path == first
+
+
+def test_hundreds_of_families_can_be_loaded(tmp_path: Path) -> None:
+    """Their thread-local variables must not come out of the loader's small static block."""
+    module = build(ONE, cache=tmp_path)
+    for i in range(300):
+        copy = tmp_path / f"{i}.so"
+        shutil.copy(module.path, copy)
+        ctypes.CDLL(str(copy))
