@@ -34,12 +34,13 @@ def pytest_configure(config: pytest.Config) -> None:
         numba_simulator.install()
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
-    lines = ["backends:"]
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The list of backends, at the end, where a quiet run shows it too."""
+    terminalreporter.section("backends")
     for name in NAMES:
+        state = "present" if REASONS[name] is None else f"absent: {REASONS[name]}"
         chosen = "" if name in CHOSEN else " (not chosen by CNNENGINE_TEST_BACKENDS)"
-        lines.append(f"  {name:9s} {'present' if REASONS[name] is None else 'absent: ' + str(REASONS[name])}{chosen}")
-    return lines
+        terminalreporter.write_line(f"{name:9s} {state}{chosen}")
 
 
 @pytest.fixture(params=CHOSEN)
