@@ -1,5 +1,5 @@
 // A fiber: a stack of its own and the place where it stopped. On x86-64 the switch is six pushes and six pops; anywhere
-// else, or where CNN_EMULATOR_UCONTEXT is defined, it is POSIX's swapcontext, some 20 times slower but portable.
+// else, or where CNN_EMULATOR_UCONTEXT is defined, it is POSIX's swapcontext, slower but portable.
 #pragma once
 
 #include <cstddef>

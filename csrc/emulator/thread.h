@@ -21,7 +21,7 @@ struct Thread {
 };
 
 // The thread that runs now on this core. Fibers never change cores, so its address may be kept over a switch. No
-// tls_model: "initial-exec" would be a tenth faster, but the memory for it ends after some dozens of loaded families.
+// tls_model: memory for "initial-exec" ends after some dozens of loaded families.
 extern __thread Thread* self;
 
 // The block's shared memory; fails where the launch gave less than one T.
