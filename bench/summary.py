@@ -73,7 +73,8 @@ def origin(rows: list[Row]) -> str:
     machine = f"{row['cpu']}, {row['cores']} cores" if row["gpu"] is None else f"{row['gpu']}"
     dirty = " with uncommitted changes" if row["dirty"] else ""
     return (
-        f"More than 1 is faster than theirs: the geometric mean over the cases (slowest to fastest). {machine}; {versions}; `{row['command']}` at commit"
+        "More than 1 is faster than theirs: the geometric mean over the cases (slowest to fastest)."
+        f" {machine}; {versions}; `{row['command']}` at commit"
         f" {(row['commit'] or 'unknown')[:10]}{dirty}, {row['date'][:10]}."
     )
 
