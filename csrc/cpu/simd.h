@@ -51,6 +51,22 @@ inline void store_first(float* p, vec a, int n) {
   }
 }
 
+// An output larger than this is written with store_stream where its rows are aligned: it would leave the caches before
+// it is read again, and a plain store reads the line first. A work item that streams ends with stream_fence.
+constexpr i64 STREAM_BYTES = 8 << 20;
+
+inline bool is_aligned(const void* p) {
+  return reinterpret_cast<u64>(p) % sizeof(vec) == 0;
+}
+
+// Asks for the cache line of p, into the first or the second level; any address will do.
+inline void prefetch_l1(const void* p) {
+  __builtin_prefetch(p, 0, 3);
+}
+inline void prefetch_l2(const void* p) {
+  __builtin_prefetch(p, 0, 2);
+}
+
 template <class T>
 constexpr T least(T a, T b) {
   return a < b ? a : b;

@@ -14,6 +14,14 @@ inline void store_part(float* p, vec a, int n) {
   _mm256_maskstore_ps(p, first_lanes(n), a);
 }
 
+// Past the caches; p a multiple of 32 bytes
+inline void store_stream(float* p, vec a) {
+  _mm256_stream_ps(p, a);
+}
+inline void stream_fence() {
+  _mm_sfence();
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);

@@ -13,6 +13,14 @@ inline void store_part(float* p, vec a, int n) {
   _mm512_mask_storeu_ps(p, first_lanes(n), a);
 }
 
+// Past the caches; p a multiple of 64 bytes
+inline void store_stream(float* p, vec a) {
+  _mm512_stream_ps(p, a);
+}
+inline void stream_fence() {
+  _mm_sfence();
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   _mm512_mask_cvtepi32_storeu_epi8(p, n >= V ? 0xffff : first_lanes(n), reinterpret_cast<__m512i>(a));

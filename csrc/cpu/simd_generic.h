@@ -12,6 +12,12 @@ inline void store_part(float* p, vec a, int n) {
   for (int i = 0; i < n; i++) p[i] = a[i];
 }
 
+// Elsewhere a vector goes past the caches: here into them
+inline void store_stream(float* p, vec a) {
+  store(p, a);
+}
+inline void stream_fence() {}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);
