@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -27,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.interleave import PAUSE_SECONDS, Samples, ratio
 from bench.provenance import ROOT, provenance, usable_cores
+from bench.remote import Process
 from bench.suite import SUITES
 
 SECONDS = 3.0  # per race
@@ -44,8 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     options.commit = resolved(options.commit)
     with ExitStack() as stack:
         other_root = stack.enter_context(installed(options.commit))
-        there = stack.enter_context(Engine(other_root, options.smoke))
-        here = stack.enter_context(Engine(ROOT, options.smoke))
+        there = stack.enter_context(Process(other_root, options.smoke))
+        here = stack.enter_context(Process(ROOT, options.smoke))
         print(
             f"| operation | case | {options.commit}, ms | this checkout, ms | faster by |\n|---|---|--:|--:|--:|",
             flush=True,
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def compare(suite: str, here: Engine, there: Engine, options: argparse.Namespace) -> None:
+def compare(suite: str, here: Process, there: Process, options: argparse.Namespace) -> None:
     """Times the races that both sides have."""
     known = {tuple(race): i for i, race in enumerate(there.ask(list=suite)["races"])}
     for index, (operation, case) in enumerate(here.ask(list=suite)["races"]):
@@ -65,9 +65,11 @@ def compare(suite: str, here: Engine, there: Engine, options: argparse.Namespace
             print(f"| {operation} | {case} | absent | | |", flush=True)
             continue
         try:
-            calls = {here.root: here.ask(prepare=[suite, index])["calls"]}
-            calls[there.root] = there.ask(prepare=[suite, known[operation, case]])["calls"]
-            samples = take_turns(here, there, calls, options.seconds)
+            for side in (here, there):
+                side.ask(clear=True)
+            ready = {here.root: here.ask(prepare=[suite, index])}
+            ready[there.root] = there.ask(prepare=[suite, known[operation, case]])
+            samples = take_turns(here, there, ready, options.seconds)
         except RuntimeError as error:
             print(f"| {operation} | {case} | failed: {error} | | |", flush=True)
             continue
@@ -80,16 +82,16 @@ def compare(suite: str, here: Engine, there: Engine, options: argparse.Namespace
             store(options.output, (suite, operation, case), {options.commit: theirs, "this checkout": ours})
 
 
-def take_turns(here: Engine, there: Engine, calls: dict[Path, int], seconds: float) -> dict[Path, Samples]:
+def take_turns(here: Process, there: Process, ready: dict[Path, dict[str, Any]], seconds: float) -> dict[Path, Samples]:
     """At least seven rounds in random order; all samples are kept."""
-    samples = {root: Samples(count) for root, count in calls.items()}
+    samples = {root: Samples(answer["calls"]) for root, answer in ready.items()}
     sides, order, end = [here, there], random.Random(0), time.perf_counter() + seconds
     finished = 0
     while finished < 7 or time.perf_counter() < end:
         order.shuffle(sides)
         for side in sides:
             time.sleep(PAUSE_SECONDS)
-            answer = side.ask(sample=True)
+            answer = side.ask(sample=ready[side.root]["contender"])
             samples[side.root].milliseconds.append(answer["milliseconds"])
             samples[side.root].disturbed.append(answer["disturbed"])
         finished += 1
@@ -103,35 +105,6 @@ def store(path: Path, race: tuple[str, str, str], samples: dict[str, Samples]) -
         for contender, s in samples.items():
             head = {"suite": f"against/{suite}", "operation": operation, "case": case, "contender": contender}
             file.write(json.dumps({**head, **s.fields(), **origin}) + "\n")
-
-
-class Engine:
-    """A process that times the engine lying in ``root``."""
-
-    def __init__(self, root: Path, smoke: bool) -> None:
-        self.root, self._smoke = root, smoke
-
-    def __enter__(self) -> Engine:
-        environment = os.environ | {"PYTHONPATH": str(self.root)}
-        command = [sys.executable, "-m", "bench.worker"]
-        self._process = subprocess.Popen(
-            command, cwd=self.root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._process.communicate()
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Raises RuntimeError with what went wrong on the other side."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({**request, "smoke": self._smoke}) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline() or '{"error": "the process ended"}')
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
 
 
 @contextmanager

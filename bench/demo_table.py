@@ -15,18 +15,18 @@ from bench.provenance import cpu_model, usable_cores
 from bench.suite import Race, races
 
 CASES = (
-    ("conv2d", "lenet.conv2"),
-    ("conv2d", "r50 3x3 64>64"),
-    ("pool2d", "lenet.pool1"),
-    ("pool2d", "r50.pool"),
-    ("activation", "lenet.relu1"),
-    ("activation", "r50 relu 64"),
+    ("conv2d", "lenet.conv2 5x5 6>16 @14"),
+    ("conv2d", "r50 3x3 64>64 @56"),
+    ("pool2d", "lenet.pool1 2x2/2 6 @28"),
+    ("pool2d", "r50.pool 3x3/2 64 @112"),
+    ("activation", "lenet.relu1 6 @28"),
+    ("activation", "r50 relu 64 @112"),
 )
 
 
 def main(seconds: float = 1.0, smoke: bool = False) -> int:
     """Prints the table; every race is checked for equal results before it is timed."""
-    entries = [r for suite, case in CASES for r in races(suite, smoke=smoke) if case in r.case]
+    entries = [r for suite, case in CASES for r in races(suite, smoke=smoke) if r.case == case]
     columns = [n for n in ("native", "NumPy", "PyTorch nhwc", "PyTorch nchw") if any(n in e.names for e in entries)]
     print(f"\nmilliseconds, median; {cpu_model()}, {len(usable_cores())} cores, float32, batch as in training")
     print(f"{'operation':24}{'layer':28}" + "".join(f"{name:>14}" for name in columns) + "   against NumPy")

@@ -3,8 +3,9 @@
 All contenders are timed in rounds, in a new random order each round, so that a slow minute hits all of them. At every
 switch there is a short pause (the last one's worker threads stop spinning) and an uncounted call. A sample repeats the
 function until it lasts about two milliseconds. All samples are kept; one during which a thread of this process stood in
-the run queue (another process had the core) is marked as disturbed; medians go by the others as long as there are five.
-What is compared are ratios within a round, by their median.
+the run queue (another process had the core) or the hypervisor took a core away is marked as disturbed; medians go by
+the others as long as there are five. What is compared are ratios within a round, by their median. A contender may live
+in another process (``remote.py``) or be a roof of the machine (``peaks.py``).
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ class Samples:
         """Of the undisturbed samples as long as there are five, else of all."""
         calm = [v for v, d in zip(self.milliseconds, self.disturbed, strict=True) if not d]
         return statistics.median(calm if len(calm) >= ENOUGH else self.milliseconds)
+
+    @property
+    def best(self) -> float:
+        """The least, which is what hardware can do: for shares of a peak."""
+        return min(self.milliseconds)
 
     @property
     def quartiles(self) -> tuple[float, float]:
@@ -102,32 +108,63 @@ class HostTimer:
         return (time.perf_counter() - start) / calls
 
 
+class Sampler(Protocol):
+    """A contender of a race: ``calls`` per sample, an uncounted call, and a sample: the seconds per call and whether
+    others disturbed it."""
+
+    def calls(self) -> int: ...
+    def warm_up(self) -> object: ...
+    def sample(self, calls: int) -> tuple[float, bool]: ...
+
+
+class Local:
+    """A function of this process under a timer."""
+
+    def __init__(self, run: Callable[[], object], timer: Timer) -> None:
+        self.warm_up, self._timer = run, timer
+
+    def calls(self) -> int:
+        return self._timer.calls(self.warm_up)
+
+    def sample(self, calls: int) -> tuple[float, bool]:
+        return watched(lambda: self._timer.seconds(self.warm_up, calls), calls)
+
+
+def watched(seconds: Callable[[], float], calls: int) -> tuple[float, bool]:
+    """What ``seconds`` returns, and whether others held a core for a noticeable share of that time."""
+    lost = lost_seconds()
+    each = seconds()
+    return each, lost_seconds() - lost > DISTURBED_SHARE * each * calls
+
+
 def race(
-    contenders: Mapping[str, Callable[[], object]], budget: Budget, timer: Timer | None = None, seed: int = 0
+    contenders: Mapping[str, Callable[[], object] | Sampler],
+    budget: Budget,
+    timer: Timer | None = None,
+    seed: int = 0,
 ) -> dict[str, Samples]:
     """Times every contender in interleaved rounds; the order is random, but the same for the same seed."""
     order = random.Random(seed)
     clock = timer or HostTimer()
+    entered = {name: Local(c, clock) if callable(c) else c for name, c in contenders.items()}
     samples: dict[str, Samples] = {}
     with PinnedThreads() as pins:
-        for name, run in contenders.items():
-            run()
+        for name, contender in entered.items():
+            contender.warm_up()
             pins.adopt()
-            samples[name] = Samples(calls=clock.calls(run))
+            samples[name] = Samples(contender.calls())
         pins.settle()
-        names, end = list(contenders), time.perf_counter() + budget.seconds
+        names, end = list(entered), time.perf_counter() + budget.seconds
         for finished in range(budget.max_rounds):
             if finished >= budget.min_rounds and time.perf_counter() > end:
                 break
             order.shuffle(names)
             for name in names:
                 time.sleep(PAUSE_SECONDS)
-                contenders[name]()
-                waited = waited_seconds()
-                seconds = clock.seconds(contenders[name], samples[name].calls)
-                waited = waited_seconds() - waited
+                entered[name].warm_up()
+                seconds, disturbed = entered[name].sample(samples[name].calls)
                 samples[name].milliseconds.append(1e3 * seconds)
-                samples[name].disturbed.append(waited > DISTURBED_SHARE * seconds * samples[name].calls)
+                samples[name].disturbed.append(disturbed)
     return samples
 
 
@@ -140,8 +177,21 @@ def ratio(theirs: Samples, ours: Samples) -> float:
     return statistics.median(a / b for a, b in used)
 
 
-def waited_seconds() -> float:
-    """How long this process's threads have stood in a run queue so far, together; 0 where the system does not tell."""
+def lost_seconds() -> float:
+    """What others have taken so far: the time this process's threads stood in a run queue, together, and the time the
+    hypervisor kept a core for itself (counted by the system in hundredths of a second); 0 where it does not tell."""
+    return _waited_seconds() + _stolen_seconds()
+
+
+def _stolen_seconds() -> float:
+    try:
+        fields = Path("/proc/stat").read_text().split(maxsplit=9)
+        return int(fields[8]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
+def _waited_seconds() -> float:
     total = 0
     for thread in _threads():
         try:

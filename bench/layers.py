@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from cnnengine.shapes import Conv2dShape, Pool2dShape, conv2d_shape, pool2d_shape
 
@@ -49,8 +51,8 @@ class PoolLayer:
 
 
 @dataclass(frozen=True)
-class ActivationLayer:
-    """A ReLU over (N, size, size, C)."""
+class MapLayer:
+    """What an elementwise operation or a normalisation sees: (N, size, size, C)."""
 
     name: str
     network: str
@@ -63,7 +65,7 @@ class ActivationLayer:
         return (self.N, self.size, self.size, self.C)
 
 
-# The names say kernel/stride, C>K or channels (depthwise), @ input size.
+# The names say kernel/stride, C>K or channels (depthwise), @ input size; (128): a batch whose arrays fit no cache.
 CONV2D = (
     Conv2dLayer("lenet.conv1 5x5 1>6 @28", "LeNet-5", 64, 1, 6, 5, 28, padding=2),
     Conv2dLayer("lenet.conv2 5x5 6>16 @14", "LeNet-5", 64, 6, 16, 5, 14),
@@ -100,23 +102,25 @@ POOL = (
     PoolLayer("lenet.pool2 2x2/2 16 @10", "LeNet-5", 64, 16, 2, 2, 0, 10),
     PoolLayer("alex.pool1 3x3/2 64 @55", "AlexNet", 16, 64, 3, 2, 0, 55),
     PoolLayer("r50.pool 3x3/2 64 @112", "ResNet-50", 8, 64, 3, 2, 1, 112),
+    PoolLayer("r50.pool 3x3/2 64 @112 (128)", "ResNet-50", 128, 64, 3, 2, 1, 112),
 )
 
 ACTIVATION = (
-    ActivationLayer("lenet.relu1 6 @28", "LeNet-5", 64, 6, 28),
-    ActivationLayer("r50 relu 64 @112", "ResNet-50", 8, 64, 112),
-    ActivationLayer("r50 relu 256 @56", "ResNet-50", 8, 256, 56),
-    ActivationLayer("r50 relu 1024 @14", "ResNet-50", 8, 1024, 14),
+    MapLayer("lenet.relu1 6 @28", "LeNet-5", 64, 6, 28),
+    MapLayer("r50 relu 64 @112", "ResNet-50", 8, 64, 112),
+    MapLayer("r50 relu 256 @56", "ResNet-50", 8, 256, 56),
+    MapLayer("r50 relu 1024 @14", "ResNet-50", 8, 1024, 14),
+    MapLayer("r50 relu 64 @112 (128)", "ResNet-50", 128, 64, 112),
 )
 
 
-Layer = Conv2dLayer | PoolLayer | ActivationLayer
+L = TypeVar("L", Conv2dLayer, PoolLayer, MapLayer)
 
 
-def shrink(layer: Layer) -> Layer:
+def shrink(layer: L) -> L:
     """The layer at batch 1, with at most eight channels and the smallest picture its filter still strides over: the
     same code path in microseconds, for smoke tests and simulators."""
-    if isinstance(layer, ActivationLayer):
+    if isinstance(layer, MapLayer):
         return replace(layer, N=1, C=min(layer.C, 8), size=min(layer.size, 4))
     size = min(layer.size, layer.kernel + layer.stride)
     if isinstance(layer, PoolLayer):
@@ -124,3 +128,8 @@ def shrink(layer: Layer) -> Layer:
     if layer.groups > 1:  # depthwise stays depthwise
         return replace(layer, N=1, C=8, K=8, groups=8, size=size)
     return replace(layer, N=1, C=min(layer.C, 8), K=min(layer.K, 8), size=size)
+
+
+def few(layers: Sequence[L]) -> Sequence[L]:
+    """About four of them, spread over the list: one of each kind for smoke tests."""
+    return layers[:: max(1, len(layers) // 4)]

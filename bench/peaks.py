@@ -8,17 +8,24 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .interleave import watched
 from .provenance import usable_cores
 
-COPY_BYTES = 128 << 20  # an array of each thread: far past any cache
+COPY_BYTES = 512 << 20  # of the array read and of the array written: past caches of some hundred MB
+SMOKE_COPY_BYTES = 1 << 20
+BURST_SECONDS = 3e-3
 MATRIX = 8192
+# the roofs as contenders: their rows are the work of one burst and its time
+MULTIPLY_ADDS, COPY = "peak: multiply-adds", "peak: copy past the caches"
+ROOFS = (MULTIPLY_ADDS, COPY)
+BURST_FLOPS = 10**9  # what a multiply-add row's milliseconds are for
 
 
 @dataclass(frozen=True)
@@ -34,21 +41,64 @@ class Peaks:
         return max(flops / self.gflops, nbytes / self.gbps) * 1e-6
 
 
-def cpu_peaks(seconds: float = 0.3, repeats: int = 3) -> Peaks:
+def cpu_peaks(seconds: float = 0.3, repeats: int = 3, copy_bytes: int = COPY_BYTES) -> Peaks:
     """The best of a few short bursts on all usable cores; without a C compiler a matrix product and a copy in NumPy."""
-    threads = len(usable_cores())
-    probe = _probe()
-    if probe is None:
+    if _probe() is None:
         return _numpy_peaks(seconds, repeats)
-    flops = max(probe(threads, 0, seconds) for _ in range(repeats))
-    nbytes = max(probe(threads, COPY_BYTES, seconds) for _ in range(repeats))
-    return Peaks(1e-9 * flops, 1e-9 * nbytes, f"C probe, {threads} threads")
+    flops = max(_flops_per_second(seconds) for _ in range(repeats))
+    nbytes = max(_bytes_per_second(seconds, copy_bytes) for _ in range(repeats))
+    how = f"C probe, {len(usable_cores())} threads; copies of {copy_bytes >> 20} MB"
+    return Peaks(1e-9 * flops, 1e-9 * nbytes, how)
 
 
-def burst(seconds: float = 3e-3) -> float | None:
-    """GFLOP/s of one short burst: what the machine gives at this moment. None without a C compiler."""
-    probe = _probe()
-    return None if probe is None else 1e-9 * probe(len(usable_cores()), 0, seconds)
+class Roof:
+    """One of the machine's roofs as a contender that is timed beside the others, in every round (``interleave``)."""
+
+    def __init__(self, memory_bound: bool, copy_bytes: int) -> None:
+        self.name = COPY if memory_bound else MULTIPLY_ADDS
+        self._copy_bytes = copy_bytes
+        self.work = {"bytes": 2 * copy_bytes, "flops": 0} if memory_bound else {"bytes": 0, "flops": BURST_FLOPS}
+        self._cores = usable_cores()  # now: within a race this thread is pinned to one of them
+
+    def calls(self) -> int:
+        return 1
+
+    def warm_up(self) -> None:
+        """A burst has nothing to warm."""
+
+    def sample(self, calls: int) -> tuple[float, bool]:
+        """Of the fixed work at the rate of a burst that starts its own threads and clocks them."""
+        return watched(self._seconds, calls)
+
+    def _seconds(self) -> float:
+        if self.name == COPY:
+            return self.work["bytes"] / _bytes_per_second(BURST_SECONDS, self._copy_bytes, self._cores)
+        return self.work["flops"] / _flops_per_second(BURST_SECONDS, self._cores)
+
+
+def roof(memory_bound: bool, copy_bytes: int) -> Roof | None:
+    """None without a C compiler."""
+    return None if _probe() is None else Roof(memory_bound, copy_bytes)
+
+
+def _flops_per_second(seconds: float, cores: list[int] | None = None) -> float:
+    cores = cores or usable_cores()
+    return float(_probe()(len(cores), (ctypes.c_int * len(cores))(*cores), seconds, None, None, 0))
+
+
+def _bytes_per_second(seconds: float, nbytes: int, cores: list[int] | None = None) -> float:
+    cores = cores or usable_cores()
+    target, source = _copy_arrays(nbytes)
+    pointers = (a.ctypes.data_as(ctypes.c_void_p) for a in (target, source))
+    return float(_probe()(len(cores), (ctypes.c_int * len(cores))(*cores), seconds, *pointers, nbytes))
+
+
+@lru_cache(maxsize=1)
+def _copy_arrays(nbytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Target and source, 64-byte aligned; their pages exist."""
+    blocks = [np.ones(nbytes + 64, np.uint8) for _ in range(2)]
+    target, source = (a[-a.ctypes.data % 64 :][:nbytes] for a in blocks)
+    return target, source
 
 
 def cuda_peaks() -> dict[str, Peaks]:
@@ -96,13 +146,14 @@ def _probe() -> Any:
             return None
         probe = ctypes.CDLL(str(library)).cnn_peak
     probe.restype = ctypes.c_double
-    probe.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_double]
+    pointer = ctypes.c_void_p
+    probe.argtypes = [ctypes.c_int, pointer, ctypes.c_double, pointer, pointer, ctypes.c_size_t]
     return probe
 
 
 def _numpy_peaks(seconds: float, repeats: int) -> Peaks:
     a = np.random.default_rng(0).standard_normal((1024, 1024), np.float32)
-    source = np.ones(COPY_BYTES // 4, np.float32)
+    source = np.ones(COPY_BYTES // 16, np.float32)
     target = np.zeros_like(source)
     product, moved = np.empty_like(a), source.nbytes * 2
     flops = max(2 * 1024**3 / _best_seconds(lambda: np.matmul(a, a, out=product), seconds) for _ in range(repeats))

@@ -8,21 +8,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.bench_overhead import LIMIT_MICROSECONDS
-from bench.interleave import Samples, ratio
-from bench.peaks import Peaks
+from bench.interleave import Samples
+from bench.peaks import COPY, ROOFS, Peaks
+from bench.requirements import requirements_table
+from bench.rows import Contenders, Key, Row, advantage, best_other, by_case, ours_of, share_of_roof, shipped
 from bench.summary import replaced, summary
 from cnnengine.backends.registry import NAMES
-
-Row = dict[str, Any]
-Key = tuple[str, str, str, str]  # suite, operation, device, dtype
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,19 +56,15 @@ def read(path: Path) -> list[Row]:
 
 def sections(rows: list[Row]) -> list[str]:
     """Headed Markdown tables, then what is absent or failed, then where the numbers come from."""
-    tables: dict[Key, dict[str, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows:
-        if "milliseconds" in row:
-            key = (row["suite"], row["operation"], row["device"], row["dtype"])
-            tables[key][row["case"]][row["contender"]] = row
+    tables = by_case(rows)
     peaks = {row["dtype"]: Peaks(row["gflops"], row["gbps"], row["how"]) for row in rows if row["suite"] == "peaks"}
     overhead = {key: cases for key, cases in tables.items() if key[0] == "overhead"}
     found = [overhead_table(overhead)] if overhead else []
     found += [race_table(key, cases, peaks.get(key[3])) for key, cases in tables.items() if key[0] != "overhead"]
-    return [*found, *notes(rows), origins(rows)]
+    return [*found, *requirements_table(rows), *notes(rows), origins(rows)]
 
 
-def overhead_table(tables: dict[Key, dict[str, dict[str, Row]]]) -> str:
+def overhead_table(tables: dict[Key, dict[str, Contenders]]) -> str:
     """Microseconds of Python per operation."""
     lines = [
         f"## Python cost per operation (limit {LIMIT_MICROSECONDS:g} us)",
@@ -87,43 +80,53 @@ def overhead_table(tables: dict[Key, dict[str, dict[str, Row]]]) -> str:
     return "\n".join(lines)
 
 
-def race_table(key: Key, cases: dict[str, dict[str, Row]], peaks: Peaks | None) -> str:
-    """Median milliseconds of every contender, ours as a share of the roofline and against the best that is not ours."""
+def race_table(key: Key, cases: dict[str, Contenders], peaks: Peaks | None) -> str:
+    """Median milliseconds of every contender, ours as a share of the roof and against the best that is not ours."""
     suite, operation, device, dtype = key
-    names = list(dict.fromkeys(name for contenders in cases.values() for name in contenders))
+    names = [n for n in dict.fromkeys(name for contenders in cases.values() for name in contenders) if n not in ROOFS]
     lines = [
         f"## {suite}: {operation} ({device}, {dtype})",
         "",
-        f"| case | {' | '.join(f'{n}, ms' for n in names)} | share of the roofline | against the best other |",
-        "|---|" + "--:|" * (len(names) + 2),
+        f"| case | {' | '.join([*(f'{n}, ms' for n in names), 'rate', 'of the peak', 'against', 'as shipped'])} |",
+        "|---|" + "--:|" * (len(names) + 4),
     ]
     for case, contenders in cases.items():
         cells = [f"{Samples.from_fields(contenders[n]).median:.3f}" if n in contenders else "" for n in names]
-        lines.append(f"| {case} | {' | '.join(cells)} | {share(contenders, peaks)} | {against(contenders)} |")
+        cells += [rate(contenders), share(contenders, peaks), against(contenders), against(shipped(contenders))]
+        lines.append(f"| {case} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def share(contenders: dict[str, Row], peaks: Peaks | None) -> str:
+def rate(contenders: Contenders) -> str:
+    """What our best sample reached: GB/s where memory is the roof, else GFLOP/s."""
     name = ours_of(contenders)
-    if peaks is None or name is None or not contenders[name]["bytes"]:
+    if name is None or not contenders[name]["bytes"]:
         return ""
     row = contenders[name]
+    best = 1e-3 * Samples.from_fields(row).best
+    if COPY in contenders:
+        return f"{1e-9 * row['bytes'] / best:.1f} GB/s"
+    return f"{1e-9 * row['flops'] / best:.0f} GFLOP/s"
+
+
+def share(contenders: Contenders, peaks: Peaks | None) -> str:
+    """Of the roof that was timed in the same rounds; without one, of the run's roofline."""
+    name = ours_of(contenders)
+    if name is None or not contenders[name]["bytes"]:
+        return ""
+    row = contenders[name]
+    beside = share_of_roof(contenders, name)
+    if beside is not None:
+        return f"{beside:.0%}"
+    if peaks is None:
+        return ""
     return f"{peaks.milliseconds(row['flops'], row['bytes']) / Samples.from_fields(row).median:.0%}"
 
 
-def against(contenders: dict[str, Row]) -> str:
+def against(contenders: Contenders) -> str:
     """How many times faster ours is than the fastest contender that is not ours."""
-    name = ours_of(contenders)
-    others = {n: Samples.from_fields(row) for n, row in contenders.items() if n.split()[0] not in NAMES}
-    if name is None or not others:
-        return ""
-    best = min(others, key=lambda n: others[n].median)
-    return f"{ratio(others[best], Samples.from_fields(contenders[name])):.2f}x {best}"
-
-
-def ours_of(contenders: dict[str, Row]) -> str | None:
-    """The backend in its documented default, the first in the file."""
-    return next((name for name in contenders if name in NAMES), None)
+    value = advantage(contenders)
+    return "" if value is None else f"{value:.2f}x {best_other(contenders)}"
 
 
 def notes(rows: Iterable[Row]) -> list[str]:
@@ -178,7 +181,11 @@ def plot(rows: list[Row], device: str, path: Path) -> None:
     import matplotlib.pyplot as plt
     import numpy as np
 
-    timed = [row for row in rows if row.get("flops") and "milliseconds" in row and row["device"] == device]
+    timed = [
+        row
+        for row in rows
+        if row.get("flops") and "milliseconds" in row and row["device"] == device and row["contender"] not in ROOFS
+    ]
     figure, axes = plt.subplots(figsize=(9, 6))
     for roof in (row for row in rows if row["suite"] == "peaks" and row["dtype"] in {r["dtype"] for r in timed}):
         intensity = np.logspace(-2, 3, 200)

@@ -2,6 +2,7 @@
 
 python bench/run.py --output results.jsonl                    # all suites on the CPU, about 8 minutes
 python bench/run.py conv2d --only r50 --seconds 8 --output results.jsonl
+python bench/run.py --keep-freed-memory --as-shipped --without NumPy --output results.jsonl    # make bench-cpu
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import argparse
 import json
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.interleave import Budget, HostTimer, Samples, Timer, race, ratio
-from bench.peaks import Peaks, burst, cpu_peaks, cuda_peaks
-from bench.provenance import KEEP_FREED_MEMORY, provenance, usable_cores
-from bench.suite import SUITES, Race, races
+from bench.peaks import COPY_BYTES, ROOFS, SMOKE_COPY_BYTES, Peaks, cpu_peaks, cuda_peaks, roof
+from bench.provenance import KEEP_FREED_MEMORY, ROOT, provenance, usable_cores
+from bench.remote import Process, Remote
+from bench.rows import share_of_roof
+from bench.suite import AS_SHIPPED, SUITES, Race, races
 from cnnengine import backends
 
 SECONDS = {"lenet5": 25.0, "overhead": 3.0, "conv2d": 2.0, "pool2d": 2.0, "activation": 1.5}  # per race
@@ -33,19 +37,23 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bench/run.py: --device cuda: {reason}", file=sys.stderr)
         return 2
     origin = provenance(len(usable_cores()))
-    peaks = cuda_peaks() if options.device == "cuda" else {"float32": cpu_peaks()}
+    peaks = cuda_peaks() if options.device == "cuda" else {"float32": cpu_peaks(copy_bytes=copy_bytes(options))}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     failures = 0
-    with options.output.open("w") as file:
+    with options.output.open("w") as file, ExitStack() as stack:
+        shipped = None
+        if options.as_shipped:
+            removed = dict.fromkeys(KEEP_FREED_MEMORY)
+            shipped = stack.enter_context(Process(ROOT, options.smoke, removed))
         for dtype, peak in peaks.items():
             write(
                 file,
                 {"suite": "peaks", "dtype": dtype, "gflops": peak.gflops, "gbps": peak.gbps, "how": peak.how, **origin},
             )
         for suite in options.suites or SUITES:
-            for entry in races(suite, options.device, options.smoke):
+            for index, entry in enumerate(races(suite, options.device, options.smoke)):
                 if options.only in f"{entry.operation} {entry.case} {entry.dtype}":
-                    failures += run_race(entry, options, file, origin, peaks)
+                    failures += Runner(entry, index, options, shipped).run(file, origin, peaks)
     return 1 if failures else 0
 
 
@@ -62,54 +70,90 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="glibc keeps large freed blocks instead of returning them to the system: helps PyTorch and NumPy",
     )
+    p.add_argument(
+        "--as-shipped",
+        action="store_true",
+        help="also time PyTorch and the native backend in a second process whose malloc is left as it is",
+    )
+    p.add_argument("--without", action="append", default=[], metavar="CONTENDER", help="leave this one out")
     return p
 
 
-def run_race(
-    entry: Race, options: argparse.Namespace, file: Any, origin: dict[str, Any], peaks: dict[str, Peaks]
-) -> bool:
-    """Times one race and writes its rows; True where it failed. An absent contender gets a row with the reason."""
-    head = {
-        "suite": entry.suite,
-        "operation": entry.operation,
-        "case": entry.case,
-        "device": entry.device,
-        "dtype": entry.dtype,
-        "flops": entry.flops,
-        "bytes": entry.bytes,
-        "items": entry.items,
-    }
-    for name, reason in entry.absent.items():
-        write(file, {**head, "contender": name, "absent": reason, **origin})
-    if not entry.names:
-        print(f"{entry.operation:24} {entry.case:32} nobody takes part: {entry.absent}", flush=True)
+class Runner:
+    """Times one race, with the roof it stands under and, where there is a second process, the same contenders there."""
+
+    def __init__(self, entry: Race, index: int, options: argparse.Namespace, shipped: Process | None) -> None:
+        self._entry, self._index, self._options, self._shipped = entry, index, options, shipped
+        self._names = tuple(name for name in entry.names if name not in options.without)
+        self._head = {
+            "suite": entry.suite,
+            "operation": entry.operation,
+            "case": entry.case,
+            "device": entry.device,
+            "dtype": entry.dtype,
+            "flops": entry.flops,
+            "bytes": entry.bytes,
+            "items": entry.items,
+        }
+
+    def run(self, file: Any, origin: dict[str, Any], peaks: dict[str, Peaks]) -> bool:
+        """Writes the race's rows; True where it failed. An absent contender gets a row with the reason."""
+        entry, label = self._entry, f"{self._entry.operation:24} {self._entry.case:32}"
+        for name, reason in entry.absent.items():
+            write(file, {**self._head, "contender": name, "absent": reason, **origin})
+        if not self._names:
+            print(f"{label} nobody takes part: {entry.absent}", flush=True)
+            return False
+        timer = _timer(self._options.device)
+        seconds = self._options.seconds if self._options.seconds is not None else SECONDS.get(entry.suite, 2.0)
+        on_host = self._options.device == "cpu" and entry.bytes
+        peak = roof(entry.memory_bound, copy_bytes(self._options)) if on_host else None
+        try:
+            contenders = {**entry.build(self._names), **self._second_process()}
+            samples = race({**contenders, **({peak.name: peak} if peak else {})}, Budget(seconds), timer)
+        except Exception as error:  # whatever it is, the other races are worth running
+            write(file, {**self._head, "contender": "all", "failed": f"{type(error).__name__}: {error}", **origin})
+            print(f"{label} FAILED: {error}", flush=True)
+            return True
+        rows = {name: {**self._head, "contender": name, **s.fields()} for name, s in samples.items()}
+        if peak:
+            rows[peak.name] |= peak.work
+        for row in rows.values():
+            write(file, {**row, "timer": timer.name, **origin})
+        print(summary(entry, samples, share(rows, peaks)), flush=True)
         return False
-    timer = _timer(options.device)
-    gave = burst() if options.device == "cpu" else None
-    seconds = options.seconds if options.seconds is not None else SECONDS[entry.suite]
-    try:
-        samples = race(entry.build(entry.names), Budget(seconds), timer)
-    except Exception as error:  # whatever it is, the other races are worth running
-        write(file, {**head, "contender": "all", "failed": f"{type(error).__name__}: {error}", **origin})
-        print(f"{entry.operation:24} {entry.case:32} FAILED: {error}", flush=True)
-        return True
-    for name, s in samples.items():
-        write(file, {**head, "contender": name, **s.fields(), "timer": timer.name, "burst_gflops": gave, **origin})
-    print(summary(entry, samples, peaks), flush=True)
-    return False
+
+    def _second_process(self) -> dict[str, Remote]:
+        if self._shipped is None or self._entry.suite == "overhead":
+            return {}
+        self._shipped.ask(clear=True)
+        names = [n for n in self._names if n == "native" or n.startswith("PyTorch")]
+        return {f"{name}{AS_SHIPPED}": Remote(self._shipped, self._entry.suite, self._index, name) for name in names}
 
 
-def summary(entry: Race, samples: dict[str, Samples], peaks: dict[str, Peaks]) -> str:
+def summary(entry: Race, samples: dict[str, Samples], share: float | None) -> str:
     """One line: medians, and how many times faster the first contender is than each other."""
-    first, *others = samples
+    first, *others = (name for name in samples if name not in ROOFS)
     if entry.suite == "overhead":
         call, kernel = (1e3 * samples[name].median for name in ("call", "kernel"))
         return f"{entry.operation:24} {entry.case:32} {call - kernel:.2f} us of Python, {kernel:.2f} us of kernel"
     line = f"{entry.operation:24} {entry.case:32} {entry.dtype:9} {first} {samples[first].median:.3f} ms"
-    if entry.bytes and entry.dtype in peaks:
-        limit = peaks[entry.dtype].milliseconds(entry.flops, entry.bytes)
-        line += f" ({limit / samples[first].median:.0%} of the roofline)"
+    if share is not None:
+        line += f" ({share:.0%} of the peak)"
     return line + "".join(f"; {name} x{ratio(samples[name], samples[first]):.2f}" for name in others)
+
+
+def share(rows: dict[str, dict[str, Any]], peaks: dict[str, Peaks]) -> float | None:
+    """Of the roof beside the race, else of the run's roofline; None where neither says anything."""
+    row = next(iter(rows.values()))
+    beside = share_of_roof(rows, row["contender"])
+    if beside is not None or not row["bytes"] or row["dtype"] not in peaks:
+        return beside
+    return peaks[row["dtype"]].milliseconds(row["flops"], row["bytes"]) / Samples.from_fields(row).best
+
+
+def copy_bytes(options: argparse.Namespace) -> int:
+    return SMOKE_COPY_BYTES if options.smoke else COPY_BYTES
 
 
 def write(file: Any, row: dict[str, Any]) -> None:

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import Any
 
 from .contenders import Contender, contenders
-from .layers import Layer, shrink
-from .task import Task, check_agreement, tasks
+from .task import Task, check_agreement
 
+AS_SHIPPED = ", as shipped"  # ends the name of a contender that runs with malloc's own settings
 SUITES = ("lenet5", "overhead", "conv2d", "pool2d", "activation")  # bench/bench_NAME.py
 
 
@@ -18,7 +18,7 @@ SUITES = ("lenet5", "overhead", "conv2d", "pool2d", "activation")  # bench/bench
 class Race:
     """Functions that do the same work. ``build`` makes them, by contender, checked against each other where they return
     something; ``flops`` and ``bytes`` are 0 where a roofline says nothing; ``items`` is images a call; ``absent`` gives
-    the reason for each contender that is missing."""
+    the reason for each contender that is missing; ``memory_bound`` says which roof is measured beside it."""
 
     suite: str
     operation: str
@@ -31,6 +31,7 @@ class Race:
     bytes: int = 0
     items: int = 0
     absent: dict[str, str] = field(default_factory=dict)
+    memory_bound: bool = False
 
 
 def races(suite: str, device: str = "cpu", smoke: bool = False) -> list[Race]:
@@ -41,32 +42,29 @@ def races(suite: str, device: str = "cpu", smoke: bool = False) -> list[Race]:
     return found
 
 
-def layer_races(
-    suite: str, operations: tuple[str, ...], layers: tuple[Layer, ...], device: str, smoke: bool
-) -> list[Race]:
-    """One race for every operation on every layer. ``smoke`` shrinks the layers, keeps one of each kind and lets the
-    simulators take part."""
-    chosen = tuple(shrink(layer) for layer in layers[:: max(1, len(layers) // 4)]) if smoke else layers
-    everyone = contenders(device, simulators=smoke)
+def task_races(suite: str, tasks: list[Task], device: str, smoke: bool) -> list[Race]:
+    """One race a task. ``smoke`` lets the simulators take part."""
+    dtypes = ("float32", "bfloat16") if device == "cuda" else ("float32",)
+    return [_task_race(suite, task.with_dtype(dtype), device, smoke) for task in tasks for dtype in dtypes]
+
+
+def _task_race(suite: str, task: Task, device: str, smoke: bool) -> Race:
+    everyone = contenders(task, device, simulators=smoke)
     absent = {c.name: reason for c in everyone if (reason := c.unavailable()) is not None}
     present = [c for c in everyone if c.name not in absent]
-    dtypes = ("float32", "bfloat16") if device == "cuda" else ("float32",)
-    return [
-        Race(
-            suite,
-            task.operation,
-            task.case,
-            device,
-            dtype,
-            tuple(c.name for c in present),
-            _Builder(task.with_dtype(dtype), present),
-            task.flops,
-            task.with_dtype(dtype).bytes,
-            absent,
-        )
-        for task in tasks(operations, chosen)
-        for dtype in dtypes
-    ]
+    return Race(
+        suite,
+        task.operation,
+        task.case,
+        device,
+        task.dtype,
+        tuple(c.name for c in present),
+        _Builder(task, present),
+        task.flops,
+        task.bytes,
+        absent=absent,
+        memory_bound=task.memory_bound,
+    )
 
 
 class _Builder:

@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
-from math import exp, log
-from typing import Any
 
-from bench.interleave import Samples, ratio
-from cnnengine.backends.registry import NAMES
+from bench.interleave import Samples
+from bench.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-Row = dict[str, Any]
-Contenders = dict[str, Row]
 
 
 def summary(rows: list[Row]) -> str:
     """Markdown: one line an operation, the geometric mean over its cases of theirs / ours, and the range."""
-    races: dict[tuple[str, str, str], dict[str, Contenders]] = defaultdict(lambda: defaultdict(dict))
-    for row in rows:
-        if "milliseconds" in row and row["dtype"] == "float32":
-            races[row["suite"], row["operation"], row["device"]][row["case"]][row["contender"]] = row
     lines = [
         "| operation | cases | against PyTorch, better layout | against NumPy or ONNX Runtime |",
         "|---|--:|--:|--:|",
     ]
-    for (suite, operation, _), cases in races.items():
-        if suite == "overhead":
+    for (suite, operation, _, dtype), cases in by_case(rows).items():
+        if suite == "overhead" or dtype != "float32":
             continue
-        torch = spread(cases, lambda name: name.startswith("PyTorch"))
+        torch = spread(cases, is_torch)
         runtime = spread(cases, lambda name: name == "ONNX Runtime")
         other = f"{runtime} ONNX Runtime" if runtime else spread(cases, lambda name: name == "NumPy")
         name = f"LeNet-5 {operation}" if suite == "lenet5" else f"`{operation}`"
@@ -36,21 +27,13 @@ def summary(rows: list[Row]) -> str:
     return "\n".join([*lines, "", *python_cost(rows), origin(rows)])
 
 
-def spread(cases: dict[str, Contenders], is_theirs: Callable[[str], bool]) -> str:
+def spread(cases: dict[str, Contenders], counts: Callable[[str], bool]) -> str:
     """ "1.20x (0.80 to 2.10)": the geometric mean, and the slowest and fastest case."""
-    ratios = [r for contenders in cases.values() if (r := against(contenders, is_theirs)) is not None]
+    ratios = [r for contenders in cases.values() if (r := advantage(contenders, counts)) is not None]
     if not ratios:
         return ""
-    mean = exp(sum(map(log, ratios)) / len(ratios))
+    mean = geometric_mean(ratios)
     return f"{mean:.2f}x" if len(ratios) == 1 else f"{mean:.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def against(contenders: Contenders, is_theirs: Callable[[str], bool]) -> float | None:
-    ours = next((Samples.from_fields(row) for name, row in contenders.items() if name in NAMES), None)
-    theirs = [Samples.from_fields(row) for name, row in contenders.items() if is_theirs(name)]
-    if ours is None or not theirs:
-        return None
-    return ratio(min(theirs, key=lambda s: s.median), ours)
 
 
 def python_cost(rows: list[Row]) -> list[str]:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
 
+from cnnengine.backends.contract import Backend
 from cnnengine.errors import Unsupported
 from cnnengine.shapes import Conv2dShape, Pool2dShape
 
-from .layers import Layer
-
-Shape = Conv2dShape | Pool2dShape | tuple[int, int, int, int]
-CONV2D = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
-POOL = ("max_pool2d_forward", "max_pool2d_backward")
-ACTIVATION = ("relu_forward", "relu_backward")
+Arrays = Mapping[str, Any]
+Run = Callable[[], Any]  # what is timed; returns the result, or None where there is nothing to compare
+Ours = Callable[[Backend, Arrays], Run | None]  # None: this backend does not have it
+Theirs = Callable[[Any, Arrays], Run]  # (torch, tensors)
 # largest relative error ||theirs - first|| / ||first|| that counts as the same result
 AGREEMENT = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 3e-2}
 
@@ -28,59 +26,53 @@ AGREEMENT = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 3e-2}
 class Prepared:
     """A contender's side of a task: ``run`` is timed, ``result`` brings what it returned to NumPy, N, H, W, C."""
 
-    run: Callable[[], Any]
-    result: Callable[[Any], np.ndarray]
+    run: Run
+    result: Callable[[Any], np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One operation at one size. ``arrays`` are random and float32; contenders cast them to ``dtype``."""
+    """One operation at one size, and how each library computes it.
+
+    ``draw`` makes the arrays, the same for everyone: floating-point ones are cast to ``dtype``, those with four axes
+    (N, H, W, C) reach PyTorch as (N, C, H, W) in the layout of the contender. Who works in place copies first.
+    """
 
     operation: str
     case: str
-    shape: Shape
-    dtype: str = "float32"
+    draw: Callable[[np.random.Generator], dict[str, np.ndarray]]
+    ours: Mapping[str, Ours]  # by variant; "" is the backend's own choice
+    torch: Mapping[str, Theirs]  # by variant; "nhwc" and "nchw" are memory layouts
+    numpy: Callable[[Arrays], Run] | None = None
+    shape: Conv2dShape | Pool2dShape | None = None  # what cuDNN goes by
+    flops: int = 0  # 2 a multiply-add, 1 a comparison; 0 where only bytes count
+    elements: int = 0  # numbers that have to move: every array once in each pass that cannot be avoided
+    index_bytes: int = 0  # moved besides, of a size that does not depend on dtype
+    memory_bound: bool = True  # the roof beside each sample: the copy rate, else the rate of multiply-adds
+    dtype: str = field(default="float32")
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """x, dy and, for convolutions, w, scaled so that outputs are about 1."""
-        return _random_arrays(self.shape)
+        """Random and float32, scaled so that outputs are about 1."""
+        return _drawn(self.draw)
+
+    @property
+    def bytes(self) -> int:
+        """The least traffic."""
+        return self.elements * (4 if self.dtype == "float32" else 2) + self.index_bytes
 
     def with_dtype(self, dtype: str) -> Task:
         return replace(self, dtype=dtype)
 
-    @property
-    def itemsize(self) -> int:
-        return 4 if self.dtype == "float32" else 2
-
-    @property
-    def flops(self) -> int:
-        """2 a multiply-add; comparisons count as 1."""
-        return prod(self.shape) if isinstance(self.shape, tuple) else self.shape.flops()
-
-    @property
-    def bytes(self) -> int:
-        """The least traffic: every array once. Max-pooling's backward pass also needs its 1-byte index."""
-        if isinstance(self.shape, tuple):
-            arrays = 3 if self.operation == "relu_backward" else 2
-            return arrays * self.itemsize * prod(self.shape)
-        index = prod(self.shape.y) if self.operation == "max_pool2d_backward" else 0
-        return self.shape.bytes(self.itemsize) + index
-
 
 @lru_cache(maxsize=1)  # all contenders of a race read the same arrays; those of the last race are dropped
-def _random_arrays(shape: Shape) -> dict[str, np.ndarray]:
-    generator = np.random.default_rng(0)
-    x, y = (shape, shape) if isinstance(shape, tuple) else (shape.x, shape.y)
-    arrays = {"x": generator.standard_normal(x, np.float32), "dy": generator.standard_normal(y, np.float32)}
-    if isinstance(shape, Conv2dShape):
-        arrays["w"] = generator.standard_normal(shape.w, np.float32) * np.float32(shape.reduction**-0.5)
-    return arrays
+def _drawn(draw: Callable[[np.random.Generator], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return draw(np.random.default_rng(0))
 
 
-def tasks(operations: tuple[str, ...], layers: tuple[Layer, ...]) -> list[Task]:
-    """Every operation on every layer."""
-    return [Task(operation, layer.name, layer.shape) for layer in layers for operation in operations]
+def both_layouts(run: Theirs) -> dict[str, Theirs]:
+    """The same operator on channels-last and on contiguous tensors."""
+    return {"nhwc": run, "nchw": run}
 
 
 def relative_error(a: np.ndarray, b: np.ndarray) -> float:
@@ -95,7 +87,7 @@ def check_agreement(task: Task, prepared: dict[str, Prepared]) -> dict[str, Prep
     """Runs every contender once and returns those that do not refuse the task's shape; one that breaks, and is not the
     first, is left out too, which is said on standard error. Raises ArithmeticError where one's result is not that of
     the first."""
-    results: dict[str, np.ndarray] = {}
+    results: dict[str, np.ndarray | None] = {}
     for name, p in prepared.items():
         try:
             results[name] = p.result(p.run())
@@ -107,7 +99,10 @@ def check_agreement(task: Task, prepared: dict[str, Prepared]) -> dict[str, Prep
             print(f"{name}: no {task.operation} {task.case} {task.dtype}: {error!r}", file=sys.stderr)
     reference, *others = results
     for name in others:
-        error = relative_error(results[name], results[reference])
+        mine, first = results[name], results[reference]
+        if mine is None or first is None:
+            continue
+        error = relative_error(mine, first)
         if not error <= AGREEMENT[task.dtype]:
             raise ArithmeticError(
                 f"{task.operation} {task.case}: {name} differs from {reference} by {error:.1e} (relative), "

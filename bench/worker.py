@@ -1,47 +1,62 @@
-"""One side of ``against.py``: serves timings of the engine that lies in this process's working directory.
+"""The other process of ``remote.py``: serves timings of the benchmarks that lie in this process's working directory.
 
-Reads one JSON request a line, answers with one JSON line: {"list": SUITE} -> the races; {"prepare": [SUITE, i]} -> the
-contender and its calls per sample; {"sample": true} -> milliseconds and whether another process disturbed it.
+Reads one JSON request a line, answers with one JSON line: {"list": SUITE} -> the races; {"prepare": [SUITE, i]} and
+perhaps "contender" -> the contender (else the first backend) and its calls per sample; {"sample": CONTENDER} ->
+milliseconds and whether others disturbed it; {"clear": true} -> forgets all contenders and their arrays.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from bench.interleave import DISTURBED_SHARE, HostTimer, waited_seconds
-from bench.suite import races
+from bench.interleave import HostTimer, Local, PinnedThreads
+from bench.suite import Race, races
 from cnnengine.backends.registry import NAMES
 
 
 class Worker:
-    """Holds the function that is being timed."""
+    """Holds the functions that are being timed."""
 
     def __init__(self) -> None:
-        self._timer = HostTimer()
-        self._run: Callable[[], Any] = lambda: None
-        self._calls = 1
+        self._races: dict[tuple[str, bool], list[Race]] = {}
+        self._entered: dict[str, tuple[Local, int]] = {}  # with the calls a sample
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Raises what the engine raises; ``main`` turns it into an answer."""
+        smoke = request["smoke"]
         if "list" in request:
-            return {"races": [[r.operation, r.case] for r in races(request["list"], smoke=request["smoke"])]}
+            return {"races": [[r.operation, r.case] for r in self._suite(request["list"], smoke)]}
         if "prepare" in request:
             suite, index = request["prepare"]
-            race = races(suite, smoke=request["smoke"])[index]
-            name = next((n for n in race.names if n.split()[0] in NAMES or n == "call"), None)
-            if name is None:
-                return {"error": f"no backend takes part: {race.absent}"}
-            self._run = race.build((name,))[name]
-            self._calls = self._timer.calls(self._run)
-            return {"contender": name, "calls": self._calls}
-        self._run()
-        waited = waited_seconds()
-        seconds = self._timer.seconds(self._run, self._calls)
-        disturbed = waited_seconds() - waited > DISTURBED_SHARE * seconds * self._calls
+            return self._prepare(self._suite(suite, smoke)[index], request.get("contender"))
+        if "clear" in request:
+            self._entered.clear()
+            return {}
+        contender, calls = self._entered[request["sample"]]
+        with PinnedThreads() as pins:
+            pins.settle()
+            contender.warm_up()
+            seconds, disturbed = contender.sample(calls)
         return {"milliseconds": 1e3 * seconds, "disturbed": disturbed}
+
+    def _suite(self, suite: str, smoke: bool) -> list[Race]:
+        if (suite, smoke) not in self._races:
+            self._races[suite, smoke] = races(suite, smoke=smoke)
+        return self._races[suite, smoke]
+
+    def _prepare(self, race: Race, name: str | None) -> dict[str, Any]:
+        if name is None:
+            name = next((n for n in race.names if n.split()[0] in NAMES or n == "call"), None)
+        if name is None:
+            return {"error": f"no backend takes part: {race.absent}"}
+        run = race.build((name,)).get(name)
+        if run is None:
+            return {"error": f"{name} does not compute {race.operation} {race.case}"}
+        contender = Local(run, HostTimer())
+        self._entered[name] = contender, contender.calls()
+        return {"contender": name, "calls": self._entered[name][1]}
 
 
 def main() -> None:

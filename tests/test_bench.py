@@ -101,7 +101,7 @@ def test_numpy_baseline_is_right(
 
 @pytest.mark.parametrize("wrong", [2.0, np.nan])
 def test_a_wrong_contender_is_not_timed(wrong: float) -> None:
-    task = Task("relu_forward", "planted", (1, 2, 2, 3))
+    task = Task("relu_forward", "planted", lambda rng: {}, ours={}, torch={})
     good = Prepared(lambda: np.ones((1, 2, 2, 3)), np.asarray)
     bad = Prepared(lambda: np.full((1, 2, 2, 3), wrong), np.asarray)
     with pytest.raises(ArithmeticError, match="bad differs from good"):
@@ -109,7 +109,7 @@ def test_a_wrong_contender_is_not_timed(wrong: float) -> None:
 
 
 def test_a_contender_that_breaks_is_left_out_unless_it_is_the_first(capsys: pytest.CaptureFixture[str]) -> None:
-    task = Task("relu_forward", "planted", (1, 2, 2, 3))
+    task = Task("relu_forward", "planted", lambda rng: {}, ours={}, torch={})
     good = Prepared(lambda: np.ones((1, 2, 2, 3)), np.asarray)
     broken = Prepared(lambda: 1 // 0, np.asarray)
     assert check_agreement(task, {"good": good, "broken": broken}) == {"good": good}
@@ -161,7 +161,7 @@ def test_roofline() -> None:
     peaks = Peaks(gflops=100.0, gbps=10.0, how="given")
     assert peaks.milliseconds(flops=10**9, nbytes=1) == pytest.approx(10.0)
     assert peaks.milliseconds(flops=1, nbytes=10**9) == pytest.approx(100.0)
-    measured = cpu_peaks(seconds=0.01, repeats=1)
+    measured = cpu_peaks(seconds=0.01, repeats=1, copy_bytes=1 << 20)
     assert measured.gflops > 0.1
     assert measured.gbps > 0.1
 
@@ -246,7 +246,10 @@ def test_worker_answers() -> None:
     listed = worker.answer({"list": "activation", "smoke": True})["races"]
     assert ["relu_forward", ACTIVATION[0].name] in listed
     assert worker.answer({"prepare": ["activation", 0], "smoke": True})["contender"] == "native"
-    assert worker.answer({"sample": True, "smoke": True})["milliseconds"] > 0
+    assert worker.answer({"sample": "native", "smoke": True})["milliseconds"] > 0
+    assert worker.answer({"clear": True, "smoke": True}) == {}
+    with pytest.raises(KeyError):
+        worker.answer({"sample": "native", "smoke": True})
 
 
 def test_two_commits_take_turns() -> None:
@@ -259,7 +262,8 @@ def test_two_commits_take_turns() -> None:
 
         return SimpleNamespace(root=Path(name), ask=ask)
 
-    samples = against.take_turns(side("here"), side("there"), {Path("here"): 1, Path("there"): 1}, seconds=0.0)
+    ready = {Path(name): {"calls": 1, "contender": "native"} for name in ("here", "there")}
+    samples = against.take_turns(side("here"), side("there"), ready, seconds=0.0)
     assert ratio(samples[Path("there")], samples[Path("here")]) == 3.0
     rounds = [set(asked[i : i + 2]) for i in range(0, len(asked), 2)]
     assert len(rounds) >= 7

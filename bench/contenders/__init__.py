@@ -20,16 +20,18 @@ class Contender(Protocol):
 SIMULATORS = ("emulator", "numba")  # on the CPU: right, but nothing to time
 
 
-def contenders(device: str, simulators: bool = False) -> list[Contender]:
+def contenders(task: Task, device: str, simulators: bool = False) -> list[Contender]:
     """All that could take part on ``device``, available or not; ours first. ``simulators`` adds the backends that run
     GPU kernels on the CPU, and the plain NumPy backend."""
     from .cudnn import Cudnn
     from .engine import Engine
-    from .numpy_im2col import NumpyIm2col
+    from .numpy_im2col import Numpy
     from .pytorch import PyTorch
 
+    theirs = [PyTorch(variant, device) for variant in task.torch]
     if device == "cuda":
-        ours = [Engine(b, algorithm, "cuda") for b in ("cuda", "numba") for algorithm in (None, "direct", "tiled")]
-        return [*ours, Cudnn(), PyTorch("nhwc", "cuda"), PyTorch("nchw", "cuda")]
+        ours = [Engine(backend, variant, "cuda") for backend in ("cuda", "numba") for variant in task.ours]
+        return [*ours, *([Cudnn()] if task.shape is not None else []), *theirs]
     slow = [Engine("numpy"), *(Engine(name) for name in SIMULATORS)] if simulators else []
-    return [Engine("native"), *slow, PyTorch("nhwc"), PyTorch("nchw"), NumpyIm2col()]
+    numpy = [Numpy()] if task.numpy is not None else []
+    return [*(Engine("native", variant) for variant in task.ours), *slow, *theirs, *numpy]

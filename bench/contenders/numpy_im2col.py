@@ -10,7 +10,7 @@ from cnnengine.shapes import Conv2dShape, Pool2dShape, conv2d_shape
 from ..task import Prepared, Task
 
 
-class NumpyIm2col:
+class Numpy:
     name = "NumPy"
     device = "cpu"
 
@@ -18,24 +18,7 @@ class NumpyIm2col:
         return None
 
     def prepare(self, task: Task) -> Prepared | None:
-        a, shape = task.arrays, task.shape
-        if task.operation == "conv2d_forward":
-            return Prepared(lambda: conv2d_forward(shape, a["x"], a["w"]), np.asarray)
-        if task.operation == "conv2d_backward_input":
-            return Prepared(lambda: conv2d_backward_input(shape, a["dy"], a["w"]), np.asarray)
-        if task.operation == "conv2d_backward_weight":
-            return Prepared(lambda: conv2d_backward_weight(shape, a["x"], a["dy"]), np.asarray)
-        if task.operation == "max_pool2d_forward":
-            return Prepared(lambda: max_pool2d_forward(shape, a["x"])[0], np.asarray)
-        if task.operation == "max_pool2d_backward":
-            index = max_pool2d_forward(shape, a["x"])[1]
-            return Prepared(lambda: max_pool2d_backward(shape, a["dy"], index), np.asarray)
-        if task.operation == "relu_forward":
-            return Prepared(lambda: np.maximum(a["x"], 0), np.asarray)
-        if task.operation == "relu_backward":
-            y = np.maximum(a["x"], 0)
-            return Prepared(lambda: a["dy"] * (y > 0), np.asarray)
-        return None
+        return None if task.numpy is None else Prepared(task.numpy(task.arrays), np.asarray)
 
 
 def conv2d_forward(shape: Conv2dShape, x: np.ndarray, w: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""PyTorch: oneDNN on the CPU, cuDNN on the GPU (``cudnn.benchmark``, TF32 off for float32), in both memory layouts."""
+"""PyTorch: oneDNN on the CPU, cuDNN on the GPU (``cudnn.benchmark``, TF32 off for float32)."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from cnnengine.shapes import Conv2dShape, Pool2dShape
-
 from ..provenance import usable_cores
 from ..task import Prepared, Task
 
 
 class PyTorch:
-    """``layout`` is "nhwc" (torch's channels_last) or "nchw". Operators are called below autograd."""
+    """``variant`` is one of the task's ways; "nchw" keeps torch's default memory layout, any other is channels-last.
+    Operators are called below autograd."""
 
-    def __init__(self, layout: str, device: str = "cpu") -> None:
-        self.name = f"PyTorch {layout}"
+    def __init__(self, variant: str, device: str = "cpu") -> None:
+        self.name = f"PyTorch {variant}"
         self.device = device
-        self._layout = layout
+        self._variant = variant
 
     def unavailable(self) -> str | None:
         if find_spec("torch") is None:
@@ -33,43 +32,22 @@ class PyTorch:
         return None
 
     def prepare(self, task: Task) -> Prepared | None:
+        if self._variant not in task.torch:
+            return None
         torch = configured_torch()
-        aten = torch.ops.aten
-        t = {name: self.tensor(a, task.dtype) for name, a in task.arrays.items()}
-        shape = task.shape
-        if isinstance(shape, Conv2dShape):
-            stride, dilation = [shape.stride_h, shape.stride_w], [shape.dilation_h, shape.dilation_w]
-            padding = [shape.pad_h, shape.pad_w]
-
-            def backward(mask: list[bool], which: int) -> Any:
-                sizes = (None, stride, padding, dilation, False, [0, 0], shape.groups, mask)
-                return aten.convolution_backward(t["dy"], t["x"], t["w"], *sizes)[which]
-
-            run = {
-                "conv2d_forward": lambda: torch.conv2d(t["x"], t["w"], None, stride, padding, dilation, shape.groups),
-                "conv2d_backward_input": lambda: backward([True, False, False], 0),
-                "conv2d_backward_weight": lambda: backward([False, True, False], 1),
-            }[task.operation]
-            return Prepared(run, to_nhwc)
-        if isinstance(shape, Pool2dShape):
-            sizes = ([shape.R, shape.S], [shape.stride_h, shape.stride_w], [shape.pad_h, shape.pad_w])
-            if task.operation == "max_pool2d_forward":
-                return Prepared(lambda: aten.max_pool2d_with_indices(t["x"], *sizes)[0], to_nhwc)
-            index = aten.max_pool2d_with_indices(t["x"], *sizes)[1]
-            rest = (*sizes, [1, 1], False, index)
-            return Prepared(lambda: aten.max_pool2d_with_indices_backward(t["dy"], t["x"], *rest), to_nhwc)
-        if task.operation == "relu_forward":
-            return Prepared(lambda: torch.relu(t["x"]), to_nhwc)
-        if task.operation == "relu_backward":
-            y = torch.relu(t["x"])
-            return Prepared(lambda: aten.threshold_backward(t["dy"], y, 0), to_nhwc)
-        return None
+        tensors = {name: self.tensor(a, task.dtype) for name, a in task.arrays.items()}
+        return Prepared(task.torch[self._variant](torch, tensors), to_host)
 
     def tensor(self, array: np.ndarray, dtype: str) -> Any:
-        """An (N, H, W, C) array as PyTorch wants it, (N, C, H, W), in this contender's layout."""
+        """An (N, H, W, C) array as PyTorch wants it, (N, C, H, W), in this contender's layout; others as they are."""
         torch = configured_torch()
-        nchw = torch.from_numpy(array).permute(0, 3, 1, 2).to(self.device, getattr(torch, dtype))
-        return nchw.contiguous(memory_format=torch.channels_last if self._layout == "nhwc" else torch.contiguous_format)
+        kind = getattr(torch, dtype) if array.dtype == np.float32 else None
+        if array.ndim != 4:
+            return torch.from_numpy(array).to(self.device, kind)
+        nchw = torch.from_numpy(array).permute(0, 3, 1, 2).to(self.device, kind)
+        return nchw.contiguous(
+            memory_format=torch.contiguous_format if self._variant == "nchw" else torch.channels_last
+        )
 
 
 @cache
@@ -83,6 +61,10 @@ def configured_torch() -> Any:
     return torch
 
 
-def to_nhwc(result: Any) -> np.ndarray:
-    """A PyTorch result (N, C, H, W) as a float32 (N, H, W, C) array."""
-    return result.detach().float().cpu().permute(0, 2, 3, 1).numpy()
+def to_host(result: Any) -> np.ndarray | None:
+    """A PyTorch result as a float32 array, (N, C, H, W) as (N, H, W, C)."""
+    if result is None:
+        return None
+    host = result.detach().float().cpu()
+    array: np.ndarray = (host.permute(0, 2, 3, 1) if host.ndim == 4 else host).numpy()
+    return array

@@ -1,0 +1,202 @@
+"""What the CPU backend set out to reach, beside what a run measured: requirement | wanted | measured | holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from bench.bench_conv2d import PREPARED, WITHOUT_WINOGRAD
+from bench.bench_overhead import LIMIT_MICROSECONDS
+from bench.interleave import Samples
+from bench.layers import CONV2D, Conv2dLayer
+from bench.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch, ours_of, share_of_roof
+
+FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = "conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight"
+PASSES = (FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT)
+LAYERS = {layer.name: layer for layer in CONV2D}
+# operations whose passes over memory are all that they cost, and how many bytes are past every cache
+AT_MEMORY_SPEED = (
+    "max_pool2d_forward",
+    "max_pool2d_backward",
+    "relu_forward",
+    "relu_backward",
+    "batch_norm_train_forward",
+    "batch_norm_train_backward",
+    "sgd",
+)
+PAST_THE_CACHES = 400 << 20
+
+
+@dataclass(frozen=True)
+class Line:
+    requirement: str
+    wanted: str
+    measured: str
+    holds: bool | None  # None: the run did not measure it
+
+    def cells(self) -> str:
+        holds = {True: "yes", False: "**no**", None: "not measured"}[self.holds]
+        return f"| {self.requirement} | {self.wanted} | {self.measured} | {holds} |"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One pass of one layer."""
+
+    layer: Conv2dLayer
+    operation: str
+    contenders: Contenders
+
+    @property
+    def name(self) -> str:
+        return f"{self.operation.removeprefix('conv2d_')} {self.layer.name}"
+
+    def ratio(self, ours: str | None = None) -> float | None:
+        return advantage(self.contenders, is_torch, ours if ours in self.contenders else None)
+
+
+def requirements_table(rows: list[Row]) -> list[str]:
+    """A Markdown section, or nothing where the rows are not of a CPU run against PyTorch."""
+    tables = {key[1]: cases for key, cases in by_case(rows).items() if key[2] == "cpu" and key[3] == "float32"}
+    if FORWARD not in tables or not any(is_torch(name) for c in tables[FORWARD].values() for name in c):
+        return []
+    entries = [
+        Entry(LAYERS[case], operation, contenders)
+        for operation in PASSES
+        for case, contenders in tables.get(operation, {}).items()
+        if case in LAYERS
+    ]
+    lines = [*convolution(entries), *peaks(entries), *memory_speed(tables), *accuracy(rows), *networks(tables)]
+    head = ["## Requirements", "", "| requirement | wanted | measured | holds |", "|---|---|---|---|"]
+    return ["\n".join([*head, *(line.cells() for line in lines)])]
+
+
+def convolution(entries: list[Entry]) -> list[Line]:
+    def is_depthwise(e: Entry) -> bool:
+        return e.layer.groups > 1
+
+    def is_first(e: Entry) -> bool:
+        return e.layer.C <= 3
+
+    def is_3x3(e: Entry) -> bool:
+        return e.layer.kernel == 3 and e.layer.stride == 1 and e.layer.groups == 1 and e.layer.C >= 64
+
+    def without(e: Entry) -> bool:
+        weight_of_depthwise = is_depthwise(e) and e.operation == BACKWARD_WEIGHT
+        return not weight_of_depthwise and not (is_first(e) and e.operation == BACKWARD_INPUT)
+
+    def passes(which: str) -> Callable[[Entry], bool]:
+        return lambda e: is_3x3(e) and e.operation == which
+
+    plain = f"native {WITHOUT_WINOGRAD}"
+    return [
+        mean("convolution, all layers and passes", entries, 1.5, 0.9),
+        mean(
+            "the same without Winograd, depthwise wgrad, first-layer dgrad", filter(without, entries), 1.2, ours=plain
+        ),
+        mean("3x3 stride 1, C >= 64, forward", filter(passes(FORWARD), entries), 2.0, 1.6),
+        mean("3x3 stride 1, C >= 64, dgrad", filter(passes(BACKWARD_INPUT), entries), 2.0, 1.6),
+        mean("3x3 stride 1, C >= 64, wgrad", filter(passes(BACKWARD_WEIGHT), entries), 1.3),
+        mean("depthwise wgrad", (e for e in entries if is_depthwise(e) and e.operation == BACKWARD_WEIGHT), 5.0),
+        mean("LeNet-5's layers, three passes", (e for e in entries if e.layer.network == "LeNet-5"), 2.0),
+        mean("first layers, three passes", filter(is_first, entries), 1.5),
+    ]
+
+
+def mean(
+    requirement: str, entries: Iterable[Entry], wanted: float, slowest: float | None = None, ours: str | None = None
+) -> Line:
+    """The geometric mean against PyTorch's better layout, and the slowest entry."""
+    ratios = {e.name: r for e in entries if (r := e.ratio(ours)) is not None}
+    goal = f"mean >= {wanted:g}x" + (f", each >= {slowest:g}x" if slowest else "")
+    if not ratios:
+        return Line(requirement, goal, "", None)
+    least = min(ratios, key=lambda name: ratios[name])
+    value = geometric_mean(ratios.values())
+    holds = value >= wanted and (slowest is None or ratios[least] >= slowest)
+    measured = f"{value:.2f}x of {len(ratios)}; slowest {ratios[least]:.2f}x ({least})"
+    return Line(requirement, goal, measured, holds)
+
+
+def peaks(entries: list[Entry]) -> list[Line]:
+    """Forward without Winograd as a share of the multiply-add peak, weights prepared where that was timed."""
+    dense = [e for e in entries if e.operation == FORWARD and e.layer.groups == 1]
+    return [
+        least_share("3x3 forward without Winograd", [e for e in dense if e.layer.kernel == 3], 0.8),
+        least_share("1x1 forward, C >= 512", [e for e in dense if e.layer.kernel == 1 and e.layer.C >= 512], 0.8),
+        least_share("1x1 forward, the others", [e for e in dense if e.layer.kernel == 1 and e.layer.C < 512], 0.7),
+    ]
+
+
+def least_share(requirement: str, entries: list[Entry], wanted: float) -> Line:
+    shares = {}
+    for e in entries:
+        names = (f"native {WITHOUT_WINOGRAD} {PREPARED}", f"native {WITHOUT_WINOGRAD}", f"native {PREPARED}", "native")
+        name = next((n for n in names if n in e.contenders), None)
+        share = None if name is None else share_of_roof(e.contenders, name)
+        if share is not None:
+            shares[e.layer.name] = share
+    return least(requirement, shares, wanted, "of the multiply-add peak")
+
+
+def least(requirement: str, shares: dict[str, float], wanted: float, of: str) -> Line:
+    goal = f"each >= {wanted:.0%} {of}"
+    if not shares:
+        return Line(requirement, goal, "", None)
+    low = min(shares, key=lambda name: shares[name])
+    return Line(requirement, goal, f"{shares[low]:.0%} ({low})", shares[low] >= wanted)
+
+
+def memory_speed(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
+    """Each operation: every row against PyTorch's best, and the share of the copy rate on arrays past the caches."""
+    lines = []
+    for operation in AT_MEMORY_SPEED:
+        cases = tables.get(operation, {})
+        ratios = {case: r for case, c in cases.items() if (r := advantage(c, is_torch)) is not None}
+        if ratios:
+            low = min(ratios, key=lambda case: ratios[case])
+            lines.append(Line(operation, "each >= 1x PyTorch", f"{ratios[low]:.2f}x ({low})", ratios[low] >= 1))
+        else:
+            lines.append(Line(operation, "each >= 1x PyTorch", "", None))
+        shares = {}
+        for case, contenders in cases.items():
+            name = ours_of(contenders)
+            share = None if name is None else share_of_roof(contenders, name)
+            if name is not None and share is not None and contenders[name]["bytes"] >= PAST_THE_CACHES:
+                shares[case] = share
+        lines.append(least(f"{operation}, arrays past the caches", shares, 0.7, "of the copy rate"))
+    return lines
+
+
+def accuracy(rows: list[Row]) -> list[Line]:
+    """Winograd's errors against the float64 oracle over those of the direct kernel in float32."""
+    lines = []
+    for field, label in (("rms_ratio", "rms error"), ("largest_ratio", "largest error")):
+        found = {f"{r['operation'].removeprefix('conv2d_')} {r['case']}": r[field] for r in rows if field in r}
+        worst = max(found, key=lambda name: found[name]) if found else None
+        measured = "" if worst is None else f"{found[worst]:.2f}x ({worst})"
+        holds = None if worst is None else found[worst] <= 2
+        lines.append(Line(f"Winograd F(4x4,3x3), {label}", "<= 2x the direct kernel's", measured, holds))
+    return lines
+
+
+def networks(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
+    """LeNet-5 end to end and Python's cost an operation."""
+    lines = []
+    for operation, case in (("training step", "LeNet-5 batch 64"), ("inference", "LeNet-5 batch 1")):
+        value = advantage(tables.get(operation, {}).get(case, {}), is_torch)
+        measured = "" if value is None else f"{value:.2f}x"
+        lines.append(Line(f"{case}, {operation}", ">= 3x PyTorch", measured, None if value is None else value >= 3))
+    costs = {}
+    for operation, cases in tables.items():
+        for c in cases.values():
+            if {"call", "kernel"} <= c.keys():
+                costs[operation] = 1e3 * (
+                    Samples.from_fields(c["call"]).median - Samples.from_fields(c["kernel"]).median
+                )
+    goal = f"each <= {LIMIT_MICROSECONDS:g} us"
+    if not costs:
+        return [*lines, Line("Python's cost an operation", goal, "", None)]
+    most = max(costs, key=lambda name: costs[name])
+    verdict = costs[most] <= LIMIT_MICROSECONDS
+    return [*lines, Line("Python's cost an operation", goal, f"{costs[most]:.2f} us ({most})", verdict)]
