@@ -13,7 +13,7 @@ if not (PACKAGE / "kernels").is_dir() and CHECKOUT:
 from . import backends, functional, random
 from .autograd import no_grad
 from .backends import set_backend, use_backend
-from .backends.native import get_num_threads, set_num_threads
+from .backends.native import empty_cache, get_num_threads, memory_stats, set_memory_limit, set_num_threads
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .functional import algorithms, from_nchw, to_nchw
 from .random import manual_seed
@@ -33,12 +33,14 @@ __all__ = [
     "algorithms",
     "backends",
     "data",
+    "empty_cache",
     "from_nchw",
     "functional",
     "get_num_threads",
     "load",
     "load_torch",
     "manual_seed",
+    "memory_stats",
     "models",
     "nn",
     "no_grad",
@@ -46,6 +48,7 @@ __all__ = [
     "random",
     "save",
     "set_backend",
+    "set_memory_limit",
     "set_num_threads",
     "to_nchw",
     "use_backend",

@@ -11,6 +11,11 @@
 
 namespace py = pybind11;
 
+// empty(shape: tuple, dtype): a C-contiguous array that is not initialised. Large ones lie on blocks of the pool and
+// give them back when the last view dies; small ones are NumPy's own. A PyCFunction of METH_FASTCALL.
+PyObject* empty_array(PyObject* module, PyObject* const* arguments, Py_ssize_t count);
+py::array empty_floats(i64 count);  // one axis
+
 template <class T>
 struct TypeNumber;
 template <>

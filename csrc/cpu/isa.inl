@@ -2,6 +2,7 @@
 // include this file under their own compiler flags. All kernels have internal linkage; only the table leaves the
 // object.
 #include "kernels.h"
+#include "memory.h"
 #include "threads.h"
 
 #if defined(__AVX2__) || defined(__AVX512F__)

@@ -1,9 +1,13 @@
 // The extension cnnengine._native: checks arrays, releases the interpreter lock, calls the kernels of the instruction
 // set in use. One function a verb of cnnengine/backends/contract.py, in its order.
+#include <pybind11/stl.h>
+
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 #include "arrays.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace {
@@ -100,11 +104,11 @@ py::array conv2d_prepare(const py::bytes& packed, const py::array& w, const py::
   const ConvolutionCall call("conv2d_prepare", packed);
   const Algorithm a = call.chosen(FORWARD, algorithm);
   const float* pw = call.input(w, call.w, "w");
-  py::array_t<float> result(kernels->conv2d_packed_size(call.s, a));
-  float* out = result.mutable_data();
+  py::array result = empty_floats(kernels->conv2d_packed_size(call.s, a));
+  float* out = static_cast<float*>(result.mutable_data());
   Unlocked unlocked;
   kernels->conv2d_pack(call.s, a, pw, out);
-  return std::move(result);
+  return result;
 }
 
 void conv2d_forward(const py::bytes& packed, const py::array& x, const py::array& w, const py::object& prepared,
@@ -339,6 +343,41 @@ void sgd(const py::sequence& parameters, const py::sequence& gradients, const py
   kernels->sgd(step, list.data(), static_cast<i64>(count));
 }
 
+// ---- memory and threads
+
+py::dict memory_stats() {
+  const cnn::MemoryStats blocks = cnn::memory_stats();
+  const cnn::ScratchBytes scratch = cnn::scratch_held();
+  py::dict stats;
+  stats["in_use"] = blocks.in_use;
+  stats["cached"] = blocks.cached;
+  stats["peak"] = blocks.peak;
+  stats["limit"] = blocks.limit;
+  stats["allocations"] = blocks.allocations;
+  stats["reuses"] = blocks.reuses;
+  stats["scratch_activations"] = scratch.activations;
+  stats["scratch_weights"] = scratch.weights;
+  return stats;
+}
+
+void empty_cache() {
+  cnn::free_cached_blocks();
+  cnn::free_own_scratch();
+  Unlocked unlocked;
+  cnn::stop_workers();
+}
+
+// (activations, weights): bytes of scratch memory that the kernels called by run() ask for
+std::pair<size_t, size_t> workspace_of(const py::function& run) {
+  cnn::start_measuring();
+  run();
+  const cnn::ScratchBytes bytes = cnn::scratch_measured();
+  return {bytes.activations, bytes.weights};
+}
+
+PyMethodDef empty_method = {"empty", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(empty_array)),
+                            METH_FASTCALL, "empty(shape, dtype): an array that is not initialised"};
+
 }  // namespace
 
 PYBIND11_MODULE(_native, m) {
@@ -361,6 +400,12 @@ PYBIND11_MODULE(_native, m) {
   });
   m.def("set_isa", [](const std::string& name) { set_isa(name); });
   m.def("get_num_threads", &cnn::thread_count);
+  cnn::memory_stats();  // reports a wrong CNNENGINE_MEMORY_LIMIT now
+  m.attr("empty") = py::reinterpret_steal<py::object>(PyCFunction_New(&empty_method, nullptr));
+  m.def("memory_stats", &memory_stats);
+  m.def("set_memory_limit", &cnn::set_memory_limit);
+  m.def("empty_cache", &empty_cache);
+  m.def("workspace_of", &workspace_of);
   m.def("set_num_threads", [](int count) {
     Unlocked unlocked;
     cnn::set_thread_count(count);

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <atomic>
@@ -182,15 +181,6 @@ State& the_state() {
 
 thread_local bool inside_item = false;
 
-struct Scratch {
-  void* memory[PURPOSES] = {};
-  size_t capacity[PURPOSES] = {};
-  ~Scratch() {
-    for (void* p : memory) std::free(p);
-  }
-};
-thread_local Scratch own_scratch;
-
 // The first number of an environment variable (OMP_NUM_THREADS may be a list), 0 where there is none.
 int environment_count(const char* name, bool strict) {
   const char* text = std::getenv(name);
@@ -223,24 +213,6 @@ void run_items(long long items, long long work, Body body, void* context) {
   for (long long item = 0; item < items; item++) body(context, item);
 }
 
-void* scratch(Purpose purpose, size_t bytes) {
-  Scratch& s = own_scratch;
-  if (s.capacity[purpose] < bytes) {
-    constexpr size_t HUGE_PAGE = 2 << 20;
-    const size_t page = bytes < HUGE_PAGE ? 4096 : HUGE_PAGE;
-    const size_t capacity = (bytes + bytes / 4 + page - 1) / page * page;
-    std::free(s.memory[purpose]);
-    s.capacity[purpose] = 0;
-    s.memory[purpose] = std::aligned_alloc(page, capacity);
-    if (!s.memory[purpose]) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (page == HUGE_PAGE) madvise(s.memory[purpose], capacity, MADV_HUGEPAGE);
-#endif
-    s.capacity[purpose] = capacity;
-  }
-  return s.memory[purpose];
-}
-
 int thread_count() {
   return the_state().count;
 }
@@ -255,6 +227,13 @@ void set_thread_count(int count) {
   delete s.pool;
   s.pool = nullptr;
   s.count = count;
+}
+
+void stop_workers() {
+  State& s = the_state();
+  std::lock_guard<std::mutex> lock(s.busy);
+  delete s.pool;
+  s.pool = nullptr;
 }
 
 int default_thread_count() {

@@ -1,6 +1,5 @@
-// The thread pool and the scratch memory that every kernel uses. Neither knows an operation or an instruction set.
+// The thread pool that every kernel uses. It knows no operation and no instruction set.
 #pragma once
-#include <cstddef>
 
 namespace cnn {
 
@@ -11,15 +10,9 @@ namespace cnn {
 using Body = void (*)(void* context, long long item);
 void run_items(long long items, long long work, Body body, void* context);
 
-// What a piece of scratch memory holds; pieces of different purposes live at the same time.
-enum Purpose { PACKED_WEIGHT, WIDENED, PANEL, LAST_BAND, OFFSETS, TAPS, PARTIAL_SUMS, PURPOSES };
-
-// Memory of the calling thread, 64-byte aligned and not initialised; valid until its next call for the same purpose.
-// Kept between calls, because pages that the system has just handed out cost more than most kernels.
-void* scratch(Purpose purpose, size_t bytes);
-
 int thread_count();
 void set_thread_count(int count);  // at least 1
+void stop_workers();               // until the next call that needs them; frees their scratch memory
 int default_thread_count();        // CNNENGINE_NUM_THREADS, OMP_NUM_THREADS or the CPUs this process may use
 
 }  // namespace cnn

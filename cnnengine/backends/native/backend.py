@@ -38,6 +38,7 @@ class NativeBackend(HostMemory):
         "cast": "composed: NumPy's assignment",
         "permute": "composed: NumPy's transpose",
     }
+    empty = staticmethod(_native.empty)
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
         algorithm = self._checked("conv2d_forward", shape, algorithm) or _native.conv2d_chosen(0, shape.packed)
