@@ -74,7 +74,7 @@ def _max_pool2d(backend: Any) -> Pair:
 
 def _relu(backend: Any) -> Pair:
     x, y = cnn.Tensor(_ones(backend), requires_grad=True), _ones(backend)
-    return lambda: F.relu(x), lambda: backend.activation_forward("relu", x.data, y)
+    return lambda: F.relu(x), lambda: backend.activation_forward("relu", x.data, y, 0.0)
 
 
 def _add(backend: Any) -> Pair:

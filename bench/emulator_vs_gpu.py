@@ -203,8 +203,8 @@ def pooling(kind: str, dtype: str, backend: Backend) -> list[np.ndarray]:
 def activation(dtype: str, backend: Backend) -> list[np.ndarray]:
     x, dy = _random(backend, dtype, (3, 7, 5, 11), (3, 7, 5, 11))
     y, dx = backend.empty(x.shape, x.dtype), backend.empty(x.shape, x.dtype)
-    backend.activation_forward("relu", x, y)
-    backend.activation_backward("relu", y, dy, dx)
+    backend.activation_forward("relu", x, y, 0.0)
+    backend.activation_backward("relu", y, dy, dx, 0.0)
     return _host(backend, y, dx)
 
 

@@ -19,14 +19,17 @@ ELEMENTS_PER_BLOCK = THREADS * ELEMENTS_PER_THREAD
 
 ZERO = np.float32(0)
 ONE = np.float32(1)
+SIX = np.float32(6)
 MINUS_INFINITY = np.float32(-np.inf)
 
 if SIMULATED:  # Python's math raises where a GPU returns infinity or NaN
-    from numpy import exp, log, sqrt
-else:
-    from math import exp, log, sqrt
+    from math import erfc
 
-__all__ = ["exp", "log", "sqrt"]
+    from numpy import exp, expm1, log, sqrt, tanh
+else:
+    from math import erfc, exp, expm1, log, sqrt, tanh
+
+__all__ = ["erfc", "exp", "expm1", "log", "sqrt", "tanh"]
 
 
 def _mirror(shape_class):
@@ -39,6 +42,8 @@ Pool2dShape = _mirror(shapes.Pool2dShape)
 GemmShape = _mirror(shapes.GemmShape)
 BroadcastShape = _mirror(shapes.BroadcastShape)
 ReduceShape = _mirror(shapes.ReduceShape)
+
+FUSED_ACTIVATIONS = ("identity", "relu")  # of the epilogue; others take a pass of their own
 
 # 1 for each part of the epilogue that is there; the array of an absent part is any other, and never read
 Fused = namedtuple("Fused", ["bias", "scale", "shift", "residual", "relu"])

@@ -100,8 +100,8 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
     x, dy = random(5, 33), random(5, 33)
     y = (np.abs(random(5, 33)) + 0.5).astype(dtype).astype(held)  # powers and quotients stay in float16's range
     for kind in library.ACTIVATIONS:
-        backend.activation_forward(kind, x, out(kind, x.shape))
-        backend.activation_backward(kind, x, dy, out(f"{kind} back", x.shape))
+        backend.activation_forward(kind, x, out(kind, x.shape), 0.25)
+        backend.activation_backward(kind, x, dy, out(f"{kind} back", x.shape), 0.25)
     for op in library.UNARY:
         backend.unary(op, y, out(op, y.shape))
     for op, other in product(library.BINARY, ((5, 33), (5, 1))):

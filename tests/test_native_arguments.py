@@ -72,7 +72,7 @@ def verbs() -> dict[str, tuple[Callable[..., Any], list[np.ndarray], list[np.nda
             [f(POOL.y)],
             [f(POOL.x)],
         ),
-        "relu_backward": (lambda s, dy, dx: b.activation_backward("relu", s, dy, dx), list(pair), [f((7,))]),
+        "activation_backward": (lambda s, dy, dx: b.activation_backward("relu", s, dy, dx, 0.0), list(pair), [f((7,))]),
         "reduce": (lambda x, y: b.reduce("sum", row, x, y), [f((2, 3, 4))], [f((2, 4))]),
         "gemm": (lambda a, c, d: b.gemm(GEMM, a, c, d, IDENTITY), [f((3, 4)), f((4, 5))], [f((3, 5))]),
         "softmax_cross_entropy_forward": (
@@ -151,13 +151,13 @@ def test_misaligned_array_is_a_value_error() -> None:
     raw = np.zeros(4 * 7 + 1, np.uint8)
     misaligned = raw[1:].view(np.float32)
     with pytest.raises(ValueError, match="must be a C-contiguous float32 array"):
-        _native.relu_forward(misaligned, floats((7,)))
+        _native.activation_forward(1, misaligned, floats((7,)), 0.0)
 
 
 @pytest.mark.parametrize("wrong", [None, [1.0], 3, "x"])
 def test_what_is_no_array_is_a_type_error(wrong: object) -> None:
     with pytest.raises(TypeError):
-        BACKEND.activation_forward("relu", wrong, floats((1,)))
+        BACKEND.activation_forward("relu", wrong, floats((1,)), 0.0)
     with pytest.raises(TypeError):
         BACKEND.conv2d_forward(CONV, wrong, floats(CONV.w), floats(CONV.y), IDENTITY, None)
 
@@ -176,7 +176,7 @@ def test_impossible_members_are_a_value_error() -> None:
             with pytest.raises(ValueError, match=r"the shape's member|do not divide"):
                 _native.conv2d_forward(
                     members.tobytes(), floats(CONV.x), floats(CONV.w), None, floats(CONV.y),
-                    None, None, None, None, False, None,
+                    None, None, None, None, 0, 0.0, None,
                 )  # fmt: skip
 
 
@@ -202,8 +202,9 @@ def test_algorithm_that_cannot_is_refused() -> None:
         BACKEND.conv2d_prepare(CONV, floats(CONV.w), "columns")
     with pytest.raises(ValueError, match="unknown algorithm 'magic'"):
         _native.conv2d_forward(
-            CONV.packed, floats(CONV.x), floats(CONV.w), None, floats(CONV.y), None, None, None, None, False, "magic"
-        )
+            CONV.packed, floats(CONV.x), floats(CONV.w), None, floats(CONV.y),
+            None, None, None, None, 0, 0.0, "magic",
+        )  # fmt: skip
 
 
 def test_packed_weight_of_another_size_is_refused() -> None:
@@ -211,7 +212,7 @@ def test_packed_weight_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="prepared weight must be"):
         _native.conv2d_forward(
             CONV.packed, floats(CONV.x), floats(CONV.w), packed[1:], floats(CONV.y),
-            None, None, None, None, False, "implicit_gemm",
+            None, None, None, None, 0, 0.0, "implicit_gemm",
         )  # fmt: skip
 
 

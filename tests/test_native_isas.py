@@ -12,7 +12,9 @@ import pytest
 import cnnengine as cnn
 from cnnengine.backends.contract import Backend
 
-from .test_activation import test_in_place, test_relu  # noqa: F401
+from .test_activation import test_epilogue as test_activation_epilogue  # noqa: F401
+from .test_activation import test_forward_and_backward as test_activation  # noqa: F401
+from .test_activation import test_in_place, test_larger_than_the_caches, test_units_in_the_last_place  # noqa: F401
 from .test_binary import test_binary, test_division_by_zero_and_overflow, test_unary, test_unary_at_its_ends  # noqa: F401
 from .test_conv2d import test_epilogue as test_conv2d_epilogue  # noqa: F401
 from .test_conv2d import test_prepared_weight_serves_any_batch, test_verbs  # noqa: F401

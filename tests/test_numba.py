@@ -75,7 +75,7 @@ def test_read_only_inputs_and_values_a_gpu_would_not_warn_of(simulator: Backend)
     x = np.float32([-np.inf, -1, -0.0, 0, np.nan, 200, np.inf])
     x.flags.writeable = False
     y = np.empty_like(x)
-    simulator.activation_forward("relu", x, y)
+    simulator.activation_forward("relu", x, y, 0.0)
     np.testing.assert_array_equal(y, np.float32([0, 0, 0, 0, np.nan, 200, np.inf]))
     simulator.unary("exp", x, y)
     np.testing.assert_array_equal(y[[0, 3, 4, 5]], np.float32([0, 1, np.nan, np.inf]))

@@ -69,8 +69,8 @@ for window in (2, 17):  # 4 taps: uint8; 289 taps: int32
     backend.pool2d_forward("avg", shape, x, y, None)
     backend.pool2d_backward("avg", shape, y, None, x)
 x = new(3, 5)
-backend.activation_forward("relu", x, x)
-backend.activation_backward("relu", x, x, x)
+backend.activation_forward("relu", x, x, 0.0)
+backend.activation_backward("relu", x, x, x, 0.0)
 for op in UNARY:
     backend.unary(op, x, x)
 for op in BINARY:
@@ -107,10 +107,10 @@ assert waits and not any(waits)
 
 CORNERS = """
 launches.clear()
-backend.activation_forward("relu", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32))
+backend.activation_forward("relu", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), 0.0)
 assert launches == []  # a grid of no blocks is an error on a GPU
 stream.ptr = 0
-backend.activation_forward("relu", np.zeros(1, np.float32), np.zeros(1, np.float32))
+backend.activation_forward("relu", np.zeros(1, np.float32), np.zeros(1, np.float32), 0.0)
 assert launches[0][1][2] == 0  # the default stream
 from numba import config
 assert config.CUDA_LOW_OCCUPANCY_WARNINGS == 0

@@ -13,7 +13,20 @@ from functools import cache
 from ..jit.source import KernelSource
 
 TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  # dtype -> {T}
-ACTIVATIONS = {"identity": "Identity", "relu": "Relu"}
+ACTIVATIONS = {
+    "identity": "Identity",
+    "relu": "Relu",
+    "relu6": "Relu6",
+    "leaky_relu": "LeakyRelu",
+    "silu": "Silu",
+    "gelu": "Gelu",
+    "gelu_tanh": "GeluTanh",
+    "sigmoid": "Sigmoid",
+    "tanh": "Tanh",
+    "hardswish": "Hardswish",
+    "hardsigmoid": "Hardsigmoid",
+    "elu": "Elu",
+}
 UNARY = {"neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt"}
 BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "equal": "Equal"}
 REDUCE = {"sum": "Sum", "max": "Max"}

@@ -22,6 +22,7 @@ from ._kernel_library import TYPES
 from ._kernel_plans import Plan
 from .contract import CONV2D_VERBS, IDENTITY, Array, Epilogue, PackedWeight
 
+FUSED_ACTIVATIONS = ("identity", "relu")  # what the epilogue of csrc/cuda/epilogue.cuh has
 STEP_TENSORS = 64  # of StepTable in csrc/cuda/optimizer_step.cuh
 STEP_ELEMENTS = 2048  # a block's share there
 STEP_TAIL = struct.Struct(f"<{STEP_TENSORS}q{STEP_TENSORS}ii4x")  # count, first_block, tensors
@@ -93,6 +94,7 @@ class KernelBackend:
         weight = w.packed if isinstance(w, PackedWeight) else w
         plan = plans.conv2d_forward(shape, algorithm)
         self._run_shape("conv2d", plan, x.dtype, (x, weight, y, *_epilogue(epilogue)), shape)
+        self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
         self._run_shape("conv2d", plans.conv2d_backward_input(shape, algorithm), dy.dtype, (dy, w, dx), shape)
@@ -119,13 +121,14 @@ class KernelBackend:
 
     # elementwise
 
-    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
+    def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None:
         template = f"activation_forward<{{T}}, {_named(library.ACTIVATIONS, 'activation', kind)}>"
-        self._elementwise("activation", template, x.dtype, x.size, x, y, np.int64(x.size))
+        self._elementwise("activation", template, x.dtype, x.size, x, y, np.int64(x.size), float(parameter))
 
-    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
         template = f"activation_backward<{{T}}, {_named(library.ACTIVATIONS, 'activation', kind)}>"
-        self._elementwise("activation", template, dy.dtype, dy.size, saved, dy, dx, np.int64(dy.size))
+        arguments = (saved, dy, dx, np.int64(dy.size), float(parameter))
+        self._elementwise("activation", template, dy.dtype, dy.size, *arguments)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
         self._elementwise(
@@ -157,6 +160,12 @@ class KernelBackend:
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
         self._run("gemm", plans.gemm(shape), a.dtype, (a, b, c, *_epilogue(epilogue), shape.packed))
+        self._activate(c, epilogue)
+
+    def _activate(self, y: Array, epilogue: Epilogue) -> None:
+        """An activation that the kernels' epilogue does not have, in a pass of its own."""
+        if epilogue.activation not in FUSED_ACTIVATIONS:
+            self.activation_forward(epilogue.activation, y, y, epilogue.parameter)
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
         rows, classes = x.shape
@@ -203,13 +212,10 @@ class KernelBackend:
 
 
 def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
-    """bias, scale, shift, residual, relu, as kernels take them."""
+    """bias, scale, shift, residual, relu, as kernels take them. Raises Unsupported for an unknown activation."""
     if epilogue is IDENTITY:
         return (None, None, None, None, 0)
-    if epilogue.activation not in library.ACTIVATIONS:
-        raise Unsupported(
-            f"epilogue: no activation {epilogue.activation!r}, there are {', '.join(library.ACTIVATIONS)}"
-        )
+    _named(library.ACTIVATIONS, "epilogue", epilogue.activation)
     relu = int(epilogue.activation == "relu")
     return (epilogue.bias, epilogue.scale, epilogue.shift, epilogue.residual, relu)
 

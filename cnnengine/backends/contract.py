@@ -16,8 +16,11 @@ import numpy as np
 from ..shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
 
 Array = Any  # numpy.ndarray or cupy.ndarray
-ACTIVATIONS = ("identity", "relu")  # relu: x <= 0 -> 0, NaN stays; derivative 0 at 0
-ACTIVATION_SAVES = {"relu": "y"}  # what the backward pass wants: the input "x" or the output "y"
+ACTIVATION_SAVES = {  # defined in docs/semantics.md; what the backward pass wants: the input "x" or the output "y"
+    "identity": "y", "relu": "y", "relu6": "y", "leaky_relu": "y", "silu": "x", "gelu": "x", "gelu_tanh": "x",
+    "sigmoid": "y", "tanh": "y", "hardswish": "x", "hardsigmoid": "y", "elu": "y",
+}  # fmt: skip
+ACTIVATIONS = tuple(ACTIVATION_SAVES)
 UNARY = ("neg", "exp", "log", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow", "equal")  # equal gives 1 or 0 in the operands' dtype
 REDUCE = ("sum", "max")  # max: NaN wins, as NumPy's
@@ -39,6 +42,7 @@ class Epilogue:
     shift: Array | None = None
     residual: Array | None = None
     activation: str = "identity"
+    parameter: float = 0.0  # the activation's
 
 
 IDENTITY = Epilogue()
@@ -88,9 +92,10 @@ class Backend(Protocol):
     def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None: ...
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None: ...
 
-    # elementwise; ``saved`` is ACTIVATION_SAVES[kind] of the forward pass; y may be x, dx may be dy
-    def activation_forward(self, kind: str, x: Array, y: Array) -> None: ...
-    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None: ...
+    # elementwise; ``saved`` is ACTIVATION_SAVES[kind] of the forward pass; y may be x, dx may be dy. ``parameter``: the
+    # slope of leaky_relu, the scale of elu, both at least 0; others ignore it
+    def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None: ...
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None: ...
     def unary(self, op: str, x: Array, y: Array) -> None: ...
     def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None: ...
     def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None: ...

@@ -1,7 +1,18 @@
 """The operations on tensors: one file each, check -> forward -> backward, in terms of the backend's verbs."""
 
 from ._common import algorithms
-from .activation import relu
+from .activation import (
+    elu,
+    gelu,
+    hardsigmoid,
+    hardswish,
+    leaky_relu,
+    relu,
+    relu6,
+    sigmoid,
+    silu,
+    tanh,
+)
 from .binary import add, div, exp, log, mul, neg, pow, sqrt, sub
 from .conv2d import conv2d, conv2d_norm_act, conv2d_prepare
 from .dropout import dropout
@@ -24,11 +35,16 @@ __all__ = [
     "cross_entropy",
     "div",
     "dropout",
+    "elu",
     "exp",
     "flatten",
     "from_nchw",
+    "gelu",
     "global_avg_pool2d",
+    "hardsigmoid",
+    "hardswish",
     "index",
+    "leaky_relu",
     "linear",
     "log",
     "matmul",
@@ -40,11 +56,15 @@ __all__ = [
     "permute",
     "pow",
     "relu",
+    "relu6",
     "reshape",
+    "sigmoid",
+    "silu",
     "softmax",
     "sqrt",
     "sub",
     "sum",
+    "tanh",
     "to",
     "to_nchw",
 ]

@@ -1,7 +1,8 @@
-"""Activations, one value at a time."""
+"""Activations, one value at a time. docs/semantics.md says what each does at its kinks, infinities and NaN."""
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from ..autograd import Function, grad_enabled
@@ -9,32 +10,107 @@ from ..backends.contract import ACTIVATION_SAVES, Array
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, tensor
 
+DEFAULT_PARAMETERS = {"leaky_relu": 0.01, "elu": 1.0}  # kind -> slope, scale
+
 
 class Activation(Function):
-    """saved: (kind, x or y)"""
+    """An activation whose derivative is a function of its result; saved: (kind, y, parameter)"""
 
     __slots__ = ()
     reads_result: ClassVar[bool] = True
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        kind, saved = self.saved
+        kind, saved, parameter = self.saved
         dx = self.backend.empty(dy.shape, dy.dtype)
-        self.backend.activation_backward(kind, saved, dy, dx)
+        self.backend.activation_backward(kind, saved, dy, dx, parameter)
         return (dx,)
+
+
+class ActivationOfInput(Activation):
+    """One whose derivative needs the input; saved: (kind, x, parameter)"""
+
+    __slots__ = ()
+    reads: ClassVar[tuple[int, ...]] = (0,)
+    reads_result: ClassVar[bool] = False
 
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0) of any shape; NaN stays NaN, and the derivative at 0 is 0. Raises ValueError for an empty x."""
-    return _activate("relu", tensor(x))
+    return activate("relu", tensor(x))
 
 
-def _activate(kind: str, x: Tensor) -> Tensor:
+def relu6(x: Tensor) -> Tensor:
+    """min(max(x, 0), 6) of any shape; the derivative at 0 and 6 is 0. Raises as ``relu``."""
+    return activate("relu6", tensor(x))
+
+
+def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
+    """x where x > 0, else ``negative_slope`` * x. Raises as ``relu``, and ValueError for a slope below 0: the backward
+    pass knows the sign of x from that of the result."""
+    return activate("leaky_relu", tensor(x), negative_slope)
+
+
+def silu(x: Tensor) -> Tensor:
+    """x / (1 + exp(-x)), also called swish. Raises as ``relu``. Elfwing et al. 2018."""
+    return activate("silu", tensor(x))
+
+
+def gelu(x: Tensor, approximate: str = "none") -> Tensor:
+    """x P(X <= x) for a normal X; ``approximate="tanh"``: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
+
+    Raises as ``relu``, and ValueError for another ``approximate``. Hendrycks and Gimpel 2016.
+    """
+    if approximate not in ("none", "tanh"):
+        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', received {approximate!r}")
+    return activate("gelu" if approximate == "none" else "gelu_tanh", tensor(x))
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)). Raises as ``relu``."""
+    return activate("sigmoid", tensor(x))
+
+
+def tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent. Raises as ``relu``."""
+    return activate("tanh", tensor(x))
+
+
+def hardswish(x: Tensor) -> Tensor:
+    """x min(max(x + 3, 0), 6) / 6. Raises as ``relu``. Howard et al. 2019."""
+    return activate("hardswish", tensor(x))
+
+
+def hardsigmoid(x: Tensor) -> Tensor:
+    """min(max(x + 3, 0), 6) / 6. Raises as ``relu``."""
+    return activate("hardsigmoid", tensor(x))
+
+
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else ``alpha`` * (exp(x) - 1). Raises as ``relu``, and ValueError for an alpha below 0. Clevert et
+    al. 2016."""
+    return activate("elu", tensor(x), alpha)
+
+
+def activate(kind: str, x: Tensor, parameter: float = 0.0) -> Tensor:
+    """``kind`` of the contract's ACTIVATIONS. Raises ValueError for an empty x and a parameter below 0."""
     data = x.data
     if not data.size:
         raise ValueError(f"{kind}: empty x: {data.shape}")
+    if parameter:
+        parameter = checked_parameter(kind, parameter)
     backend = backend_of(kind, x)
     y = backend.empty(data.shape, data.dtype)
-    backend.activation_forward(kind, data, y)
+    backend.activation_forward(kind, data, y, parameter)
     if x.requires_grad and grad_enabled():
-        return record(y, Activation(backend, (x,), (kind, data if ACTIVATION_SAVES[kind] == "x" else y)))
+        if ACTIVATION_SAVES[kind] == "y":
+            return record(y, Activation(backend, (x,), (kind, y, parameter)))
+        return record(y, ActivationOfInput(backend, (x,), (kind, data, parameter)))
     return wrap(y)
+
+
+def checked_parameter(kind: str, parameter: float) -> float:
+    """The slope or scale of an activation. Raises ValueError unless it is finite and at least 0."""
+    if not (math.isfinite(parameter) and parameter >= 0):
+        name = {"leaky_relu": "negative_slope", "elu": "alpha"}.get(kind, "parameter")
+        raise ValueError(f"{kind}: {name} must be a finite number, 0 or above, received {parameter!r}")
+    return float(parameter)

@@ -13,7 +13,7 @@ from ..backends.contract import ACTIVATIONS, IDENTITY, Array, Backend, Epilogue,
 from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import algorithm_for, backend_of, same_kind, shape_of, tensor
-from .activation import relu
+from .activation import DEFAULT_PARAMETERS, activate, checked_parameter
 from .binary import add, mul
 
 
@@ -89,6 +89,7 @@ def conv2d_norm_act(
     shift: Tensor | None = None,
     residual: Tensor | None = None,
     activation: str = "identity",
+    activation_parameter: float | None = None,
     stride: int | Pair = 1,
     padding: Padding = 0,
     dilation: int | Pair = 1,
@@ -98,13 +99,18 @@ def conv2d_norm_act(
     """activation((conv2d(x, w, b)) * scale + shift + residual): a convolution, a normalisation whose statistics are
     known, a skip connection and an activation.
 
-    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` "identity" or "relu". One pass over memory
+    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` "identity", "relu", "gelu_tanh" or
+    another of the contract's ACTIVATIONS, whose slope or scale is ``activation_parameter`` (None: F.leaky_relu's and
+    F.elu's default). One pass over memory
     where no gradient is recorded; the same composed of its operations where one is. Raises as ``conv2d``.
     """
     if activation not in ACTIVATIONS:
         raise ValueError(
             f"conv2d_norm_act: activation must be one of {', '.join(ACTIVATIONS)}, received {activation!r}"
         )
+    if activation_parameter is None:
+        activation_parameter = DEFAULT_PARAMETERS.get(activation, 0.0)
+    parameter = checked_parameter(activation, activation_parameter)
     x = tensor(x)
     extra = {"b": b, "scale": scale, "shift": shift, "residual": residual}
     given = {name: tensor(value) for name, value in extra.items() if value is not None}
@@ -125,12 +131,13 @@ def conv2d_norm_act(
         y = mul(y, given["scale"]) if "scale" in given else y
         for name in ("shift", "residual"):
             y = add(y, given[name]) if name in given else y
-        return relu(y) if activation == "relu" else y
+        return y if activation == "identity" else activate(activation, y, parameter)
     arrays = {("bias" if name == "b" else name): value.data for name, value in given.items()}
     out = backend.empty(shape.y, x.dtype)
     chosen = algorithm_for(backend, "conv2d_forward", algorithm)
     operand = w_data if weight is not None else w
-    backend.conv2d_forward(shape, x.data, operand, out, Epilogue(activation=activation, **arrays), chosen)
+    epilogue = Epilogue(activation=activation, parameter=parameter, **arrays)
+    backend.conv2d_forward(shape, x.data, operand, out, epilogue, chosen)
     return wrap(out)
 
 

@@ -1,7 +1,18 @@
 """Layers: modules with PyTorch's names over NHWC arrays."""
 
 from . import init
-from .activation import ReLU
+from .activation import (
+    ELU,
+    GELU,
+    Hardsigmoid,
+    Hardswish,
+    LeakyReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Tanh,
+)
 from .container import Sequential
 from .conv2d import Conv2d
 from .dropout import Dropout
@@ -14,6 +25,8 @@ from .parameter import Parameter
 from .pool2d import AdaptiveAvgPool2d, AvgPool2d, GlobalAvgPool2d, MaxPool2d
 
 __all__ = [
+    "ELU",
+    "GELU",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "Conv2d",
@@ -21,12 +34,19 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalAvgPool2d",
+    "Hardsigmoid",
+    "Hardswish",
+    "LeakyReLU",
     "Linear",
     "MaxPool2d",
     "Module",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "RemovableHandle",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Tanh",
     "init",
 ]

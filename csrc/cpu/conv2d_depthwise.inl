@@ -18,7 +18,7 @@ inline void finish_pixel(const Epilogue& e, float* y, i64 at, int c, int lanes, 
   if (e.scale) t *= load_first(e.scale + c, lanes);
   if (e.shift) t += load_first(e.shift + c, lanes);
   if (e.residual) t += load_first(e.residual + at, lanes);
-  if (e.relu) t = relu(t);
+  t = activate(e.activation, t);
   store_first(y + at, t, lanes);
 }
 

@@ -16,7 +16,7 @@ inline float finish(const Epilogue& e, i64 at, int k, float y) {
   if (e.scale) y *= e.scale[k];
   if (e.shift) y += e.shift[k];
   if (e.residual) y += e.residual[at];
-  return e.relu && y <= 0 ? 0 : y;
+  return e.activation.kind ? activate(e.activation, broadcast(y))[0] : y;
 }
 
 void direct_forward(const Conv2dShape& s, const float* x, const float* w, float* y, const Epilogue& e) {

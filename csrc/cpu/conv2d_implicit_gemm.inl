@@ -142,8 +142,8 @@ void gather_item(const GatherPlan& plan, i64 item) {
     out.y = g.y + base + k;
     out.lanes = least(cut.width, Kg - k);
     out.epilogue = {e.bias ? e.bias + channel : nullptr, e.scale ? e.scale + channel : nullptr,
-                    e.shift ? e.shift + channel : nullptr, e.residual ? e.residual + base + k : nullptr, e.relu};
-    const bool has_epilogue = e.bias || e.scale || e.shift || e.residual || e.relu;
+                    e.shift ? e.shift + channel : nullptr, e.residual ? e.residual + base + k : nullptr, e.activation};
+    const bool has_epilogue = e.bias || e.scale || e.shift || e.residual || e.activation.kind;
     const i64 width = blocks(out.lanes, V) * V;
     o.b = filter + static_cast<i64>(k) * t.total();
     o.b_run = nullptr;

@@ -75,7 +75,7 @@ void implicit_gemm_forward(const Conv2dShape& s, const float* x, const float* w,
   const Conv2dShape wide = widened(s, together);
   float* parts = scratch<float>(cnn::WIDENED, 3 * static_cast<i64>(wide.K));
   const Epilogue each{repeated(e.bias, s.K, together, parts), repeated(e.scale, s.K, together, parts + wide.K),
-                      repeated(e.shift, s.K, together, parts + 2 * wide.K), e.residual, e.relu};
+                      repeated(e.shift, s.K, together, parts + 2 * wide.K), e.residual, e.activation};
   int* taps = scratch<int>(cnn::TAPS, wide.R + wide.S);
   run_gather(forward_gather(wide, x, y, taps), packed, each);
 }

@@ -11,7 +11,7 @@ constexpr i64 DOT_TERMS = 2048;   // 16 rows of a: 128 KB, with 4 rows of b: 32 
 constexpr i64 LARGE_B = 1 << 18;  // elements: b is not in the second-level cache
 
 inline bool has_parts(const Epilogue& e) {
-  return e.bias || e.scale || e.shift || e.residual || e.relu;
+  return e.bias || e.scale || e.shift || e.residual || e.activation.kind;
 }
 
 // sums[i][j] += row i of a times row j of b, ROWS x 4 rows `pitch` apart, `terms` long
@@ -119,7 +119,7 @@ void gemm_item(const GemmPlan& plan, i64 item) {
                         : plan.b + (matrix * K + k) * N + n;
       out.y = plan.c + base;
       out.epilogue = {e.bias ? e.bias + n : nullptr, e.scale ? e.scale + n : nullptr, e.shift ? e.shift + n : nullptr,
-                      e.residual ? e.residual + base : nullptr, e.relu};
+                      e.residual ? e.residual + base : nullptr, e.activation};
       multiply_rows(o, least(plan.height, M - m), plan.row, plan.at, out);
     }
   }

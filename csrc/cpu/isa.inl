@@ -14,9 +14,10 @@ namespace {
 
 #include "simd.h"
 #include "elementary.inl"
+#include "elementwise.inl"
+#include "activation.inl"
 #include "tile.inl"
 
-#include "activation.inl"
 #include "binary.inl"
 #include "conv2d.inl"
 #include "dropout.inl"
@@ -42,8 +43,8 @@ extern const Kernels kernels = {
     max_pool2d_backward,
     avg_pool2d_forward,
     avg_pool2d_backward,
-    relu_forward,
-    relu_backward,
+    activation_forward,
+    activation_backward,
     unary,
     binary,
     reduce,

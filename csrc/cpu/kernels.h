@@ -8,11 +8,33 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 typedef unsigned char u8;
 
+// In the order of ACTIVATIONS of cnnengine/backends/contract.py
+enum ActivationKind {
+  IDENTITY,
+  RELU,
+  RELU6,
+  LEAKY_RELU,
+  SILU,
+  GELU,
+  GELU_TANH,
+  SIGMOID,
+  TANH,
+  HARDSWISH,
+  HARDSIGMOID,
+  ELU,
+  ACTIVATION_KINDS
+};
+
+struct Activation {
+  ActivationKind kind;
+  float parameter;  // slope of LEAKY_RELU, scale of ELU
+};
+
 // y = activation((y + bias) * scale + shift + residual); a null pointer is an absent part. bias, scale, shift (K,),
 // residual as y.
 struct Epilogue {
   const float *bias, *scale, *shift, *residual;
-  int relu;
+  Activation activation;
 };
 
 // How a convolution is computed; AUTOMATIC chooses by shape, see conv2d.inl.
@@ -61,8 +83,8 @@ struct Kernels {
   void (*avg_pool2d_forward)(const Pool2dShape&, const float* x, float* y);
   void (*avg_pool2d_backward)(const Pool2dShape&, const float* dy, float* dx);
 
-  void (*relu_forward)(i64 n, const float* x, float* y);
-  void (*relu_backward)(i64 n, const float* y, const float* dy, float* dx);
+  void (*activation_forward)(const Activation&, i64 n, const float* x, float* y);
+  void (*activation_backward)(const Activation&, i64 n, const float* saved, const float* dy, float* dx);
   void (*unary)(UnaryOp, i64 n, const float* x, float* y);
   void (*binary)(BinaryOp, const BroadcastShape&, const float* a, const float* b, float* y);
   void (*reduce)(ReduceOp, const ReduceShape&, const float* x, float* y);

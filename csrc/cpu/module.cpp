@@ -69,6 +69,11 @@ Algorithm algorithm_named(const Call& call, const py::object& name) {
   return AUTOMATIC;
 }
 
+Activation activation(const Call& call, int kind, float parameter) {
+  call.require(kind >= IDENTITY && kind < ACTIVATION_KINDS, "no such activation");
+  return {static_cast<ActivationKind>(kind), parameter};
+}
+
 struct ConvolutionCall : Call {
   Conv2dShape s;
   i64 x, w, y;  // elements
@@ -113,7 +118,7 @@ py::array conv2d_prepare(const py::bytes& packed, const py::array& w, const py::
 
 void conv2d_forward(const py::bytes& packed, const py::array& x, const py::array& w, const py::object& prepared,
                     py::array& y, const py::object& bias, const py::object& scale, const py::object& shift,
-                    const py::object& residual, bool relu, const py::object& algorithm) {
+                    const py::object& residual, int activation_kind, float parameter, const py::object& algorithm) {
   const ConvolutionCall call("conv2d_forward", packed);
   const Algorithm a = call.chosen(FORWARD, algorithm);
   const float *px = call.input(x, call.x, "x"), *pw = call.input(w, call.w, "w");
@@ -122,7 +127,8 @@ void conv2d_forward(const py::bytes& packed, const py::array& x, const py::array
   float* py_ = call.output(y, call.y, "y");
   const int K = call.s.K;
   const Epilogue epilogue{call.optional(bias, K, "bias"), call.optional(scale, K, "scale"),
-                          call.optional(shift, K, "shift"), call.optional(residual, call.y, "residual"), relu};
+                          call.optional(shift, K, "shift"), call.optional(residual, call.y, "residual"),
+                          activation(call, activation_kind, parameter)};
   Unlocked unlocked;
   kernels->conv2d_forward(call.s, a, px, pw, pp, py_, epilogue);
 }
@@ -203,22 +209,24 @@ void avg_pool2d_backward(const py::bytes& packed, const py::array& dy, py::array
 
 // ---- elementwise, reductions, products
 
-void relu_forward(const py::array& x, py::array& y) {
+void activation_forward(int kind, const py::array& x, py::array& y, float parameter) {
   const Call call("activation_forward");
+  const Activation a = activation(call, kind, parameter);
   const i64 n = x.size();
   const float* px = call.input(x, n, "x");
   float* py_ = call.output(y, n, "y");
   Unlocked unlocked;
-  kernels->relu_forward(n, px, py_);
+  kernels->activation_forward(a, n, px, py_);
 }
 
-void relu_backward(const py::array& saved, const py::array& dy, py::array& dx) {
+void activation_backward(int kind, const py::array& saved, const py::array& dy, py::array& dx, float parameter) {
   const Call call("activation_backward");
+  const Activation a = activation(call, kind, parameter);
   const i64 n = dy.size();
-  const float *ps = call.input(saved, n, "y"), *pdy = call.input(dy, n, "dy");
+  const float *ps = call.input(saved, n, "saved"), *pdy = call.input(dy, n, "dy");
   float* pdx = call.output(dx, n, "dx");
   Unlocked unlocked;
-  kernels->relu_backward(n, ps, pdy, pdx);
+  kernels->activation_backward(a, n, ps, pdy, pdx);
 }
 
 void unary(int op, const py::array& x, py::array& y) {
@@ -257,7 +265,8 @@ void reduce(int op, const py::bytes& packed, const py::array& x, py::array& y) {
 }
 
 void gemm(const py::bytes& packed, const py::array& a, const py::array& b, py::array& c, const py::object& bias,
-          const py::object& scale, const py::object& shift, const py::object& residual, bool relu) {
+          const py::object& scale, const py::object& shift, const py::object& residual, int activation_kind,
+          float parameter) {
   const Call call("gemm");
   const auto s = call.shape<GemmShape>(packed);
   call.positive(s, 0, 4);
@@ -266,7 +275,8 @@ void gemm(const py::bytes& packed, const py::array& a, const py::array& b, py::a
   const float* pb = call.input(b, K * N * (s.shared_b ? 1 : s.batch), "b");
   float* pc = call.output(c, s.batch * M * N, "c");
   const Epilogue epilogue{call.optional(bias, N, "bias"), call.optional(scale, N, "scale"),
-                          call.optional(shift, N, "shift"), call.optional(residual, s.batch * M * N, "residual"), relu};
+                          call.optional(shift, N, "shift"), call.optional(residual, s.batch * M * N, "residual"),
+                          activation(call, activation_kind, parameter)};
   Unlocked unlocked;
   kernels->gemm(s, pa, pb, pc, epilogue);
 }
@@ -420,8 +430,8 @@ PYBIND11_MODULE(_native, m) {
   m.def("max_pool2d_backward", &max_pool2d_backward);
   m.def("avg_pool2d_forward", &avg_pool2d_forward);
   m.def("avg_pool2d_backward", &avg_pool2d_backward);
-  m.def("relu_forward", &relu_forward);
-  m.def("relu_backward", &relu_backward);
+  m.def("activation_forward", &activation_forward);
+  m.def("activation_backward", &activation_backward);
   m.def("unary", &unary);
   m.def("binary", &binary);
   m.def("reduce", &reduce);

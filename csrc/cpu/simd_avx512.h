@@ -21,6 +21,24 @@ inline void stream_fence() {
   _mm_sfence();
 }
 
+// p 2^k of whole numbers k, rounded once. Masked forms, here and below: GCC 12 warns of the others' undefined operand
+inline vec scale_by_power(vec p, vec k) {
+  return _mm512_maskz_scalef_ps(0xffff, p, k);
+}
+
+// 1 / d to about a unit in the last place, |d| in [2^-125, 2^125]: an estimate of 14 bits, then a step of Newton's
+// method
+inline vec reciprocal(vec d) {
+  const vec q = _mm512_maskz_rcp14_ps(0xffff, d);
+  return q + q * (1.0f - d * q);
+}
+
+// a = 2^e m with 1 <= m < 2, denormal numbers included; m is NaN for NaN and a < 0, e infinite for 0 and infinity
+inline void split(vec a, vec& m, vec& e) {
+  m = _mm512_maskz_getmant_ps(0xffff, a, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_nan);
+  e = _mm512_maskz_getexp_ps(0xffff, a);
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   _mm512_mask_cvtepi32_storeu_epi8(p, n >= V ? 0xffff : first_lanes(n), reinterpret_cast<__m512i>(a));

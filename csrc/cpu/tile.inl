@@ -39,7 +39,7 @@ void finish_tile(const float (*sums)[MOST_LANES], int rows, const i64* at, const
         if (e.scale) t *= load_first(e.scale + k, lanes);
         if (e.shift) t += load_first(e.shift + k, lanes);
         if (e.residual) t += load_first(e.residual + at[p] + k, lanes);
-        if (e.relu) t = relu(t);
+        t = activate(e.activation, t);
       }
       store_first(y + k, t, lanes);
     }

@@ -100,8 +100,8 @@ def verbs() -> None:
 
     a, b = random(5, 7), random(5, 7)
     blank = np.full((5, 7), nan)
-    same("relu", lambda k, x, y: k.activation_forward("relu", x, y), [a], [blank])
-    same("relu back", lambda k, x, dy, dx: k.activation_backward("relu", x, dy, dx), [a, b], [blank])
+    same("relu", lambda k, x, y: k.activation_forward("relu", x, y, 0.0), [a], [blank])
+    same("relu back", lambda k, x, dy, dx: k.activation_backward("relu", x, dy, dx, 0.0), [a, b], [blank])
     same("exp", lambda k, x, y: k.unary("exp", x, y), [a], [blank])
     for other in ((5, 7), (7,), (5, 1)):
         _, walk = broadcast_shape("add", (5, 7), other)

@@ -9,18 +9,19 @@ from ... import _native
 from ...errors import Unsupported
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
 from .._host import HostMemory
-from ..contract import BINARY, CONV2D_VERBS, IDENTITY, UNARY, Array, Epilogue, PackedWeight
+from ..contract import ACTIVATIONS, BINARY, CONV2D_VERBS, IDENTITY, UNARY, Array, Epilogue, PackedWeight
 
 _UNARY = {op: i for i, op in enumerate(UNARY)}
 _BINARY = {op: i for i, op in enumerate(BINARY)}
 _REDUCE = {"sum": 0, "max": 1}
-_NO_EPILOGUE = (None, None, None, None, False)
+_ACTIVATION = {kind: i for i, kind in enumerate(ACTIVATIONS)}
+_NO_EPILOGUE = (None, None, None, None, 0, 0.0)
 
 
 def _epilogue(e: Epilogue) -> tuple[Any, ...]:
     if e is IDENTITY:
         return _NO_EPILOGUE
-    return e.bias, e.scale, e.shift, e.residual, e.activation == "relu"
+    return e.bias, e.scale, e.shift, e.residual, _ACTIVATION[e.activation], e.parameter
 
 
 class NativeBackend(HostMemory):
@@ -81,17 +82,11 @@ class NativeBackend(HostMemory):
         else:
             _native.avg_pool2d_backward(shape.packed, dy, dx)
 
-    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
-        if kind == "relu":
-            _native.relu_forward(x, y)
-        else:
-            y[...] = x
+    def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None:
+        _native.activation_forward(_ACTIVATION[kind], x, y, parameter)
 
-    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
-        if kind == "relu":
-            _native.relu_backward(saved, dy, dx)
-        else:
-            dx[...] = dy
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
+        _native.activation_backward(_ACTIVATION[kind], saved, dy, dx, parameter)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
         _native.unary(_UNARY[op], x, y)

@@ -17,6 +17,7 @@ from ...kernels import (
     reduce,
     softmax_cross_entropy,
 )
+from ...kernels.common import FUSED_ACTIVATIONS
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
 from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
 
@@ -48,6 +49,7 @@ class NumbaBackend:
         if isinstance(w, PackedWeight):
             w, algorithm = w.packed, algorithm or w.algorithm
         conv2d.forward(self.launch, shape, x, w, y, epilogue, algorithm)
+        self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
         conv2d.backward_input(self.launch, shape, dy, w, dx, algorithm)
@@ -61,11 +63,11 @@ class NumbaBackend:
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
         pool2d.backward(self.launch, kind, shape, dy, index, dx)
 
-    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
-        activation.forward(self.launch, kind, x, y)
+    def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None:
+        activation.forward(self.launch, kind, x, y, parameter)
 
-    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
-        activation.backward(self.launch, kind, saved, dy, dx)
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
+        activation.backward(self.launch, kind, saved, dy, dx, parameter)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
         binary.unary(self.launch, op, x, y)
@@ -78,6 +80,12 @@ class NumbaBackend:
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
         gemm.gemm(self.launch, shape, a, b, c, epilogue)
+        self._activate(c, epilogue)
+
+    def _activate(self, y: Array, epilogue: Epilogue) -> None:
+        """An activation that the kernels' epilogue does not have, in a pass of its own."""
+        if epilogue.activation not in FUSED_ACTIVATIONS:
+            self.activation_forward(epilogue.activation, y, y, epilogue.parameter)
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
         softmax_cross_entropy.forward(self.launch, x, labels, loss, probability)

@@ -36,11 +36,11 @@ class NumpyBackend(HostMemory):
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
         pool2d.backward(kind, shape, dy, index, dx)
 
-    def activation_forward(self, kind: str, x: Array, y: Array) -> None:
-        activation.forward(kind, x, y)
+    def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None:
+        activation.forward(kind, x, y, parameter)
 
-    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array) -> None:
-        activation.backward(kind, saved, dy, dx)
+    def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
+        activation.backward(kind, saved, dy, dx, parameter)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
         binary.unary(op, x, y)

@@ -8,7 +8,7 @@ from ..contract import Array, Epilogue
 from .activation import activate
 
 
-def apply(y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
+def apply(y: np.ndarray, epilogue: Epilogue) -> Array:
     """y (..., K) float64 -> activation((y + bias) * scale + shift + residual)."""
 
     def wide(part: Array) -> np.ndarray:
@@ -22,4 +22,4 @@ def apply(y: np.ndarray, epilogue: Epilogue) -> np.ndarray:
         y = y + wide(epilogue.shift)
     if epilogue.residual is not None:
         y = y + wide(epilogue.residual)
-    return activate(epilogue.activation, y)
+    return activate(epilogue.activation, y, epilogue.parameter)
