@@ -39,7 +39,7 @@ def _draw(shape: tuple[int, ...], rng: np.random.Generator) -> dict[str, np.ndar
 def _forward(backend: Backend, a: Arrays) -> Run:
     def run() -> Array:
         y = backend.empty(a["x"].shape, a["x"].dtype)
-        backend.activation_forward("relu", a["x"], y)
+        backend.activation_forward("relu", a["x"], y, 0.0)
         return y
 
     return run
@@ -50,7 +50,7 @@ def _backward(backend: Backend, a: Arrays) -> Run:
 
     def run() -> Array:
         dx = backend.empty(a["dy"].shape, a["dy"].dtype)
-        backend.activation_backward("relu", saved, a["dy"], dx)
+        backend.activation_backward("relu", saved, a["dy"], dx, 0.0)
         return dx
 
     return run
