@@ -21,7 +21,7 @@ from cnnengine.shapes import Conv2dShape, conv2d_shape
 _native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 
 BACKEND = backends.get("native")
-FEW_BYTES = 1 << 19  # a thread's panels and address tables may have, however small the picture is
+FEW_BYTES = 1 << 20  # a thread may have for panels, whose channels are whole vectors, and for address tables
 
 
 @pytest.fixture(autouse=True)
