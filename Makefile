@@ -1,16 +1,18 @@
-# make demo | test | bench | bench-cpu | lint | docs | wheel | clean
+# make demo | test | bench | bench-cpu | fuzz | lint | docs | wheel | clean
 #
 # Every target sets up .venv by itself; a second call finds it there. A change to the C++ sources or to setup.py
 # reinstalls the engine, a change to pyproject.toml its dependencies too.
 #   PYTHON=python3.12   the interpreter .venv is made with (3.11 or newer)
 #   EPOCHS=6            how long the demo trains
 #   RESULTS=latest      what `make bench` calls its files in bench/results/
+#   SHAPES=2500         how many random cases of each verb `make fuzz` draws (most of them distinct shapes)
 #   TORCH=torch==2.13.0 the PyTorch that `make bench` measures against (a CPU build saves gigabytes)
 
 SHELL  := /bin/sh
 PYTHON ?= python3
 EPOCHS ?= 6
 RESULTS ?= latest
+SHAPES ?= 2500
 TORCH  ?= torch
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -20,7 +22,7 @@ NATIVE := setup.py $(wildcard csrc/*.h csrc/cpu/* csrc/launch/*)
 CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.inl')
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-cpu lint docs wheel clean
+.PHONY: demo test bench bench-cpu fuzz lint docs wheel clean
 .PRECIOUS: $(VENV)/.extra-%
 
 demo: $(VENV)/.extra-plot
@@ -29,6 +31,10 @@ demo: $(VENV)/.extra-plot
 
 test: $(VENV)/.extra-test
 	$(BIN)/python -m pytest
+
+# random shapes, anew each time, on every instruction set of this CPU and with every algorithm, against the oracle
+fuzz: $(VENV)/.extra-test
+	CNNENGINE_FUZZ=$(SHAPES) $(BIN)/python -m pytest tests/test_native_random.py
 
 bench: $(VENV)/.extra-bench
 	$(BIN)/python bench/run.py --output bench/results/$(RESULTS).jsonl

@@ -41,6 +41,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         state = "present" if REASONS[name] is None else f"absent: {REASONS[name]}"
         chosen = "" if name in CHOSEN else " (not chosen by CNNENGINE_TEST_BACKENDS)"
         terminalreporter.write_line(f"{name:9s} {state}{chosen}")
+    if "CNNENGINE_FUZZ" in os.environ:
+        from .random_runs import TALLY
+
+        terminalreporter.section("random runs")
+        for line in TALLY.lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(params=CHOSEN)

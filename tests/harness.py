@@ -77,6 +77,14 @@ def run_verb(
     return [g.result(what) for g in guarded]
 
 
+def root_of_squares(call: Callable[..., None], inputs: Sequence[np.ndarray], out: Sequence[int]) -> np.ndarray:
+    """For a ``call`` of the oracle that adds products: the root of the sum of the squared terms of each element, which
+    the comparator goes by."""
+    squared = [np.square(a, dtype=np.float64) for a in inputs]
+    (sums,) = run_verb(oracle(), call, squared, [(out, "float64")], "oracle")
+    return np.sqrt(sums)
+
+
 def random_array(rng: np.random.Generator, shape: Sequence[int], dtype: Any = "float32") -> np.ndarray:
     """Standard normal values"""
     return np.ascontiguousarray(rng.standard_normal(tuple(shape)).astype(np.dtype(dtype)))

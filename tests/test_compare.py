@@ -71,3 +71,13 @@ def test_guards_see_what_was_written_outside_and_what_was_not_written() -> None:
         guarded.buffer[where] = 0
         with pytest.raises(AssertionError, match=words):
             guarded.result("x")
+
+
+def test_knows_how_large_the_terms_of_a_cancelling_sum_are() -> None:
+    expected, terms = np.array([1e-6]), np.array([10.0])  # 100 terms of size 1 that cancel
+    rounded, wrong = (np.array([1e-6 + error], np.float32) for error in (1e-5, 1e-4))
+    assert_close(rounded, expected, 100, terms=terms)
+    with pytest.raises(AssertionError, match="1 of 1 elements are off"):
+        assert_close(wrong, expected, 100, terms=terms)
+    with pytest.raises(AssertionError, match="1 of 1 elements are off"):
+        assert_close(rounded, expected, 100)

@@ -12,7 +12,7 @@ from cnnengine.errors import Unsupported
 
 from .cases.conv2d import CASES, Conv2dCase
 from .compare import assert_close
-from .harness import oracle, random_array, run_verb, runs
+from .harness import oracle, random_array, root_of_squares, run_verb, runs
 
 BY_NAME = {case.name: case for case in CASES}
 EPILOGUES = {
@@ -63,6 +63,7 @@ def test_verbs(backend: Backend, case: Conv2dCase, verb: str, rng: np.random.Gen
     _, names, out, reduction = verb_call(oracle(), verb, case, None)
     given = [arrays[n] for n in names]
     (expected,) = run_verb(oracle(), verb_call(oracle(), verb, case, None)[0], given, [(out, "float32")], "oracle")
+    terms = root_of_squares(verb_call(oracle(), verb, case, None)[0], given, out) if case.tier != "layer" else None
     for algorithm in (None, *backend.algorithms[verb]):
         what = f"{backend.name} {verb} {algorithm} {case}"
         try:
@@ -70,7 +71,7 @@ def test_verbs(backend: Backend, case: Conv2dCase, verb: str, rng: np.random.Gen
         except Unsupported:
             assert algorithm is not None, f"{what}: the backend's own choice refused"
             continue
-        assert_close(actual, expected, reduction, what)
+        assert_close(actual, expected, reduction, what, terms)
 
 
 @pytest.mark.parametrize("parts", EPILOGUES.values(), ids=EPILOGUES)

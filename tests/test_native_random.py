@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cnnengine import backends
@@ -23,12 +23,11 @@ from cnnengine.shapes import (
 
 from .compare import assert_close, assert_identical
 from .harness import oracle, run_verb
+from .random_runs import RANDOM, check_everywhere, check_identical, runs_of
 
 pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 NATIVE = backends.get("native")
-RANDOM = settings(
-    max_examples=250, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
-)
+MOST_FLOPS = 20_000_000
 FEW = st.integers(1, 4)
 seeds = st.integers(0, 2**32 - 1)
 channels = st.one_of(st.integers(1, 20), st.sampled_from([31, 32, 33, 48, 63, 64, 65, 96, 100, 130]))
@@ -41,74 +40,66 @@ def values(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
     return [rng.standard_normal(shape, dtype=np.float32) for shape in shapes]
 
 
-def positive(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
-    """For sums: without cancellation even a single result has the size of its terms, which the comparator goes by."""
-    rng = np.random.default_rng(seed)
-    return [rng.uniform(0.5, 1.5, shape).astype(np.float32) for shape in shapes]
-
-
 @st.composite
 def convolutions(draw: st.DrawFn) -> Conv2dShape:
-    groups = draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
-    if draw(st.integers(0, 3)) == 0:  # depthwise
-        groups = draw(channels)
-        c, k = 1, 1
-    else:
-        c, k = draw(channels), draw(channels)
-        assume(groups * max(c, k) <= 200)
-    r, s = draw(st.integers(1, 5)), draw(st.integers(1, 7))
-    stride = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    dilation = (draw(st.sampled_from([1, 1, 1, 2])), draw(st.sampled_from([1, 1, 1, 2, 3])))
+    """Small enough for the oracle. A quarter is 3x3 of stride 1, a quarter depthwise."""
+    kind = draw(st.sampled_from(["3x3", "depthwise", "any", "any"]))
+    groups = draw(channels) if kind == "depthwise" else draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
+    c, k = (1, draw(st.sampled_from([1, 1, 1, 2]))) if kind == "depthwise" else (draw(channels), draw(channels))
+    assume(groups * max(c, k) <= 200)
+    r, s, stride, dilation = 3, 3, (1, 1), (1, 1)
+    if kind != "3x3":
+        r, s = draw(st.integers(1, 5)), draw(st.integers(1, 7))
+        stride = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+        dilation = (draw(st.sampled_from([1, 1, 1, 2])), draw(st.sampled_from([1, 1, 1, 2, 3])))
     padding = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(2))
     h, w = draw(sizes), draw(sizes)
     assume(h + sum(padding[0]) > dilation[0] * (r - 1) and w + sum(padding[1]) > dilation[1] * (s - 1))
-    return conv2d_shape((draw(FEW), h, w, groups * c), (groups * k, r, s, c), stride, padding, dilation, groups)
+    shape = conv2d_shape((draw(FEW), h, w, groups * c), (groups * k, r, s, c), stride, padding, dilation, groups)
+    assume(shape.flops() <= MOST_FLOPS)
+    return shape
 
 
 @RANDOM
-@given(convolutions(), seeds, st.sampled_from(["none", "bias", "all"]))
-def test_conv2d_forward(s: Conv2dShape, seed: int, parts: str) -> None:
-    x, w, bias, scale, shift, residual = positive(seed, s.x, s.w, (s.K,), (s.K,), (s.K,), s.y)
+@given(convolutions(), seeds, st.sampled_from(["none", "bias", "all"]), st.booleans())
+def test_conv2d_forward(s: Conv2dShape, seed: int, parts: str, prepared: bool) -> None:
+    def call(backend, algorithm, activation="relu"):
+        def run(x, w, bias, scale, shift, residual, y):
+            epilogue = {
+                "none": IDENTITY,
+                "bias": Epilogue(bias),
+                "all": Epilogue(bias, scale, shift, residual, activation),
+            }[parts]
+            weight = backend.conv2d_prepare(s, w, algorithm) if prepared else w
+            backend.conv2d_forward(s, x, weight, y, epilogue, algorithm)
 
-    def call(backend, *arrays):
-        *rest, y = arrays
-        epilogue = {
-            "none": IDENTITY,
-            "bias": Epilogue(rest[2]),
-            "all": Epilogue(rest[2], rest[3], rest[4], rest[5], "relu"),
-        }[parts]
-        backend.conv2d_forward(s, rest[0], rest[1], y, epilogue, None)
+        return run
 
-    given_arrays = [x, w, bias, scale, shift, residual]
-    (expected,) = run_verb(oracle(), lambda *a: call(oracle(), *a), given_arrays, [(s.y, "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, lambda *a: call(NATIVE, *a), given_arrays, [(s.y, "float32")], f"forward {s}")
-    assert_close(actual, expected, s.reduction + 4, f"forward {s}")
+    def squares(backend, algorithm):
+        return call(backend, algorithm, "identity")
+
+    arrays = values(seed, s.x, s.w, (s.K,), (s.K,), (s.K,), s.y)
+    check_everywhere("conv2d_forward", s, NATIVE, call, arrays, s.y, s.reduction + 4, squares)
 
 
 @RANDOM
 @given(convolutions(), seeds)
 def test_conv2d_backward_input(s: Conv2dShape, seed: int) -> None:
-    arrays = positive(seed, s.y, s.w)
+    def call(backend, algorithm):
+        return lambda dy, w, dx: backend.conv2d_backward_input(s, dy, w, dx, algorithm)
 
-    def call(backend):
-        return lambda dy, w, dx: backend.conv2d_backward_input(s, dy, w, dx, None)
-
-    (expected,) = run_verb(oracle(), call(oracle()), arrays, [(s.x, "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [(s.x, "float32")], f"backward_input {s}")
-    assert_close(actual, expected, s.R * s.S * (s.K // s.groups), f"backward_input {s}")
+    arrays, terms = values(seed, s.y, s.w), s.R * s.S * (s.K // s.groups)
+    check_everywhere("conv2d_backward_input", s, NATIVE, call, arrays, s.x, terms)
 
 
 @RANDOM
 @given(convolutions(), seeds)
 def test_conv2d_backward_weight(s: Conv2dShape, seed: int) -> None:
-    arrays = positive(seed, s.x, s.y)
+    def call(backend, algorithm):
+        return lambda x, dy, dw: backend.conv2d_backward_weight(s, x, dy, dw, algorithm)
 
-    def call(backend):
-        return lambda x, dy, dw: backend.conv2d_backward_weight(s, x, dy, dw, None)
-
-    (expected,) = run_verb(oracle(), call(oracle()), arrays, [(s.w, "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [(s.w, "float32")], f"backward_weight {s}")
-    assert_close(actual, expected, s.N * s.P * s.Q, f"backward_weight {s}")
+    arrays = values(seed, s.x, s.y)
+    check_everywhere("conv2d_backward_weight", s, NATIVE, call, arrays, s.w, s.N * s.P * s.Q)
 
 
 @st.composite
@@ -131,7 +122,7 @@ def poolings(draw: st.DrawFn) -> Pool2dShape:
 def test_pool2d(s: Pool2dShape, kind: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(-3, 4, s.x).astype(np.float32)  # many ties, and exact sums
-    (dy,) = positive(seed, s.y)
+    dy = rng.uniform(0.5, 1.5, s.y).astype(np.float32)  # sums of the size of their terms
     indexed = kind == "max" and not s.adaptive
 
     def forward(backend):
@@ -142,13 +133,14 @@ def test_pool2d(s: Pool2dShape, kind: str, seed: int) -> None:
 
     outputs = [(s.y, "float32"), (s.y, s.index_dtype)]
     expected, expected_index = run_verb(oracle(), forward(oracle()), [x], outputs, "oracle")
-    actual, index = run_verb(NATIVE, forward(NATIVE), [x], outputs, f"{kind} {s}")
-    assert_close(actual, expected, s.R * s.S, f"{kind} {s}")
-    if indexed:
-        assert_identical(index, expected_index, f"index {s}")
-    (expected,) = run_verb(oracle(), backward(oracle()), [dy, expected_index], [(s.x, "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, backward(NATIVE), [dy, index], [(s.x, "float32")], f"{kind} backward {s}")
-    assert_close(actual, expected, s.R * s.S, f"{kind} backward {s}")
+    (expected_dx,) = run_verb(oracle(), backward(oracle()), [dy, expected_index], [(s.x, "float32")], "oracle")
+    for what in runs_of(f"{kind}_pool2d", s):
+        actual, index = run_verb(NATIVE, forward(NATIVE), [x], outputs, what)
+        assert_close(actual, expected, s.R * s.S, what)
+        if indexed:
+            assert_identical(index, expected_index, f"index, {what}")
+        (actual,) = run_verb(NATIVE, backward(NATIVE), [dy, index], [(s.x, "float32")], f"backward, {what}")
+        assert_close(actual, expected_dx, s.R * s.S, f"backward, {what}")
 
 
 @st.composite
@@ -170,17 +162,18 @@ def test_gemm(s: GemmShape, seed: int, finished: bool) -> None:
         a = a.reshape((() if s.shared_a else (s.batch,)) + ((s.K, s.M) if s.transpose_a else (s.M, s.K)))
         return a, b.reshape((() if s.shared_b else (s.batch,)) + ((s.N, s.K) if s.transpose_b else (s.K, s.N)))
 
-    def call(backend):
+    def call(backend, algorithm, activation="relu"):
         def run(a, b, bias, residual, c):
-            epilogue = Epilogue(bias, residual=residual, activation="relu") if finished else IDENTITY
+            epilogue = Epilogue(bias, residual=residual, activation=activation) if finished else IDENTITY
             backend.gemm(s, *reshaped(a, b), c, epilogue)
 
         return run
 
-    arrays = positive(seed, a_shape, b_shape, (s.N,), c_shape)
-    (expected,) = run_verb(oracle(), call(oracle()), arrays, [(c_shape, "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [(c_shape, "float32")], f"gemm {s}")
-    assert_close(actual, expected, s.K + 2, f"gemm {s}")
+    def squares(backend, algorithm):
+        return call(backend, algorithm, "identity")
+
+    arrays = values(seed, a_shape, b_shape, (s.N,), c_shape)
+    check_everywhere("gemm", s, NATIVE, call, arrays, c_shape, s.K + 2, squares)
 
 
 @RANDOM
@@ -194,17 +187,15 @@ def test_gemm(s: GemmShape, seed: int, finished: bool) -> None:
 def test_reduce(op: str, outer: int, reduced: int, inner: int, seed: int) -> None:
     assume(outer * reduced * inner <= 500_000)
     s = reduce_shape(outer, reduced, inner)
-    arrays = positive(seed, (outer, reduced, inner))
+    arrays = values(seed, (outer, reduced, inner))
 
-    def call(backend):
+    def call(backend, algorithm=None):
         return lambda x, y: backend.reduce(op, s, x, y)
 
-    (expected,) = run_verb(oracle(), call(oracle()), arrays, [((outer, inner), "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, call(NATIVE), arrays, [((outer, inner), "float32")], f"{op} {s}")
-    if op == "max":
-        assert_identical(actual, expected, f"{op} {s}")
+    if op == "sum":
+        check_everywhere("reduce_sum", s, NATIVE, call, arrays, (outer, inner), reduced)
     else:
-        assert_close(actual, expected, reduced, f"{op} {s}")
+        check_identical(f"reduce_{op}", s, NATIVE, call, arrays, [((outer, inner), "float32")])
 
 
 @RANDOM
@@ -227,8 +218,9 @@ def test_binary(op: str, axes: list[tuple[int, str]], seed: int) -> None:
         return lambda a, b, y: backend.binary(op, s, a, b, y)
 
     (expected,) = run_verb(oracle(), call(oracle()), [a, b], [(y_shape, "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, call(NATIVE), [a, b], [(y_shape, "float32")], f"{op} {s}")
-    assert_close(actual, expected, 1, f"{op} {s}")
+    for what in runs_of(op, s):
+        (actual,) = run_verb(NATIVE, call(NATIVE), [a, b], [(y_shape, "float32")], what)
+        assert_close(actual, expected, 1, what)
 
 
 @RANDOM
@@ -239,17 +231,18 @@ def test_softmax_cross_entropy(rows: int, classes: int, seed: int) -> None:
     x *= 10
     outputs = [((rows,), "float32"), ((rows, classes), "float32")]
     expected = run_verb(oracle(), oracle().softmax_cross_entropy_forward, [x, labels], outputs, "oracle")
-    actual = run_verb(NATIVE, NATIVE.softmax_cross_entropy_forward, [x, labels], outputs, "native")
+    arrays = [expected[1], labels, dloss]
+    (expected_dx,) = run_verb(oracle(), oracle().softmax_cross_entropy_backward, arrays, outputs[1:], "oracle")
     # as in test_softmax_cross_entropy.py: the loss is the difference of rounded numbers of the logits' size, and exp
     # amplifies the rounding of x - max by its size
     largest = float(np.abs(x).max())
-    error = np.abs(actual[0].astype(np.float64) - expected[0])
-    assert (error <= 8 * 2.0**-24 * (classes**0.5 + largest)).all()
-    assert_close(actual[1], expected[1], classes + int((4 * largest) ** 2), "probability")
-    arrays = [expected[1], labels, dloss]
-    (expected_dx,) = run_verb(oracle(), oracle().softmax_cross_entropy_backward, arrays, outputs[1:], "oracle")
-    (dx,) = run_verb(NATIVE, NATIVE.softmax_cross_entropy_backward, arrays, outputs[1:], "native")
-    assert_close(dx, expected_dx, 1, "dx")
+    for what in runs_of("softmax_cross_entropy", (rows, classes)):
+        actual = run_verb(NATIVE, NATIVE.softmax_cross_entropy_forward, [x, labels], outputs, what)
+        error = np.abs(actual[0].astype(np.float64) - expected[0])
+        assert (error <= 8 * 2.0**-24 * (classes**0.5 + largest)).all(), what
+        assert_close(actual[1], expected[1], classes + int((4 * largest) ** 2), f"probability, {what}")
+        (dx,) = run_verb(NATIVE, NATIVE.softmax_cross_entropy_backward, arrays, outputs[1:], what)
+        assert_close(dx, expected_dx, 1, f"dx, {what}")
 
 
 @RANDOM
@@ -262,6 +255,4 @@ def test_dropout(n: int, p: float, seed: int, offset: int) -> None:
     def call(backend):
         return lambda x, state, y: backend.dropout(x, y, threshold, scale, state)
 
-    (expected,) = run_verb(oracle(), call(oracle()), [x, state], [((n,), "float32")], "oracle")
-    (actual,) = run_verb(NATIVE, call(NATIVE), [x, state], [((n,), "float32")], "native")
-    assert_identical(actual, expected, f"dropout {n} {p}")
+    check_identical("dropout", (n, threshold), NATIVE, call, [x, state], [((n,), "float32")])
