@@ -5,14 +5,14 @@
 #   PYTHON=python3.12   the interpreter .venv is made with (3.11 or newer)
 #   EPOCHS=6            how long the demo trains
 #   RESULTS=latest      what `make bench` calls its files in bench/results/
-#   SHAPES=2500         how many random cases of each verb `make fuzz` draws (most of them distinct shapes)
+#   SHAPES=3000         how many random cases of each verb `make fuzz` draws (most of them distinct shapes)
 #   TORCH=torch==2.13.0 the PyTorch that `make bench` measures against (a CPU build saves gigabytes)
 
 SHELL  := /bin/sh
 PYTHON ?= python3
 EPOCHS ?= 6
 RESULTS ?= latest
-SHAPES ?= 2500
+SHAPES ?= 3000
 TORCH  ?= torch
 VENV   := .venv
 BIN    := $(VENV)/bin
