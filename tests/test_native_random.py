@@ -42,10 +42,15 @@ def values(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> Conv2dShape:
-    """Small enough for the oracle. A quarter is 3x3 of stride 1, a quarter depthwise."""
-    kind = draw(st.sampled_from(["3x3", "depthwise", "any", "any"]))
-    groups = draw(channels) if kind == "depthwise" else draw(st.sampled_from([1, 1, 1, 2, 3, 8]))
-    c, k = (1, draw(st.sampled_from([1, 1, 1, 2]))) if kind == "depthwise" else (draw(channels), draw(channels))
+    """Small enough for the oracle. A fifth is 3x3 of stride 1, a fifth depthwise, a fifth of groups narrower than a
+    vector."""
+    kind = draw(st.sampled_from(["3x3", "depthwise", "narrow groups", "any", "any"]))
+    if kind == "depthwise":
+        groups, c, k = draw(channels), 1, draw(st.sampled_from([1, 1, 1, 2]))
+    elif kind == "narrow groups":
+        groups, c, k = draw(st.integers(2, 40)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    else:
+        groups, c, k = draw(st.sampled_from([1, 1, 1, 2, 3, 8])), draw(channels), draw(channels)
     assume(groups * max(c, k) <= 200)
     r, s, stride, dilation = 3, 3, (1, 1), (1, 1)
     if kind != "3x3":

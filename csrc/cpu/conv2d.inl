@@ -1,5 +1,6 @@
 // Convolution: which algorithm computes which shape, and which is chosen. docs/kernels/conv2d-cpu.md tells the whole.
 //   depthwise      one channel and one filter a group; chosen for all of these
+//   grouped        groups narrower than a vector; chosen for up to eight channels and filters a group
 //   columns        backward_input, one group, no dilation along the width; chosen for few channels
 //   implicit_gemm  any shape; chosen otherwise
 //   direct         any shape; the definition
@@ -11,7 +12,9 @@
 #include "conv2d_weight_by_channels.inl"
 #include "conv2d_weight_by_filters.inl"
 #include "conv2d_columns.inl"
+#include "conv2d_lanes.inl"
 #include "conv2d_depthwise.inl"
+#include "conv2d_depthwise_weight.inl"
 
 inline bool is_depthwise(const Conv2dShape& s) {
   return s.groups > 1 && s.groups == s.C && s.groups == s.K;
@@ -24,6 +27,8 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
       return true;
     case DEPTHWISE:
       return is_depthwise(s);
+    case GROUPED:
+      return s.groups > 1 && !is_depthwise(s) && grouped_can(verb, s);
     case COLUMNS:
       return verb == BACKWARD_INPUT && columns_can(s);
     default:
@@ -33,17 +38,19 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
 
 Algorithm conv2d_chosen(int verb, const Conv2dShape& s) {
   if (is_depthwise(s)) return DEPTHWISE;
+  if (conv2d_can(verb, s, GROUPED) && most(s.C, s.K) / s.groups <= least(8, V)) return GROUPED;
   if (verb == BACKWARD_INPUT && columns_can(s) && s.S > 1 && s.C < V) return COLUMNS;
   return IMPLICIT_GEMM;
 }
 
 i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
-  return algorithm == IMPLICIT_GEMM ? forward_packed_size(s) : algorithm == DEPTHWISE ? depthwise_filter_size(s) : 0;
+  if (algorithm == IMPLICIT_GEMM) return forward_packed_size(s);
+  return algorithm == DEPTHWISE || algorithm == GROUPED ? grouped_filter_size(s) : 0;
 }
 
 void conv2d_pack(const Conv2dShape& s, Algorithm algorithm, const float* w, float* packed) {
   if (algorithm == IMPLICIT_GEMM) pack_forward(s, w, packed);
-  if (algorithm == DEPTHWISE) pack_depthwise_forward(s, w, packed);
+  if (algorithm == DEPTHWISE || algorithm == GROUPED) pack_grouped_forward(s, w, packed);
 }
 
 void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, const float* w, const float* packed,
@@ -52,7 +59,8 @@ void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, c
     case IMPLICIT_GEMM:
       return implicit_gemm_forward(s, x, w, packed, y, e);
     case DEPTHWISE:
-      return depthwise_forward(s, x, w, packed, y, e);
+    case GROUPED:
+      return grouped_forward(s, x, w, packed, y, e);
     default:
       return direct_forward(s, x, w, y, e);
   }
@@ -63,7 +71,8 @@ void conv2d_backward_input(const Conv2dShape& s, Algorithm algorithm, const floa
     case IMPLICIT_GEMM:
       return implicit_gemm_backward_input(s, dy, w, dx);
     case DEPTHWISE:
-      return depthwise_backward_input(s, dy, w, dx);
+    case GROUPED:
+      return grouped_backward_input(s, dy, w, dx);
     case COLUMNS:
       return columns_backward_input(s, dy, w, dx);
     default:
@@ -76,7 +85,8 @@ void conv2d_backward_weight(const Conv2dShape& s, Algorithm algorithm, const flo
     case IMPLICIT_GEMM:
       return implicit_gemm_backward_weight(s, x, dy, dw);
     case DEPTHWISE:
-      return depthwise_backward_weight(s, x, dy, dw);
+    case GROUPED:
+      return grouped_backward_weight(s, x, dy, dw);
     default:
       return direct_backward_weight(s, x, dy, dw);
   }

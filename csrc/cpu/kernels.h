@@ -38,7 +38,7 @@ struct Epilogue {
 };
 
 // How a convolution is computed; AUTOMATIC chooses by shape, see conv2d.inl.
-enum Algorithm { AUTOMATIC, DIRECT, IMPLICIT_GEMM, DEPTHWISE, COLUMNS, ALGORITHMS };
+enum Algorithm { AUTOMATIC, DIRECT, IMPLICIT_GEMM, DEPTHWISE, GROUPED, COLUMNS, ALGORITHMS };
 
 enum UnaryOp { NEG, EXP, LOG, SQRT };
 enum BinaryOp { ADD, SUB, MUL, DIV, POW, EQUAL };

@@ -58,7 +58,8 @@ void set_isa(const std::string& name, const char* source = "set_isa") {
 
 // ---- convolution
 
-constexpr const char* ALGORITHM_NAMES[ALGORITHMS] = {nullptr, "direct", "implicit_gemm", "depthwise", "columns"};
+constexpr const char* ALGORITHM_NAMES[ALGORITHMS] = {nullptr,     "direct",  "implicit_gemm",
+                                                     "depthwise", "grouped", "columns"};
 
 Algorithm algorithm_named(const Call& call, const py::object& name) {
   if (name.is_none()) return AUTOMATIC;

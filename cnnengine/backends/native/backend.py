@@ -30,9 +30,9 @@ class NativeBackend(HostMemory):
     name = "native"
     dtypes = frozenset({"float32"})
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "conv2d_forward": ("implicit_gemm", "depthwise", "direct"),
-        "conv2d_backward_input": ("implicit_gemm", "columns", "depthwise", "direct"),
-        "conv2d_backward_weight": ("implicit_gemm", "depthwise", "direct"),
+        "conv2d_forward": ("implicit_gemm", "depthwise", "grouped", "direct"),
+        "conv2d_backward_input": ("implicit_gemm", "columns", "depthwise", "grouped", "direct"),
+        "conv2d_backward_weight": ("implicit_gemm", "depthwise", "grouped", "direct"),
     }
     notes: ClassVar[Mapping[str, str]] = {
         "fill": "composed: NumPy's fill",
