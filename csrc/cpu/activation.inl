@@ -109,16 +109,14 @@ inline vec activate(const Activation& a, vec x) {
 void activation_forward(const Activation& a, i64 n, const float* x, float* y) {
   with_kind(a.kind, [&](auto kind) {
     constexpr ActivationKind KIND = kind.value;
-    map_elements(n, KIND == RELU ? 8 : 24, y,
-                 [&](i64 i, int lanes) { return activated<KIND>(load_first(x + i, lanes), a.parameter); });
+    map_elements(n, KIND == RELU ? 8 : 24, y, [&](vec x) { return activated<KIND>(x, a.parameter); }, x);
   });
 }
 
 void activation_backward(const Activation& a, i64 n, const float* saved, const float* dy, float* dx) {
   with_kind(a.kind, [&](auto kind) {
     constexpr ActivationKind KIND = kind.value;
-    map_elements(n, KIND == RELU ? 12 : 32, dx, [&](i64 i, int lanes) {
-      return derived<KIND>(load_first(saved + i, lanes), load_first(dy + i, lanes), a.parameter);
-    });
+    const auto dx_of = [&](vec saved, vec dy) { return derived<KIND>(saved, dy, a.parameter); };
+    map_elements(n, KIND == RELU ? 12 : 32, dx, dx_of, saved, dy);
   });
 }

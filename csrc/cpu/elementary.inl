@@ -28,14 +28,6 @@ inline void split(vec a, vec& m, vec& e) {
 inline vec absolute(vec a) {
   return reinterpret_cast<vec>(reinterpret_cast<veci>(a) & 0x7fffffff);
 }
-// NaN stays
-inline vec at_least(vec a, float low) {
-  return blend(a < low, broadcast(low), a);
-}
-inline vec at_most(vec a, float high) {
-  return blend(a > high, broadcast(high), a);
-}
-
 // exp(r) - 1 for |r| <= ln(2) / 2
 inline vec exponential_minus_1(vec r) {
   vec p = broadcast(1.9875691500e-4f);
@@ -47,11 +39,12 @@ inline vec exponential_minus_1(vec r) {
   return p * (r * r) + r;
 }
 
-// exp(a + low), |low| < 1: a = k ln 2 + r with |r| <= ln(2) / 2, a polynomial for exp(r), times 2^k.
-inline vec exponential(vec a, vec low = vec{}) {
+// exp(a), or exp(a + *low) with |*low| < 1: a = k ln 2 + r with |r| <= ln(2) / 2, a polynomial for exp(r), times 2^k.
+inline vec exponential(vec a, const vec* low = nullptr) {
   a = at_most(at_least(a, -104.0f), 89.0f);                            // past these ends the result is 0 or infinity
   const vec k = a * 1.44269504088896341f + 12582912.0f - 12582912.0f;  // + and - 1.5 * 2^23 rounds to an integer
-  const vec r = a - k * 0.693359375f + k * 2.12194440e-4f + low;       // ln 2 in two parts, the first exact
+  vec r = a - k * 0.693359375f + k * 2.12194440e-4f;                   // ln 2 in two parts, the first exact
+  if (low) r += *low;
   return scale_by_power(exponential_minus_1(r) + 1.0f, k);
 }
 
@@ -101,7 +94,8 @@ inline vec hyperbolic_tangent(vec x) {
 inline vec normal_distribution(vec x, vec& bell) {
   const vec t = at_most(absolute(x), 15.0f);
   const vec head = reinterpret_cast<vec>(reinterpret_cast<veci>(t) & ~0xfff);
-  bell = exponential(head * head * -0.5f, (t - head) * (t + head) * -0.5f);
+  const vec rest = (t - head) * (t + head) * -0.5f;
+  bell = exponential(head * head * -0.5f, &rest);
   const vec u = reciprocal(1.0f + 0.35f * t);
   vec p = broadcast(-2.916379273e-02f);
   p = p * u + 1.440601796e-01f;

@@ -246,6 +246,8 @@ void binary(int op, const py::bytes& packed, const py::array& a, const py::array
   const auto s = call.shape<BroadcastShape>(packed);
   call.positive(s, 0, 4);
   const i64 d[4] = {s.d0, s.d1, s.d2, s.d3}, sa[4] = {s.a0, s.a1, s.a2, s.a3}, sb[4] = {s.b0, s.b1, s.b2, s.b3};
+  call.require(s.a3 <= 1 && s.b3 <= 1 && (s.a3 + s.b3 > 0 || s.d3 == 1),
+               "along the innermost loop an operand moves by 1 or repeats, and one of them moves");
   i64 last_a = 0, last_b = 0;
   for (int i = 0; i < 4; i++) last_a += (d[i] - 1) * sa[i], last_b += (d[i] - 1) * sb[i];
   const float *pa = call.input(a, last_a + 1, "a"), *pb = call.input(b, last_b + 1, "b");

@@ -22,6 +22,14 @@ inline void stream_fence() {
   _mm_sfence();
 }
 
+// max(a, low) and min(a, high); NaN stays: where one operand is NaN the instruction gives the second
+inline vec at_least(vec a, float low) {
+  return _mm256_max_ps(broadcast(low), a);
+}
+inline vec at_most(vec a, float high) {
+  return _mm256_min_ps(broadcast(high), a);
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);

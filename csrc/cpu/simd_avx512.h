@@ -39,6 +39,14 @@ inline void split(vec a, vec& m, vec& e) {
   e = _mm512_maskz_getexp_ps(0xffff, a);
 }
 
+// max(a, low) and min(a, high); NaN stays: where one operand is NaN the instruction gives the second
+inline vec at_least(vec a, float low) {
+  return _mm512_maskz_max_ps(0xffff, broadcast(low), a);
+}
+inline vec at_most(vec a, float high) {
+  return _mm512_maskz_min_ps(0xffff, broadcast(high), a);
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   _mm512_mask_cvtepi32_storeu_epi8(p, n >= V ? 0xffff : first_lanes(n), reinterpret_cast<__m512i>(a));

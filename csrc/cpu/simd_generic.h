@@ -18,6 +18,14 @@ inline void store_stream(float* p, vec a) {
 }
 inline void stream_fence() {}
 
+// max(a, low) and min(a, high); NaN stays
+inline vec at_least(vec a, float low) {
+  return blend(a < low, broadcast(low), a);
+}
+inline vec at_most(vec a, float high) {
+  return blend(a > high, broadcast(high), a);
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);
