@@ -6,7 +6,7 @@ import math
 from typing import ClassVar
 
 from ..autograd import Function, grad_enabled
-from ..backends.contract import ACTIVATION_SAVES, Array
+from ..backends.contract import ACTIVATION_SAVES, Array, Backend
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, tensor
 
@@ -20,10 +20,7 @@ class Activation(Function):
     reads_result: ClassVar[bool] = True
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        kind, saved, parameter = self.saved
-        dx = self.backend.empty(dy.shape, dy.dtype)
-        self.backend.activation_backward(kind, saved, dy, dx, parameter)
-        return (dx,)
+        return (gradient(self.backend, self.saved, dy),)
 
 
 class ActivationOfInput(Activation):
@@ -32,6 +29,14 @@ class ActivationOfInput(Activation):
     __slots__ = ()
     reads: ClassVar[tuple[int, ...]] = (0,)
     reads_result: ClassVar[bool] = False
+
+
+def gradient(backend: Backend, saved: tuple[str, Array, float], dy: Array) -> Array:
+    """dx of an activation, in a new array; saved: (kind, x or y, parameter)"""
+    kind, read, parameter = saved
+    dx = backend.empty(dy.shape, dy.dtype)
+    backend.activation_backward(kind, read, dy, dx, parameter)
+    return dx
 
 
 def relu(x: Tensor) -> Tensor:
@@ -106,6 +111,14 @@ def activate(kind: str, x: Tensor, parameter: float = 0.0) -> Tensor:
             return record(y, Activation(backend, (x,), (kind, y, parameter)))
         return record(y, ActivationOfInput(backend, (x,), (kind, data, parameter)))
     return wrap(y)
+
+
+def parameter_of(operation: str, kind: str, parameter: float | None) -> float:
+    """The slope or scale of an activation that follows ``operation``; None is the default. Raises ValueError, also for
+    a kind that the contract does not have."""
+    if kind not in ACTIVATION_SAVES:
+        raise ValueError(f"{operation}: activation must be one of {', '.join(ACTIVATION_SAVES)}, received {kind!r}")
+    return checked_parameter(kind, DEFAULT_PARAMETERS.get(kind, 0.0) if parameter is None else parameter)
 
 
 def checked_parameter(kind: str, parameter: float) -> float:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
-from ..backends.contract import ACTIVATIONS, IDENTITY, Array, Backend, Epilogue, PackedWeight
+from ..backends.contract import ACTIVATION_SAVES, IDENTITY, Array, Backend, Epilogue, PackedWeight
 from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import algorithm_for, backend_of, same_kind, shape_of, tensor
-from .activation import DEFAULT_PARAMETERS, activate, checked_parameter
+from .activation import activate, gradient, parameter_of
 from .binary import add, mul
 
 
@@ -39,6 +39,17 @@ class Conv2d(Function):
         return dx, dw, db
 
 
+class Conv2dActivation(Conv2d):
+    """A convolution and an activation whose derivative is a function of its result; saved: (Conv2d's, Activation's)"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        self.saved, activation = self.saved
+        return super().backward(gradient(self.backend, activation, dy))
+
+
 def conv2d(
     x: Tensor,
     w: Tensor | PackedWeight,
@@ -48,36 +59,50 @@ def conv2d(
     padding: Padding = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
+    activation: str = "identity",
+    activation_parameter: float | None = None,
     algorithm: str | None = None,
 ) -> Tensor:
     """Convolution of x (N, H, W, C) with w (K, R, S, C/groups), plus b (K,): y (N, P, Q, K).
 
     ``padding``: a number, ``(h, w)``, ``((top, bottom), (left, right))``, "same" or "valid". ``w`` may be what
-    ``conv2d_prepare`` made. ``algorithm`` names a kernel of the active backend, for the forward pass and for those
-    backward passes that have one of the name. Raises ValueError for shapes and names, TypeError for dtypes.
+    ``conv2d_prepare`` made. ``activation``, one of the contract's ACTIVATIONS, is applied on the way to memory; its
+    slope or scale is ``activation_parameter`` (None: F.leaky_relu's and F.elu's default). ``algorithm`` names a kernel
+    of the active backend, for the forward pass and for those backward passes that have one of the name. Raises
+    ValueError for shapes and names, TypeError for dtypes.
     """
     x = tensor(x)
+    data = x.data
     backend = backend_of("conv2d", x)
     w_data, weight = _weight("conv2d", backend, x, w)
-    shape = shape_of(conv2d_shape, x.data.shape, w_data.shape, stride, padding, dilation, groups)
-    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm)
-    epilogue = IDENTITY
+    shape = shape_of(conv2d_shape, data.shape, w_data.shape, stride, padding, dilation, groups)
     if b is not None:
         b = tensor(b)
         _check_channels("b", b, x, shape)
-        epilogue = Epilogue(b.data)
-    y = backend.empty(shape.y, x.data.dtype)
-    backend.conv2d_forward(shape, x.data, w_data if weight is not None else w, y, epilogue, forward_algorithm)
-    if grad_enabled() and (
+    recorded = grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad) or (b is not None and b.requires_grad)
-    ):
-        backward_algorithms = (
-            _backward_algorithm(backend, verb, algorithm)
-            for verb in ("conv2d_backward_input", "conv2d_backward_weight")
+    )
+    parameter, fused = 0.0, activation != "identity"
+    if fused:
+        parameter = parameter_of("conv2d", activation, activation_parameter)
+        fused = not recorded or ACTIVATION_SAVES[activation] == "y"
+    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm)
+    y = backend.empty(shape.y, data.dtype)
+    epilogue = IDENTITY
+    if b is not None or fused:
+        epilogue = Epilogue(
+            None if b is None else b.data, None, None, None, activation if fused else "identity", parameter
         )
-        inputs = (x, weight if weight is not None else wrap(w_data), b)
-        return record(y, Conv2d(backend, inputs, (shape, x.data, w_data, *backward_algorithms)))
-    return wrap(y)
+    backend.conv2d_forward(shape, data, w if weight is None else w_data, y, epilogue, forward_algorithm)
+    if not recorded:
+        return wrap(y)
+    inputs = (x, wrap(w_data) if weight is None else weight, b)
+    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm)
+    saved = shape, data, w_data, input_algorithm, _backward_algorithm(backend, "conv2d_backward_weight", algorithm)
+    if fused:
+        return record(y, Conv2dActivation(backend, inputs, (saved, (activation, y, parameter))))
+    result = record(y, Conv2d(backend, inputs, saved))
+    return result if activation == "identity" else activate(activation, result, parameter)
 
 
 def conv2d_norm_act(
@@ -99,18 +124,11 @@ def conv2d_norm_act(
     """activation((conv2d(x, w, b)) * scale + shift + residual): a convolution, a normalisation whose statistics are
     known, a skip connection and an activation.
 
-    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` "identity", "relu", "gelu_tanh" or
-    another of the contract's ACTIVATIONS, whose slope or scale is ``activation_parameter`` (None: F.leaky_relu's and
-    F.elu's default). One pass over memory
-    where no gradient is recorded; the same composed of its operations where one is. Raises as ``conv2d``.
+    ``scale``, ``shift`` (K,); ``residual`` of y's shape; ``activation`` and ``activation_parameter`` as in ``conv2d``.
+    One pass over memory where no gradient is recorded; the same composed of its operations where one is. Raises as
+    ``conv2d``.
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"conv2d_norm_act: activation must be one of {', '.join(ACTIVATIONS)}, received {activation!r}"
-        )
-    if activation_parameter is None:
-        activation_parameter = DEFAULT_PARAMETERS.get(activation, 0.0)
-    parameter = checked_parameter(activation, activation_parameter)
+    parameter = parameter_of("conv2d_norm_act", activation, activation_parameter)
     x = tensor(x)
     extra = {"b": b, "scale": scale, "shift": shift, "residual": residual}
     given = {name: tensor(value) for name, value in extra.items() if value is not None}

@@ -6,10 +6,11 @@ from math import prod
 from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
-from ..backends.contract import IDENTITY, Array, Backend, Epilogue
+from ..backends.contract import ACTIVATION_SAVES, IDENTITY, Array, Backend, Epilogue
 from ..shapes import gemm_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, operands, same_kind, tensor
+from .activation import activate, gradient, parameter_of
 from .layout import reshape
 
 
@@ -34,6 +35,17 @@ class Linear(Function):
             db = backend.empty((outputs,), dy.dtype)
             backend.reduce("sum", reduce_shape(1, rows, outputs), dy, db)
         return dx, dw, db
+
+
+class LinearActivation(Linear):
+    """A linear layer and an activation whose derivative is a function of its result; saved: (Linear's, Activation's)"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        self.saved, activation = self.saved
+        return super().backward(gradient(self.backend, activation, dy))
 
 
 class Matmul(Function):
@@ -61,30 +73,51 @@ class Matmul(Function):
         return da, db
 
 
-def linear(x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-    """x (..., in) @ w (out, in).T + b (out,): (..., out). Raises ValueError for shapes, TypeError for dtypes."""
+def linear(
+    x: Tensor,
+    w: Tensor,
+    b: Tensor | None = None,
+    *,
+    activation: str = "identity",
+    activation_parameter: float | None = None,
+) -> Tensor:
+    """x (..., in) @ w (out, in).T + b (out,): (..., out), then an activation as in ``conv2d``. Raises ValueError for
+    shapes and names, TypeError for dtypes."""
     x, w = tensor(x), tensor(w)
+    data, w_data = x.data, w.data
+    x_shape, w_shape, dtype = data.shape, w_data.shape, data.dtype
     backend = backend_of("linear", x)
     same_kind("linear", x, "w", w)
-    if w.ndim != 2 or x.ndim < 1 or x.shape[-1] != w.shape[1]:
-        raise ValueError(f"linear: expected x (..., in) and w (out, in), received x {x.shape}, w {w.shape}")
-    if not x.size or not w.size:
-        raise ValueError(f"linear: an operand is empty: x {x.shape}, w {w.shape}")
-    outputs, inputs = w.shape
-    epilogue = IDENTITY
+    if len(w_shape) != 2 or not x_shape or x_shape[-1] != w_shape[1]:
+        raise ValueError(f"linear: expected x (..., in) and w (out, in), received x {x_shape}, w {w_shape}")
+    if not data.size or not w_data.size:
+        raise ValueError(f"linear: an operand is empty: x {x_shape}, w {w_shape}")
+    outputs, inputs = w_shape
     if b is not None:
         b = tensor(b)
         same_kind("linear", x, "b", b)
-        if b.shape != (outputs,):
+        if b.data.shape != (outputs,):
             raise ValueError(f"linear: b must have shape ({outputs},), received {b.shape}")
-        epilogue = Epilogue(b.data)
-    rows = x.data.reshape(-1, inputs)
-    y = backend.empty((*x.shape[:-1], outputs), x.dtype)
+    recorded = grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
+    parameter, fused = 0.0, activation != "identity"
+    if fused:
+        parameter = parameter_of("linear", activation, activation_parameter)
+        fused = not recorded or ACTIVATION_SAVES[activation] == "y"
+    epilogue = IDENTITY
+    if b is not None or fused:
+        epilogue = Epilogue(
+            None if b is None else b.data, None, None, None, activation if fused else "identity", parameter
+        )
+    rows = data if len(x_shape) == 2 else data.reshape(-1, inputs)
+    y = backend.empty((*x_shape[:-1], outputs), dtype)
     shape = gemm_shape(1, rows.shape[0], outputs, inputs, False, True, False, False)
-    backend.gemm(shape, rows, w.data, y, epilogue)
-    if grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad)):
-        return record(y, Linear(backend, (x, w, b), (rows, w.data)))
-    return wrap(y)
+    backend.gemm(shape, rows, w_data, y, epilogue)
+    if not recorded:
+        return wrap(y)
+    if fused:
+        return record(y, LinearActivation(backend, (x, w, b), ((rows, w_data), (activation, y, parameter))))
+    result = record(y, Linear(backend, (x, w, b), (rows, w_data)))
+    return result if activation == "identity" else activate(activation, result, parameter)
 
 
 def matmul(a: Any, b: Any) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import functional as F
 from ..backends.contract import PackedWeight
 from ..backends.registry import active
@@ -54,15 +56,17 @@ class Conv2d(Module):
         self.register_parameter("bias", init.layer_bias(self.weight.shape) if bias else None)
         self._packed: dict[tuple[object, ...], PackedWeight] | None = None  # a dict while frozen
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
+        parameters: Any = self._parameters  # __getattr__ finds them too, after all else
         return F.conv2d(
             x,
-            self.weight if self._packed is None else self._packed_for(x),
-            self.bias,
+            parameters["weight"] if self._packed is None else self._packed_for(x),
+            parameters["bias"],
             stride=self.stride,
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            activation=activation,
             algorithm=self.algorithm,
         )
 

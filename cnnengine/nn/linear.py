@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import functional as F
 from ..tensor import Tensor
 from . import init
@@ -25,8 +27,9 @@ class Linear(Module):
         self.weight = init.layer_weight((out_features, in_features))
         self.register_parameter("bias", init.layer_bias(self.weight.shape) if bias else None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
+        parameters: Any = self._parameters  # __getattr__ finds them too, after all else
+        return F.linear(x, parameters["weight"], parameters["bias"], activation=activation)
 
     def extra_repr(self) -> str:
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"

@@ -44,6 +44,8 @@ class Module:
 
     def __call__(self, *inputs: Any) -> Any:
         """Runs ``forward`` between the hooks."""
+        if not self._forward_hooks and not self._forward_pre_hooks:
+            return self.forward(*inputs)
         for pre_hook in list(self._forward_pre_hooks.values()):
             changed = pre_hook(self, inputs)
             if changed is not None:
