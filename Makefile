@@ -1,4 +1,4 @@
-# make demo | test | bench | bench-cpu | fuzz | lint | docs | wheel | clean
+# make demo | test | bench | bench-cpu | fuzz | sanitize | lint | docs | wheel | clean
 #
 # Every target sets up .venv by itself; a second call finds it there. A change to the C++ sources or to setup.py
 # reinstalls the engine, a change to pyproject.toml its dependencies too.
@@ -22,7 +22,7 @@ NATIVE := setup.py $(wildcard csrc/*.h csrc/cpu/* csrc/launch/*)
 CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.inl')
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-cpu fuzz lint docs wheel clean
+.PHONY: demo test bench bench-cpu fuzz sanitize lint docs wheel clean
 .PRECIOUS: $(VENV)/.extra-%
 
 demo: $(VENV)/.extra-plot
@@ -35,6 +35,12 @@ test: $(VENV)/.extra-test
 # random shapes, anew each time, on every instruction set of this CPU and with every algorithm, against the oracle
 fuzz: $(VENV)/.extra-test
 	CNNENGINE_FUZZ=$(SHAPES) $(BIN)/python -m pytest tests/test_native_random.py
+
+# the native extension under AddressSanitizer and UndefinedBehaviorSanitizer, then under ThreadSanitizer: the operation
+# tests run with no report. Four minutes, most of them building
+sanitize: $(VENV)/.extra-test
+	$(BIN)/python tests/sanitize.py address
+	$(BIN)/python tests/sanitize.py thread
 
 bench: $(VENV)/.extra-bench
 	$(BIN)/python bench/run.py --output bench/results/$(RESULTS).jsonl

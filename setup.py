@@ -25,6 +25,12 @@ ISA_FLAGS = {
 # never -march=native: a wheel must run elsewhere; never -ffast-math: NaN and infinity keep their meaning
 FLAGS = ["-O3", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden", "-pthread", "-Wall"]
 
+# CNNENGINE_SANITIZE=address,undefined or thread: for tests/sanitize.py
+if SANITIZE := os.environ.get("CNNENGINE_SANITIZE"):
+    FLAGS += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1", "-O1"]
+    FLAGS += ["-Wno-maybe-uninitialized"]  # of the compiler's own vector headers
+LINK_FLAGS = ["-pthread", "-ldl", *([f"-fsanitize={SANITIZE}"] if SANITIZE else [])]
+
 
 class BuildExt(build_ext):
     """Adds each file's instruction-set flags."""
@@ -56,7 +62,7 @@ def extension(name: str, folder: str) -> Pybind11Extension:
         depends=headers("csrc", folder),
         define_macros=[("CNN_X86", "1")] if X86 else [],
         extra_compile_args=FLAGS,
-        extra_link_args=["-pthread", "-ldl"],
+        extra_link_args=LINK_FLAGS,
         cxx_std=17,
     )
 

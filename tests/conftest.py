@@ -9,12 +9,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 os.environ.setdefault("CNNENGINE_CACHE", str(Path(__file__).resolve().parent.parent / ".pytest_cache" / "kernels"))
+
+if EXTENSION := os.environ.get("CNNENGINE_TEST_EXTENSION"):  # another build of cnnengine._native (sanitize.py)
+    spec = spec_from_file_location("cnnengine._native", EXTENSION)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
 
 import cnnengine as cnn
 from cnnengine import backends

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ SENTINEL = 0xA5
 
 def tier_of(backend: Backend) -> str:
     """The largest cases a backend is given: Numba's simulator interprets, the emulator switches fibers."""
+    if "CNNENGINE_TEST_TIER" in os.environ:  # sanitizers are slow too
+        return os.environ["CNNENGINE_TEST_TIER"]
     if backend.device == "cuda":
         return "layer"
     return {"numba": "tiny", "emulator": "small"}.get(backend.name, "layer")

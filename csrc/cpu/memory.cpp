@@ -232,6 +232,12 @@ BlockPool& the_pool() {
 std::atomic<size_t> held[PURPOSES], measured[PURPOSES];
 std::atomic<unsigned> measurement{0};
 
+// Under AddressSanitizer: what was not asked for must not be touched.
+inline void guard_rest([[maybe_unused]] void* memory, [[maybe_unused]] size_t asked, [[maybe_unused]] size_t capacity) {
+  ASAN_UNPOISON_MEMORY_REGION(memory, asked);
+  ASAN_POISON_MEMORY_REGION(static_cast<char*>(memory) + asked, capacity - asked);
+}
+
 struct Scratch {
   void* memory[PURPOSES] = {};
   size_t capacity[PURPOSES] = {};
@@ -239,7 +245,10 @@ struct Scratch {
   unsigned measured_in = 0;
 
   void free(int purpose) noexcept {
-    if (memory[purpose]) release(memory[purpose], capacity[purpose]);
+    if (memory[purpose]) {
+      guard_rest(memory[purpose], capacity[purpose], capacity[purpose]);
+      release(memory[purpose], capacity[purpose]);
+    }
     held[purpose] -= capacity[purpose];
     memory[purpose] = nullptr;
     capacity[purpose] = 0;
@@ -303,6 +312,7 @@ void* scratch(Purpose purpose, size_t bytes) {
     s.capacity[purpose] = capacity;
     held[purpose] += capacity;
   }
+  guard_rest(s.memory[purpose], bytes, s.capacity[purpose]);
   return s.memory[purpose];
 }
 
