@@ -52,9 +52,9 @@ class Function:
         self.parents: list[Function | Tensor | None] | None = []
         for t in inputs:
             self.parents.append(None if t is None or not t.requires_grad else t.node or t)
-        self.read: list[tuple[Array, list[int], int]] = []  # memory, the counter of its changes, what it was
+        self.read: list[tuple[Array, list[int], int, int]] = []  # memory, the counter of its changes, what it was, i
         for i in self.reads:
-            self.will_read(inputs[i])  # type: ignore[arg-type]
+            self.will_read(inputs[i], i)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         """Gradients of the parents, None where a parent needs none."""
@@ -64,14 +64,15 @@ class Function:
         """Whether input i requires a gradient."""
         return self.parents[i] is not None  # type: ignore[index]
 
-    def will_read(self, tensor: Tensor) -> None:
-        version = tensor.version
-        self.read.append((tensor.data, version, version[0]))
+    def will_read(self, tensor: Tensor | None, i: int = -1) -> None:
+        """Remember input i, where there is one, or the result (-1), as what ``backward`` needs unchanged."""
+        if tensor is not None:
+            self.read.append((tensor.data, tensor.version, tensor.version[0], i))
 
     def check_unchanged(self) -> None:
-        for n, (array, version, count) in enumerate(self.read):
+        for array, version, count, i in self.read:
             if version[0] != count:
-                what = f"input {self.reads[n]}" if n < len(self.reads) else "result"
+                what = f"input {i}" if i >= 0 else "result"
                 raise RuntimeError(
                     f"backward of {type(self).__name__}: its {what}, shape {array.shape}, was changed in place"
                     " since the forward pass (for instance by an optimizer step); run the forward pass again"

@@ -21,9 +21,11 @@ from ._packed import CACHED_SHAPES as CACHED_SHAPES
 from ._packed import Packed, PackedShape
 from .walks import BroadcastShape as BroadcastShape
 from .walks import GemmShape as GemmShape
+from .walks import NormShape as NormShape
 from .walks import ReduceShape as ReduceShape
 from .walks import broadcast_shape as broadcast_shape
 from .walks import gemm_shape as gemm_shape
+from .walks import norm_shape as norm_shape
 from .walks import reduce_shape as reduce_shape
 
 Padding = int | str | tuple[int, int] | tuple[tuple[int, int], tuple[int, int]]

@@ -1,4 +1,4 @@
-"""How kernels walk the operands of matrix products, broadcasting and reductions; made and interned as in shapes.py."""
+"""How kernels walk the operands of matrix products, broadcasting, reductions and norms; interned as in shapes.py."""
 
 from __future__ import annotations
 
@@ -76,6 +76,40 @@ class ReduceShape(PackedShape):
         return self.reduced
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class NormShape(PackedShape):
+    """x (N, L, G, D) has one mean and variance for each n and g, over L and D; gain and offset (G*D,) belong to a
+    channel. Batch norm of (M, C) is N=1, L=M, G=C, D=1; layer norm N=M, L=1, G=1, D=C; group norm of (N, H, W, C) is
+    N=N, L=H*W, G groups, D=C/G; instance norm has G=C, D=1."""
+
+    N: int
+    L: int
+    G: int
+    D: int
+    packed: Packed = field(init=False, repr=False)
+
+    @property
+    def x(self) -> tuple[int, int, int, int]:
+        return (self.N, self.L, self.G, self.D)
+
+    @property
+    def statistics(self) -> tuple[int, int]:
+        return (self.N, self.G)
+
+    @property
+    def channels(self) -> int:
+        return self.G * self.D
+
+    @property
+    def elements(self) -> int:
+        return self.N * self.L * self.G * self.D
+
+    @property
+    def reduction(self) -> int:
+        """Elements of one mean."""
+        return self.L * self.D
+
+
 @lru_cache(CACHED_SHAPES)
 def gemm_shape(
     batch: int, M: int, N: int, K: int, transpose_a: bool, transpose_b: bool, shared_a: bool, shared_b: bool
@@ -119,3 +153,10 @@ def reduce_shape(outer: int, reduced: int, inner: int) -> ReduceShape:
     """Shape of a reduction; the callers in ``functional`` bring the axes into this order."""
     fits_int32("reduce", (outer, reduced, inner))
     return ReduceShape(outer, reduced, inner)
+
+
+@lru_cache(CACHED_SHAPES)
+def norm_shape(N: int, L: int, G: int, D: int) -> NormShape:
+    """Shape of a normalisation; the callers in ``functional`` check the operands."""
+    fits_int32("norm", (N, L, G * D, L * D))
+    return NormShape(N, L, G, D)

@@ -36,3 +36,8 @@ struct BroadcastShape {
 struct ReduceShape {
   int outer, reduced, inner;
 };
+
+// x (N, L, G, D): one mean and variance for each n and g, over L and D; gain and offset (G*D,)
+struct NormShape {
+  int N, L, G, D;
+};

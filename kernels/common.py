@@ -42,6 +42,7 @@ Pool2dShape = _mirror(shapes.Pool2dShape)
 GemmShape = _mirror(shapes.GemmShape)
 BroadcastShape = _mirror(shapes.BroadcastShape)
 ReduceShape = _mirror(shapes.ReduceShape)
+NormShape = _mirror(shapes.NormShape)
 
 FUSED_ACTIVATIONS = ("identity", "relu")  # of the epilogue; others take a pass of their own
 

@@ -22,6 +22,7 @@ from cnnengine.shapes import (
     broadcast_shape,
     conv2d_shape,
     gemm_shape,
+    norm_shape,
     pool2d_shape,
     reduce_shape,
 )
@@ -113,6 +114,8 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
         s = reduce_shape(*shape)
         backend.reduce(op, s, random(*shape), out(f"{op} {shape}", (s.outer, s.inner)))
 
+    _norms(backend, random, out)
+
     labels = np.array([0, 6, 32, 3, 1])
     probability = out("probability", x.shape)
     backend.softmax_cross_entropy_forward(x, labels, out("loss", (5,)), probability)
@@ -158,3 +161,19 @@ def _products(backend: Backend, random: Any, out: Any) -> None:
                 backend.gemm(s, a, b, out(name, (2, 37, 33)), Epilogue(bias))
     s = gemm_shape(1, 3, 9, 5, False, False, False, False)
     backend.gemm(s, random(1, 3, 5), random(1, 5, 9), out("gemm direct", (1, 3, 9)), IDENTITY)
+
+
+def _norms(backend: Backend, random: Any, out: Any) -> None:
+    for size in ((1, 601, 5, 1), (2, 37, 3, 11), (3, 1, 2, 70)):  # in splits, groups, by rows
+        s = norm_shape(*size)
+        x, residual, dy, gain, offset = random(*s.x), random(*s.x), random(*s.x), random(s.channels), random(s.channels)
+        kind = "float32" if x.dtype.itemsize < 4 else x.dtype.name
+        mean, variance = (out(f"norm {size} {name}", s.statistics, kind) for name in ("mean", "variance"))
+        y = out(f"norm {size}", s.x)
+        backend.norm_forward(s, x, gain, offset, residual, y, mean, variance, 1e-3, "relu")
+        gradients = [out(f"norm {size} {name}", shape) for name, shape in (
+            ("dx", s.x), ("dgain", gain.shape), ("doffset", gain.shape), ("dresidual", s.x)
+        )]  # fmt: skip
+        backend.norm_backward(s, x, gain, mean, variance, y, dy, *gradients, 1e-3, "relu")
+    x = random(67, 33)
+    backend.apply_epilogue(x, out("epilogue", x.shape), Epilogue(random(33), random(33), random(33), x, "relu"))

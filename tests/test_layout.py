@@ -16,6 +16,7 @@ STEMS = (
     "binary",
     "reduce",
     "gemm",
+    "norm",
     "softmax_cross_entropy",
     "dropout",
     "optimizer_step",

@@ -12,13 +12,14 @@ import pytest
 from cnnengine import backends
 from cnnengine.backends.contract import IDENTITY, Epilogue
 from cnnengine.errors import Unsupported
-from cnnengine.shapes import broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
+from cnnengine.shapes import broadcast_shape, conv2d_shape, gemm_shape, norm_shape, pool2d_shape, reduce_shape
 
 _native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 
 BACKEND = backends.get("native")
 CONV = conv2d_shape((2, 6, 6, 4), (8, 3, 3, 4), 1, 1)
 POOL = pool2d_shape("max_pool2d", (2, 6, 6, 4), 2)
+NORM = norm_shape(2, 4, 2, 3)
 GEMM = gemm_shape(1, 3, 5, 4, False, False, False, False)
 
 
@@ -75,6 +76,25 @@ def verbs() -> dict[str, tuple[Callable[..., Any], list[np.ndarray], list[np.nda
         "activation_backward": (lambda s, dy, dx: b.activation_backward("relu", s, dy, dx, 0.0), list(pair), [f((7,))]),
         "reduce": (lambda x, y: b.reduce("sum", row, x, y), [f((2, 3, 4))], [f((2, 4))]),
         "gemm": (lambda a, c, d: b.gemm(GEMM, a, c, d, IDENTITY), [f((3, 4)), f((4, 5))], [f((3, 5))]),
+        "apply_epilogue": (
+            lambda x, bias, scale, shift, residual, y: b.apply_epilogue(x, y, Epilogue(bias, scale, shift, residual)),
+            [f((3, 5)), f((5,)), f((5,)), f((5,)), f((3, 5))],
+            [f((3, 5))],
+        ),
+        "norm_forward": (
+            lambda x, gain, offset, residual, y, mean, variance: b.norm_forward(
+                NORM, x, gain, offset, residual, y, mean, variance, 1e-5, "relu"
+            ),
+            [f(NORM.x), f((6,)), f((6,)), f(NORM.x)],
+            [f(NORM.x), f((2, 2)), f((2, 2))],
+        ),
+        "norm_backward": (
+            lambda x, gain, mean, variance, y, dy, *out: b.norm_backward(
+                NORM, x, gain, mean, variance, y, dy, *out, 1e-5, "relu"
+            ),
+            [f(NORM.x), f((6,)), f((2, 2)), f((2, 2)), f(NORM.x), f(NORM.x)],
+            [f(NORM.x), f((6,)), f((6,)), f(NORM.x)],
+        ),
         "softmax_cross_entropy_forward": (
             b.softmax_cross_entropy_forward,
             [f((3, 5)), labels],

@@ -15,7 +15,7 @@ import pytest
 from cnnengine import backends
 from cnnengine.backends.contract import IDENTITY
 from cnnengine.backends.native import get_num_threads, set_num_threads
-from cnnengine.shapes import Conv2dShape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
+from cnnengine.shapes import Conv2dShape, conv2d_shape, gemm_shape, norm_shape, pool2d_shape, reduce_shape
 
 _native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 
@@ -93,6 +93,20 @@ def pooling_gradient() -> np.ndarray:
     return dx
 
 
+def norm(N: int, L: int, G: int, D: int) -> Callable[[], np.ndarray]:
+    shape = norm_shape(N, L, G, D)
+    x, dy, gain = values(*shape.x), values(*shape.x, seed=1), values(shape.channels, seed=2)
+
+    def run() -> np.ndarray:
+        y, dx, mean, variance = (np.empty(s, np.float32) for s in (shape.x, shape.x, *(shape.statistics,) * 2))
+        BACKEND.norm_forward(shape, x, gain, gain, None, y, mean, variance, 1e-5, "relu")
+        dgain, doffset = np.empty_like(gain), np.empty_like(gain)
+        BACKEND.norm_backward(shape, x, gain, mean, variance, y, dy, dx, dgain, doffset, None, 1e-5, "relu")
+        return np.concatenate([a.reshape(-1) for a in (y, mean, variance, dx, dgain, doffset)])
+
+    return run
+
+
 RUNS: dict[str, Callable[[], np.ndarray]] = {
     **{
         f"conv2d_{verb}-{name}": convolution(shape, verb)
@@ -104,6 +118,9 @@ RUNS: dict[str, Callable[[], np.ndarray]] = {
     "gemm_transposed_b": gemm(False, True),
     "column_sums": sums(1, 50_000, 6),
     "row_sums": sums(700, 1000, 1),
+    "batch_norm": norm(1, 7001, 24, 1),
+    "layer_norm": norm(3001, 1, 1, 65),
+    "group_norm": norm(3, 999, 4, 8),
     "max_pool2d_backward": pooling_gradient,
 }
 

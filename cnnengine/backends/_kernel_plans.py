@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import Unsupported
-from ..shapes import CACHED_SHAPES, INT32_MAX, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from ..shapes import CACHED_SHAPES, INT32_MAX, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
 from ._kernel_library import LARGE, MEDIUM, SMALL, Tile
 
 THREADS = 256  # of kernels without shared memory
@@ -18,6 +18,8 @@ ELEMENTS_PER_THREAD = 4  # csrc/cuda/elementwise.cuh
 FULL_GPU = 264  # blocks that keep a large GPU busy: 2 on each of an H200's 132 multiprocessors
 NARROW = 8  # channels of a group, or rows of a matrix, below which a tile would be mostly empty
 LONG_ROW = 64  # elements of a reduction from which on a block works on few columns
+NORM_SHARED = 3 * 4 * THREADS  # NormShared of csrc/cuda/norm.cuh; NormDoubles is twice that
+NORM_ROW_SHARED = NORM_SHARED + 3 * 4  # NormRowShared
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
 
 Size3 = tuple[int, int, int]
@@ -76,6 +78,14 @@ def _reduction(length: int) -> int:
     if length > INT32_MAX - 64:
         raise Unsupported(f"a reduction over {length} products is past 2^31 - 1")
     return length
+
+
+class NormPlan(NamedTuple):
+    """One launch of a kernel that walks an (N, L, G, D) by columns, ``chunk`` rows a block."""
+
+    plan: Plan
+    chunk: int
+    splits: int
 
 
 @lru_cache(CACHED_SHAPES)
@@ -182,6 +192,26 @@ def reduce(op: str, shape: ReduceShape) -> ReducePlan:
     rows = (x, min(THREADS // x, _power_of_two(-(-splits // 4))), 1)
     second = Plan(f"reduce<float, {{T}}, {op}, ReduceShape>", _blocks(columns), rows, shared)
     return ReducePlan(first, chunk, splits, second, shape.outer * splits * shape.inner * 4)
+
+
+@lru_cache(CACHED_SHAPES)
+def norm_columns(kernel: str, shape: NormShape, sums: bool) -> NormPlan:
+    """Lanes along the channels up to a warp, the block's other threads along the rows. ``sums``: as few blocks a column
+    as fill a GPU, of at least 16 rows a thread, since each leaves partial sums; else 8 rows a thread."""
+    x = min(32, _power_of_two(shape.channels))
+    y = min(THREADS // x, _power_of_two(-(-shape.L // 4)))
+    columns = shape.N * -(-shape.channels // x)
+    chunk = 8 * y
+    if sums:
+        chunk = -(-shape.L // max(1, min(-(-FULL_GPU // columns), shape.L // (16 * y))))
+    splits = -(-shape.L // chunk)
+    return NormPlan(Plan(kernel, _blocks(columns * splits), (x, y, 1), NORM_SHARED), chunk, splits)
+
+
+@lru_cache(CACHED_SHAPES)
+def norm_groups(kernel: str, shape: NormShape, length: int, shared_bytes: int) -> Plan:
+    """One block for each n and g, whose threads walk ``length``."""
+    return Plan(kernel, _blocks(shape.N * shape.G), (1, min(THREADS, _power_of_two(-(-length // 4))), 1), shared_bytes)
 
 
 def _power_of_two(n: int) -> int:

@@ -15,7 +15,16 @@ from .. import _launch
 from ..errors import Unsupported
 from ..jit.launch import Kernel, Runtime
 from ..jit.source import KernelSource, constant_shape
-from ..shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape, reduce_shape
+from ..shapes import (
+    BroadcastShape,
+    Conv2dShape,
+    GemmShape,
+    NormShape,
+    Pool2dShape,
+    ReduceShape,
+    norm_shape,
+    reduce_shape,
+)
 from . import _kernel_library as library
 from . import _kernel_plans as plans
 from ._kernel_library import TYPES
@@ -156,7 +165,7 @@ class KernelBackend:
         rest = reduce_shape(shape.outer, splits, shape.inner)
         self._run("reduce", second, x.dtype, (partial, y, splits, 1, rest.packed))
 
-    # matrix product, loss, dropout, optimizer
+    # matrix product, epilogue
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
         self._run("gemm", plans.gemm(shape), a.dtype, (a, b, c, *_epilogue(epilogue), shape.packed))
@@ -166,6 +175,70 @@ class KernelBackend:
         """An activation that the kernels' epilogue does not have, in a pass of its own."""
         if epilogue.activation not in FUSED_ACTIVATIONS:
             self.activation_forward(epilogue.activation, y, y, epilogue.parameter)
+
+    def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None:
+        walk = norm_shape(1, x.size // x.shape[-1], x.shape[-1], 1)
+        self._run_columns("apply_epilogue<{T}, NormShape>", walk, x.dtype, (x, y, *_epilogue(epilogue)))
+        self._activate(y, epilogue)
+
+    # normalisation
+
+    def _run_columns(
+        self, kernel: str, shape: NormShape, dtype: np.dtype[Any], arguments: tuple[Any, ...], sums: bool = False
+    ) -> int:
+        """Launches a kernel that walks by columns; in how many splits."""
+        plan, chunk, splits = plans.norm_columns(kernel, shape, sums)
+        self._run("norm", plan, dtype, (*arguments, chunk, splits, shape.packed))
+        return splits
+
+    def norm_forward(
+        self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
+        mean: Array, variance: Array, epsilon: float, activation: str,
+    ) -> None:  # fmt: skip
+        ending = float(epsilon), int(_is_relu("norm_forward", activation))
+        known = x, gain, offset, residual, y, mean, variance, *ending
+        if shape.L == 1:
+            plan = plans.norm_groups("norm_forward_rows<{T}, NormShape>", shape, shape.D, plans.NORM_ROW_SHARED)
+            self._run("norm", plan, x.dtype, (*known, shape.packed))
+            return
+        kernel = "norm_channel_moments<{T}, NormShape>"
+        _, chunk, splits = plans.norm_columns(kernel, shape, True)
+        partial = self.workspace(shape.N * splits * 2 * shape.channels * 4)
+        self._run_columns(kernel, shape, x.dtype, (x, partial), sums=True)
+        plan = plans.norm_groups("norm_group_moments<{T}, NormShape>", shape, splits * shape.D, 2 * plans.NORM_SHARED)
+        self._run("norm", plan, x.dtype, (x, partial, mean, variance, chunk, splits, shape.packed))
+        self._run_columns("norm_apply<{T}, NormShape>", shape, x.dtype, known)
+
+    def norm_backward(
+        self, shape: NormShape, x: Array, gain: Array | None, mean: Array, variance: Array, y: Array | None, dy: Array,
+        dx: Array | None, dgain: Array | None, doffset: Array | None, dresidual: Array | None, epsilon: float,
+        activation: str,
+    ) -> None:  # fmt: skip
+        y = y if _is_relu("norm_backward", activation) else None
+        rows, dtype, eps = shape.L == 1, x.dtype, float(epsilon)
+        if rows and (dx is not None or dresidual is not None):
+            plan = plans.norm_groups("norm_backward_rows<{T}, NormShape>", shape, shape.D, plans.NORM_ROW_SHARED)
+            self._run("norm", plan, dtype, (x, gain, mean, variance, y, dy, dx, dresidual, eps, shape.packed))
+        if rows and dgain is None and doffset is None:
+            return
+        walk = norm_shape(1, shape.N, shape.G, shape.D) if rows else shape
+        kernel = f"norm_channel_sums<{{T}}, NormShape, {'true' if rows else 'false'}>"
+        splits = plans.norm_columns(kernel, walk, True).splits
+        sums = walk.N * splits * 2 * shape.channels * 4
+        room = self.workspace(sums + shape.N * shape.G * 2 * 4)
+        partial, averages = room[:sums], room[sums:]
+        self._run_columns(kernel, walk, dtype, (x, mean, variance, y, dy, partial, eps), sums=True)
+        if dgain is not None or doffset is not None:
+            blocks = -(-shape.channels // plans.THREADS)
+            plan = Plan("norm_parameter_gradients<{T}>", (blocks, 1, 1), (plans.THREADS, 1, 1), 0)
+            self._run("norm", plan, dtype, (partial, dgain, doffset, np.int64(walk.N * splits), shape.channels))
+        if not rows and (dx is not None or dresidual is not None):
+            plan = plans.norm_groups("norm_group_sums<{T}, NormShape>", shape, splits * shape.D, 2 * plans.NORM_SHARED)
+            self._run("norm", plan, dtype, (partial, gain, averages, splits, shape.packed))
+            known = x, gain, mean, variance, y, dy, averages, dx, dresidual, eps
+            self._run_columns("norm_backward_apply<{T}, NormShape>", shape, dtype, known)
+
+    # loss, dropout, optimizer
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
         rows, classes = x.shape
@@ -218,6 +291,13 @@ def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
     _named(library.ACTIVATIONS, "epilogue", epilogue.activation)
     relu = int(epilogue.activation == "relu")
     return (epilogue.bias, epilogue.scale, epilogue.shift, epilogue.residual, relu)
+
+
+def _is_relu(verb: str, activation: str) -> bool:
+    """Raises Unsupported for what is neither relu nor identity."""
+    if activation not in ("identity", "relu"):
+        raise Unsupported(f"{verb}: activation must be 'identity' or 'relu', received {activation!r}")
+    return activation == "relu"
 
 
 def _named(table: Mapping[str, str], verb: str, name: str) -> str:

@@ -8,14 +8,16 @@ no graph, and raise ``cnnengine.errors.Unsupported`` for what they cannot do. No
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from ..shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from ..shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
+from .epilogue import IDENTITY as IDENTITY
+from .epilogue import Array as Array
+from .epilogue import Epilogue as Epilogue
+from .epilogue import PackedWeight as PackedWeight
 
-Array = Any  # numpy.ndarray or cupy.ndarray
 ACTIVATION_SAVES = {  # defined in docs/semantics.md; what the backward pass wants: the input "x" or the output "y"
     "identity": "y", "relu": "y", "relu6": "y", "leaky_relu": "y", "silu": "x", "gelu": "x", "gelu_tanh": "x",
     "sigmoid": "y", "tanh": "y", "hardswish": "x", "hardsigmoid": "y", "elu": "y",
@@ -27,35 +29,6 @@ REDUCE = ("sum", "max")  # max: NaN wins, as NumPy's
 POOL = ("max", "avg")
 OPTIMIZERS = ("sgd",)
 CONV2D_VERBS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Epilogue:
-    """What follows a convolution or product on its way to memory:
-    y = activation((y + bias) * scale + shift + residual).
-
-    ``bias``, ``scale`` and ``shift`` are (K,), one value an output channel; ``residual`` has y's shape; None is absent.
-    """
-
-    bias: Array | None = None
-    scale: Array | None = None
-    shift: Array | None = None
-    residual: Array | None = None
-    activation: str = "identity"
-    parameter: float = 0.0  # the activation's
-
-
-IDENTITY = Epilogue()
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedWeight:
-    """A convolution weight in the order a backend's kernel reads it, for one shape but any N. ``w`` must not change."""
-
-    w: Array  # (K, R, S, C/groups), as the user holds it
-    packed: Array  # backend-private
-    backend: str
-    algorithm: str
 
 
 class Backend(Protocol):
@@ -100,8 +73,23 @@ class Backend(Protocol):
     def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None: ...
     def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None: ...
 
-    # matrix product, the epilogue over c's last axis
+    # matrix product, the epilogue over c's last axis; the epilogue alone, y of x's shape may be x
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None: ...
+    def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None: ...
+
+    # normalisation of x (N, L, G, D) over L and D, with gain and offset (G*D,) and a residual of x's shape, or None:
+    # y = activation((x - mean) / sqrt(variance + epsilon) * gain + offset + residual), "identity" or "relu"; mean and
+    # variance (biased) (N, G), float32 where x is narrower. Backward: dresidual is dy, 0 where relu's y <= 0; a
+    # gradient that is None is not wanted; y is None but for relu
+    def norm_forward(
+        self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
+        mean: Array, variance: Array, epsilon: float, activation: str,
+    ) -> None: ...  # fmt: skip
+    def norm_backward(
+        self, shape: NormShape, x: Array, gain: Array | None, mean: Array, variance: Array, y: Array | None, dy: Array,
+        dx: Array | None, dgain: Array | None, doffset: Array | None, dresidual: Array | None, epsilon: float,
+        activation: str,
+    ) -> None: ...  # fmt: skip
 
     # x (M, C), labels (M,) int64 in [0, C), loss (M,), probability (M, C); dx = (probability - onehot) * dloss[:, None]
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None: ...

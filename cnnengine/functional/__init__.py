@@ -18,6 +18,7 @@ from .conv2d import conv2d, conv2d_norm_act, conv2d_prepare
 from .dropout import dropout
 from .gemm import linear, matmul
 from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
+from .norm import batch_norm, group_norm, instance_norm, layer_norm
 from .pool2d import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
 from .reduce import max, mean, sum
 from .softmax_cross_entropy import cross_entropy, softmax
@@ -27,6 +28,7 @@ __all__ = [
     "add",
     "algorithms",
     "avg_pool2d",
+    "batch_norm",
     "cast",
     "concatenate",
     "conv2d",
@@ -41,9 +43,12 @@ __all__ = [
     "from_nchw",
     "gelu",
     "global_avg_pool2d",
+    "group_norm",
     "hardsigmoid",
     "hardswish",
     "index",
+    "instance_norm",
+    "layer_norm",
     "leaky_relu",
     "linear",
     "log",

@@ -80,6 +80,13 @@ class Call {
     return input(py::reinterpret_borrow<py::array>(a), size, name);
   }
 
+  float* optional_output(const py::object& a, i64 size, const char* name) const {
+    if (a.is_none()) return nullptr;
+    if (!py::isinstance<py::array>(a)) throw py::type_error(where(name) + " must be a NumPy array or None");
+    auto array = py::reinterpret_borrow<py::array>(a);
+    return output(array, size, name);
+  }
+
   template <class Shape>
   Shape shape(const py::bytes& packed) const {
     Shape s;

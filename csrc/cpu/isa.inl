@@ -22,6 +22,7 @@ namespace {
 #include "conv2d.inl"
 #include "dropout.inl"
 #include "gemm.inl"
+#include "norm.inl"
 #include "optimizer_step.inl"
 #include "pool2d.inl"
 #include "reduce.inl"
@@ -49,6 +50,9 @@ extern const Kernels kernels = {
     binary,
     reduce,
     gemm,
+    apply_epilogue,
+    norm_forward,
+    norm_backward,
     softmax_cross_entropy_forward,
     softmax_cross_entropy_backward,
     dropout,

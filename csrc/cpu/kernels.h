@@ -89,6 +89,13 @@ struct Kernels {
   void (*binary)(BinaryOp, const BroadcastShape&, const float* a, const float* b, float* y);
   void (*reduce)(ReduceOp, const ReduceShape&, const float* x, float* y);
   void (*gemm)(const GemmShape&, const float* a, const float* b, float* c, const Epilogue&);
+  void (*apply_epilogue)(i64 rows, i64 channels, const float* x, float* y, const Epilogue&);
+  // gain, offset, residual and gradients may be null; y of norm_backward is null unless relu followed
+  void (*norm_forward)(const NormShape&, const float* x, const float* gain, const float* offset, const float* residual,
+                       float* y, float* mean, float* variance, double epsilon, int relu);
+  void (*norm_backward)(const NormShape&, const float* x, const float* gain, const float* mean, const float* variance,
+                        const float* y, const float* dy, float* dx, float* dgain, float* doffset, float* dresidual,
+                        double epsilon);
   void (*softmax_cross_entropy_forward)(i64 rows, i64 classes, const float* x, const i64* labels, float* loss,
                                         float* probability);
   void (*softmax_cross_entropy_backward)(i64 rows, i64 classes, const float* probability, const i64* labels,

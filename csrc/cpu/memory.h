@@ -30,11 +30,24 @@ void free_cached_blocks() noexcept;
 // ---- scratch memory
 
 // What a piece of scratch memory holds; pieces of different purposes live at the same time.
-enum Purpose { PACKED_WEIGHT, WIDENED, PANEL, LAST_BAND, OFFSETS, TAPS, PARTIAL_SUMS, PURPOSES };
+enum Purpose {
+  PACKED_WEIGHT,
+  WIDENED,
+  PANEL,
+  LAST_BAND,
+  OFFSETS,
+  TAPS,
+  PARTIAL_SUMS,
+  COLUMN_TOTALS,
+  COEFFICIENTS,
+  PURPOSES
+};
 
-// Weights packed or transformed and partial sums of their gradients; what else there is comes from activations.
+// Weights packed or transformed, partial sums of their gradients, numbers a channel; what else there is comes from
+// activations.
 inline bool holds_weights(Purpose purpose) {
-  return purpose == PACKED_WEIGHT || purpose == WIDENED || purpose == PARTIAL_SUMS;
+  return purpose == PACKED_WEIGHT || purpose == WIDENED || purpose == PARTIAL_SUMS || purpose == COLUMN_TOTALS ||
+         purpose == COEFFICIENTS;
 }
 
 // Memory of the calling thread, 64-byte aligned and not initialised; valid until its next call for the same purpose.

@@ -284,6 +284,61 @@ void gemm(const py::bytes& packed, const py::array& a, const py::array& b, py::a
   kernels->gemm(s, pa, pb, pc, epilogue);
 }
 
+void apply_epilogue(const py::array& x, py::array& y, const py::object& bias, const py::object& scale,
+                    const py::object& shift, const py::object& residual, int activation_kind, float parameter) {
+  const Call call("apply_epilogue");
+  const i64 size = x.size();
+  call.require(x.ndim() > 0 && size > 0, "x must be (..., C) and not empty");
+  const i64 C = x.shape(x.ndim() - 1);
+  const float* px = call.input(x, size, "x");
+  float* py_ = call.output(y, size, "y");
+  const Epilogue epilogue{call.optional(bias, C, "bias"), call.optional(scale, C, "scale"),
+                          call.optional(shift, C, "shift"), call.optional(residual, size, "residual"),
+                          activation(call, activation_kind, parameter)};
+  Unlocked unlocked;
+  kernels->apply_epilogue(size / C, C, px, py_, epilogue);
+}
+
+// ---- normalisation
+
+struct NormCall : Call {
+  NormShape s;
+  i64 x, statistics, channels;  // elements
+  NormCall(const char* verb, const py::bytes& packed) : Call(verb), s(shape<NormShape>(packed)) {
+    positive(s, 0, 4);
+    statistics = static_cast<i64>(s.N) * s.G;
+    channels = static_cast<i64>(s.G) * s.D;
+    x = s.N * channels * s.L;
+  }
+};
+
+void norm_forward(const py::bytes& packed, const py::array& x, const py::object& gain, const py::object& offset,
+                  const py::object& residual, py::array& y, py::array& mean, py::array& variance, double epsilon,
+                  bool relu) {
+  const NormCall call("norm_forward", packed);
+  const float* px = call.input(x, call.x, "x");
+  const float *pg = call.optional(gain, call.channels, "gain"), *po = call.optional(offset, call.channels, "offset");
+  const float* pr = call.optional(residual, call.x, "residual");
+  float* py_ = call.output(y, call.x, "y");
+  float *pm = call.output(mean, call.statistics, "mean"), *pv = call.output(variance, call.statistics, "variance");
+  Unlocked unlocked;
+  kernels->norm_forward(call.s, px, pg, po, pr, py_, pm, pv, epsilon, relu);
+}
+
+void norm_backward(const py::bytes& packed, const py::array& x, const py::object& gain, const py::array& mean,
+                   const py::array& variance, const py::object& y, const py::array& dy, const py::object& dx,
+                   const py::object& dgain, const py::object& doffset, const py::object& dresidual, double epsilon) {
+  const NormCall call("norm_backward", packed);
+  const float *px = call.input(x, call.x, "x"), *pg = call.optional(gain, call.channels, "gain");
+  const float *pm = call.input(mean, call.statistics, "mean"), *pv = call.input(variance, call.statistics, "variance");
+  const float *py_ = call.optional(y, call.x, "y"), *pdy = call.input(dy, call.x, "dy");
+  float *pdx = call.optional_output(dx, call.x, "dx"), *pdg = call.optional_output(dgain, call.channels, "dgain");
+  float *pdo = call.optional_output(doffset, call.channels, "doffset"),
+        *pdr = call.optional_output(dresidual, call.x, "dresidual");
+  Unlocked unlocked;
+  kernels->norm_backward(call.s, px, pg, pm, pv, py_, pdy, pdx, pdg, pdo, pdr, epsilon);
+}
+
 // ---- loss, dropout, optimiser
 
 // Rows of (M, C), after checking that labels are (M,) in [0, C).
@@ -439,6 +494,9 @@ PYBIND11_MODULE(_native, m) {
   m.def("binary", &binary);
   m.def("reduce", &reduce);
   m.def("gemm", &gemm);
+  m.def("apply_epilogue", &apply_epilogue);
+  m.def("norm_forward", &norm_forward);
+  m.def("norm_backward", &norm_backward);
   m.def("softmax_cross_entropy_forward", &softmax_cross_entropy_forward);
   m.def("softmax_cross_entropy_backward", &softmax_cross_entropy_backward);
   m.def("dropout", &dropout);

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from ... import _native
 from ...errors import Unsupported
-from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
 from .._host import HostMemory
 from ..contract import ACTIVATIONS, BINARY, CONV2D_VERBS, IDENTITY, UNARY, Array, Epilogue, PackedWeight
 
@@ -99,6 +99,24 @@ class NativeBackend(HostMemory):
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
         _native.gemm(shape.packed, a, b, c, *_epilogue(epilogue))
+
+    def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None:
+        _native.apply_epilogue(x, y, *_epilogue(epilogue))
+
+    def norm_forward(
+        self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
+        mean: Array, variance: Array, epsilon: float, activation: str,
+    ) -> None:  # fmt: skip
+        relu = activation == "relu"
+        _native.norm_forward(shape.packed, x, gain, offset, residual, y, mean, variance, epsilon, relu)
+
+    def norm_backward(
+        self, shape: NormShape, x: Array, gain: Array | None, mean: Array, variance: Array, y: Array | None, dy: Array,
+        dx: Array | None, dgain: Array | None, doffset: Array | None, dresidual: Array | None, epsilon: float,
+        activation: str,
+    ) -> None:  # fmt: skip
+        known = shape.packed, x, gain, mean, variance, y if activation == "relu" else None, dy
+        _native.norm_backward(*known, dx, dgain, doffset, dresidual, epsilon)
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
         _native.softmax_cross_entropy_forward(x, labels, loss, probability)

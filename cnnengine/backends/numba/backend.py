@@ -12,13 +12,14 @@ from ...kernels import (
     conv2d,
     dropout,
     gemm,
+    norm,
     optimizer_step,
     pool2d,
     reduce,
     softmax_cross_entropy,
 )
 from ...kernels.common import FUSED_ACTIVATIONS
-from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
 from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
 
 
@@ -86,6 +87,24 @@ class NumbaBackend:
         """An activation that the kernels' epilogue does not have, in a pass of its own."""
         if epilogue.activation not in FUSED_ACTIVATIONS:
             self.activation_forward(epilogue.activation, y, y, epilogue.parameter)
+
+    def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None:
+        norm.apply_epilogue(self.launch, x, y, epilogue)
+        self._activate(y, epilogue)
+
+    def norm_forward(
+        self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
+        mean: Array, variance: Array, epsilon: float, activation: str,
+    ) -> None:  # fmt: skip
+        norm.forward(self.launch, shape, x, gain, offset, residual, y, mean, variance, epsilon, activation)
+
+    def norm_backward(
+        self, shape: NormShape, x: Array, gain: Array | None, mean: Array, variance: Array, y: Array | None, dy: Array,
+        dx: Array | None, dgain: Array | None, doffset: Array | None, dresidual: Array | None, epsilon: float,
+        activation: str,
+    ) -> None:  # fmt: skip
+        known, gradients = (x, gain, mean, variance, y, dy), (dx, dgain, doffset, dresidual)
+        norm.backward(self.launch, shape, *known, *gradients, epsilon, activation)
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
         softmax_cross_entropy.forward(self.launch, x, labels, loss, probability)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
 from .._host import HostMemory
 from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
-from . import activation, binary, conv2d, dropout, gemm, optimizer_step, pool2d, reduce, softmax_cross_entropy
+from . import activation, binary, conv2d, dropout, gemm, norm, optimizer_step, pool2d, reduce, softmax_cross_entropy
 
 
 class NumpyBackend(HostMemory):
@@ -53,6 +53,10 @@ class NumpyBackend(HostMemory):
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
         gemm.gemm(shape, a, b, c, epilogue)
+
+    apply_epilogue = staticmethod(norm.apply_epilogue)
+    norm_forward = staticmethod(norm.forward)
+    norm_backward = staticmethod(norm.backward)
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
         softmax_cross_entropy.forward(x, labels, loss, probability)

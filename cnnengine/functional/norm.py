@@ -1,0 +1,304 @@
+"""Normalisation to mean 0 and variance 1, then gain and offset: over a batch, a layer, groups or an instance.
+
+With u = (x - mean) * rstd, rstd = 1 / sqrt(variance + eps) and du = dy * weight, the statistics being functions of x:
+dx = rstd * (du - mean(du) - u * mean(du * u)). With known statistics, in evaluation, dx = rstd * du.
+
+Batch norm: Ioffe and Szegedy, arXiv 1502.03167. Layer norm: Ba, Kiros and Hinton, arXiv 1607.06450. Group norm: Wu and
+He, arXiv 1803.08494. Instance norm: Ulyanov, Vedaldi and Lempitsky, arXiv 1607.08022.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._arguments import is_int, no_empty_axis
+from ..autograd import Function, grad_enabled
+from ..backends.contract import ACTIVATIONS, Array, Backend, Epilogue
+from ..shapes import NormShape, broadcast_shape, norm_shape
+from ..tensor import Tensor, record, wrap
+from ._arrays import binary_array, constant, unary_array
+from ._common import backend_of, same_kind, tensor
+from .activation import DEFAULT_PARAMETERS, activate
+from .reduce import reduce_array
+
+
+class Norm(Function):
+    """Inputs x, weight, bias, residual; saved: (shape, weight's and bias's shape, x, weight, mean, variance, y or None,
+    eps, activation)"""
+
+    __slots__ = ()
+    reads: ClassVar[tuple[int, ...]] = (0, 1)
+    shares: ClassVar[bool] = True  # without activation the residual's gradient is dy
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        shape, channels, x, weight, mean, variance, y, eps, activation = self.saved
+        backend = self.backend
+
+        def wanted(i: int, size: tuple[int, ...]) -> Array | None:
+            return backend.empty(size, dy.dtype) if self.needs(i) else None
+
+        dx, dweight, dbias = wanted(0, dy.shape), wanted(1, channels), wanted(2, channels)
+        dresidual = wanted(3, dy.shape) if y is not None else None
+        gradients = dx, dweight, dbias, dresidual
+        backend.norm_backward(shape, x, weight, mean, variance, y, dy, *gradients, eps, activation)
+        return dx, dweight, dbias, dresidual if y is not None else dy
+
+
+class NormRelu(Norm):
+    """With y, whose zeros say where ReLU let nothing through"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
+
+
+class KnownNorm(Function):
+    """y = activation((x - mean) * scale + bias + residual), scale = weight * rstd, with constant mean and rstd.
+    Inputs x, weight, bias, residual; saved: (x, -mean, rstd, scale, y or None)"""
+
+    __slots__ = ()
+    reads: ClassVar[tuple[int, ...]] = (0, 1)
+    shares: ClassVar[bool] = True
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        x, minus_mean, rstd, scale, y = self.saved
+        backend = self.backend
+        if y is not None:
+            masked = backend.empty(dy.shape, dy.dtype)
+            backend.activation_backward("relu", y, dy, masked, 0.0)
+            dy = masked
+        all_but_last = tuple(range(dy.ndim - 1))
+        dx = dweight = dbias = None
+        if self.needs(0):
+            dx = backend.empty(dy.shape, dy.dtype)
+            backend.apply_epilogue(dy, dx, Epilogue(scale=scale))
+        if self.needs(1):
+            u = backend.empty(dy.shape, dy.dtype)
+            backend.apply_epilogue(x, u, Epilogue(bias=minus_mean, scale=rstd))
+            dweight = reduce_array(backend, "sum", binary_array(backend, "mul", dy, u), all_but_last)
+        if self.needs(2):
+            dbias = reduce_array(backend, "sum", dy, all_but_last)
+        return dx, dweight, dbias, dy
+
+
+class KnownNormRelu(KnownNorm):
+    """With y, whose zeros say where ReLU let nothing through"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+    shares: ClassVar[bool] = False
+
+
+def batch_norm(
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    activation: str | None = None,
+    residual: Tensor | None = None,
+) -> Tensor:
+    """x (..., C) normalised for each channel of the last axis: activation(u * weight + bias + residual).
+
+    In training by the mean and (biased) variance of all other axes, which move the running ones, in place, by
+    ``momentum``: running = (1 - momentum) * running + momentum * batch, with the unbiased variance. Else by the running
+    ones. weight, bias, running_mean, running_var (C,); ``residual`` of x's shape; ``activation`` any that
+    ``functional`` has. Raises ValueError for shapes, and in training for one value a channel; TypeError for dtypes.
+    """
+    x = tensor(x)
+    weight, bias, residual = _operands("batch_norm", x, (x.shape[-1],) if x.ndim else (), weight, bias, residual)
+    if x.ndim < 2:
+        raise ValueError(f"batch_norm: x must be (..., C) with 2 axes or more, received {x.shape}")
+    channels, kind = x.shape[-1], _statistics_dtype(x)
+    count = x.size // channels
+    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
+        if running is not None and (running.shape != (channels,) or running.dtype != kind):
+            raise ValueError(
+                f"batch_norm: {name} must be ({channels},) {kind}, received {running.shape} {running.dtype}"
+            )
+    if not training:
+        if running_mean is None or running_var is None:
+            raise ValueError("batch_norm: running_mean and running_var are needed where training is False")
+        return _known(x, running_mean.data, running_var.data, weight, bias, residual, eps, activation)
+    if count == 1:
+        raise ValueError(f"batch_norm: Expected more than 1 value per channel when training, got input size {x.shape}")
+    y, mean, variance = _normalise(
+        "batch_norm", norm_shape(1, count, channels, 1), x, weight, bias, residual, eps, activation
+    )
+    backend = backend_of("batch_norm", x)
+    for running, batch, share in (
+        (running_mean, mean, momentum),
+        (running_var, variance, momentum * count / (count - 1)),
+    ):
+        if running is not None:
+            _move(backend, running, batch.reshape(-1), momentum, share)
+    return y
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: int | tuple[int, ...],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """x normalised over its last axes, which are ``normalized_shape``, as are weight and bias. Raises ValueError."""
+    x = tensor(x)
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (int(normalized_shape),)
+    if not shape or x.shape[-len(shape) :] != shape:
+        raise ValueError(f"layer_norm: x must end in normalized_shape {shape}, received {x.shape}")
+    weight, bias, _ = _operands("layer_norm", x, shape, weight, bias, None)
+    return _normalise("layer_norm", norm_shape(x.size // prod(shape), 1, 1, prod(shape)), x, weight, bias, None, eps)[0]
+
+
+def group_norm(
+    x: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
+    """x (N, ..., C) normalised for each n and each of ``num_groups`` groups of neighbouring channels, over the group
+    and all axes between; weight and bias (C,). Raises ValueError."""
+    return _grouped("group_norm", tensor(x), num_groups, weight, bias, eps)
+
+
+def instance_norm(x: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+    """x (N, ..., C) normalised for each n and channel over all axes between; weight and bias (C,). Raises
+    ValueError."""
+    x = tensor(x)
+    if x.ndim > 1 and prod(x.shape[1:-1]) == 1:
+        raise ValueError(f"instance_norm: Expected more than 1 spatial element, got input size {x.shape}")
+    return _grouped("instance_norm", x, x.shape[-1] if x.ndim else 1, weight, bias, eps)
+
+
+def _grouped(operation: str, x: Tensor, groups: int, weight: Any, bias: Any, eps: float) -> Tensor:
+    if x.ndim < 2:
+        raise ValueError(f"{operation}: x must be (N, ..., C) with 2 axes or more, received {x.shape}")
+    N, C = x.shape[0], x.shape[-1]
+    weight, bias, _ = _operands(operation, x, (C,), weight, bias, None)
+    if not is_int(groups) or groups < 1 or C % groups:
+        raise ValueError(f"{operation}: {C} channels do not divide into {groups!r} groups")
+    shape = norm_shape(N, prod(x.shape[1:-1]), groups, C // groups)
+    if shape.reduction == 1 and N == 1:
+        raise ValueError(f"{operation}: Expected more than 1 value per channel when training, got input size {x.shape}")
+    return _normalise(operation, shape, x, weight, bias, None, eps)[0]
+
+
+def _operands(
+    operation: str, x: Tensor, channels: tuple[int, ...], weight: Any, bias: Any, residual: Any
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """weight and bias of shape ``channels``, and residual of x's, as Tensors where they are there."""
+    no_empty_axis(operation, "x", x.shape)
+    found: list[Tensor | None] = []
+    for name, value, shape in (("weight", weight, channels), ("bias", bias, channels), ("residual", residual, x.shape)):
+        operand = None if value is None else tensor(value)
+        if operand is not None:
+            same_kind(operation, x, name, operand)
+            if operand.shape != shape:
+                raise ValueError(f"{operation}: {name} must have shape {shape}, received {operand.shape}")
+        found.append(operand)
+    return found[0], found[1], found[2]
+
+
+def _fused(operation: str, activation: str | None) -> tuple[str, str]:
+    """(what the kernel does, what is left for a pass of its own)"""
+    kind = activation or "identity"
+    if kind not in ACTIVATIONS:
+        raise ValueError(f"{operation}: unknown activation {activation!r}; there are {', '.join(ACTIVATIONS)}")
+    return (kind, "identity") if kind in ("identity", "relu") else ("identity", kind)
+
+
+def _activated(kind: str, y: Tensor) -> Tensor:
+    return y if kind == "identity" else activate(kind, y, DEFAULT_PARAMETERS.get(kind, 0.0))
+
+
+def _statistics_dtype(x: Tensor) -> np.dtype[Any]:
+    """float32 where x is narrower"""
+    return np.dtype("float32") if x.dtype.itemsize < 4 else x.dtype
+
+
+def _array(t: Tensor | None) -> Array | None:
+    return None if t is None else t.data
+
+
+def _normalise(
+    operation: str,
+    shape: NormShape,
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    eps: float,
+    activation: str | None = None,
+) -> tuple[Tensor, Array, Array]:
+    """(y, mean, variance) by the statistics of x itself"""
+    backend = backend_of(operation, x)
+    fused, rest = _fused(operation, activation)
+    mean = backend.empty(shape.statistics, _statistics_dtype(x))
+    variance = backend.empty(shape.statistics, mean.dtype)
+    y = backend.empty(x.shape, x.dtype)
+    operands = x.data, _array(weight), _array(bias), _array(residual)
+    backend.norm_forward(shape, *operands, y, mean, variance, eps, fused)
+    inputs = x, weight, bias, residual
+    if grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+        channels = next((t.shape for t in (weight, bias) if t is not None), ())
+        kept = (shape, channels, x.data, _array(weight), mean, variance)
+        if fused == "relu":
+            result = record(y, NormRelu(backend, inputs, (*kept, y, eps, fused)))
+        else:
+            result = record(y, Norm(backend, inputs, (*kept, None, eps, fused)))
+    else:
+        result = wrap(y)
+    return _activated(rest, result), mean, variance
+
+
+def _known(
+    x: Tensor,
+    mean: Array,
+    variance: Array,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    residual: Tensor | None,
+    eps: float,
+    activation: str | None,
+) -> Tensor:
+    """By statistics that are given: one pass over x; the rest is arithmetic on (C,)."""
+    backend = backend_of("batch_norm", x)
+    fused, rest = _fused("batch_norm", activation)
+    deviation = unary_array(
+        backend, "sqrt", binary_array(backend, "add", variance, constant(backend, variance.dtype, eps))
+    )
+    rstd = _rounded(backend, binary_array(backend, "div", constant(backend, deviation.dtype, 1.0), deviation), x.dtype)
+    minus_mean = _rounded(backend, unary_array(backend, "neg", mean), x.dtype)
+    scale = rstd if weight is None else binary_array(backend, "mul", rstd, weight.data)
+    y = backend.empty(x.shape, x.dtype)
+    backend.apply_epilogue(x.data, y, Epilogue(minus_mean, scale, _array(bias), _array(residual), fused))
+    inputs = x, weight, bias, residual
+    if grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
+        kept = (x.data, minus_mean, rstd, scale)
+        if fused == "relu":
+            result = record(y, KnownNormRelu(backend, inputs, (*kept, y)))
+        else:
+            result = record(y, KnownNorm(backend, inputs, (*kept, None)))
+    else:
+        result = wrap(y)
+    return _activated(rest, result)
+
+
+def _rounded(backend: Backend, a: Array, dtype: np.dtype[Any]) -> Array:
+    if a.dtype == dtype:
+        return a
+    y = backend.empty(a.shape, dtype)
+    backend.cast(a, y)
+    return y
+
+
+def _move(backend: Backend, running: Tensor, batch: Array, momentum: float, share: float) -> None:
+    """running = (1 - momentum) * running + share * batch, in place"""
+    kept = binary_array(backend, "mul", running.data, constant(backend, batch.dtype, 1.0 - momentum))
+    added = binary_array(backend, "mul", batch, constant(backend, batch.dtype, share))
+    backend.binary("add", broadcast_shape("add", kept.shape, added.shape)[1], kept, added, running.data)
+    running.bump_version()
