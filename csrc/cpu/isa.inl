@@ -22,6 +22,7 @@ namespace {
 #include "conv2d.inl"
 #include "dropout.inl"
 #include "gemm.inl"
+#include "layout.inl"
 #include "norm.inl"
 #include "optimizer_step.inl"
 #include "pool2d.inl"
@@ -55,6 +56,7 @@ extern const Kernels kernels = {
     norm_backward,
     softmax_cross_entropy_forward,
     softmax_cross_entropy_backward,
+    permute,
     dropout,
     sgd,
 };

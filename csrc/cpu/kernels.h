@@ -62,6 +62,12 @@ struct SgdParameter {
   i64 size;
 };
 
+// y's axes, the last one innermost, with their strides in x, in elements; one of them is 1
+struct PermuteWalk {
+  int rank;
+  i64 size[8], stride[8];
+};
+
 struct Kernels {
   const char* name;
   int lanes;  // floats in a vector
@@ -100,6 +106,7 @@ struct Kernels {
                                         float* probability);
   void (*softmax_cross_entropy_backward)(i64 rows, i64 classes, const float* probability, const i64* labels,
                                          const float* dloss, float* dx);
+  void (*permute)(const PermuteWalk&, const float* x, float* y);
   void (*dropout)(i64 n, const DropoutState&, const float* x, float* y);
   void (*sgd)(const SgdStep&, const SgdParameter*, i64 parameters);
 };

@@ -411,6 +411,39 @@ void sgd(const py::sequence& parameters, const py::sequence& gradients, const py
   kernels->sgd(step, list.data(), static_cast<i64>(count));
 }
 
+// ---- order of axes
+
+void permute(const py::array& x, py::array& y, const std::vector<int>& axes) {
+  const Call call("permute");
+  const float* px = call.input(x, x.size(), "x");
+  float* py_ = call.output(y, x.size(), "y");
+  call.require(axes.size() == static_cast<size_t>(x.ndim()) && x.ndim() <= 8,
+               "expected an axis of y for each of x's 8");
+  i64 strides[8], stride = 1;
+  for (int axis = static_cast<int>(x.ndim()) - 1; axis >= 0; axis--) {
+    strides[axis] = stride;
+    stride *= x.shape(axis);
+  }
+  PermuteWalk walk{1, {1}, {1}};
+  unsigned seen = 0;
+  for (const int axis : axes) {
+    call.require(axis >= 0 && axis < x.ndim() && !(seen >> axis & 1), "no order of x's axes");
+    seen |= 1u << axis;
+    const i64 size = x.shape(axis);
+    if (size == 1) continue;
+    const int last = walk.rank - 1;
+    if (walk.size[last] == 1 || walk.stride[last] == size * strides[axis]) {
+      walk.size[last] *= size;
+      walk.stride[last] = strides[axis];
+    } else {
+      walk.size[walk.rank] = size;
+      walk.stride[walk.rank++] = strides[axis];
+    }
+  }
+  Unlocked unlocked;
+  if (x.size() > 0) kernels->permute(walk, px, py_);
+}
+
 // ---- memory and threads
 
 py::dict memory_stats() {
@@ -499,6 +532,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("norm_backward", &norm_backward);
   m.def("softmax_cross_entropy_forward", &softmax_cross_entropy_forward);
   m.def("softmax_cross_entropy_backward", &softmax_cross_entropy_backward);
+  m.def("permute", &permute);
   m.def("dropout", &dropout);
   m.def("sgd", &sgd);
 }

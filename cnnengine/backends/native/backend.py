@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ... import _native
 from ...errors import Unsupported
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
@@ -37,7 +39,6 @@ class NativeBackend(HostMemory):
     notes: ClassVar[Mapping[str, str]] = {
         "fill": "composed: NumPy's fill",
         "cast": "composed: NumPy's assignment",
-        "permute": "composed: NumPy's transpose",
     }
     empty = staticmethod(_native.empty)
 
@@ -87,6 +88,12 @@ class NativeBackend(HostMemory):
 
     def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
         _native.activation_backward(_ACTIVATION[kind], saved, dy, dx, parameter)
+
+    def permute(self, x: Array, y: Array, axes: tuple[int, ...]) -> None:
+        if x.dtype == np.float32 and x.ndim <= 8:
+            _native.permute(x, y, axes)
+        else:
+            super().permute(x, y, axes)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
         _native.unary(_UNARY[op], x, y)
