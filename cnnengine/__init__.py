@@ -19,6 +19,7 @@ from .functional import algorithms, from_nchw, to_nchw
 from .random import manual_seed
 from .serialize import load, load_torch, save
 from .tensor import Tensor
+from .tuning import autotune
 
 from . import data, models, nn, optim  # isort: skip  (built on the names above)
 
@@ -31,6 +32,7 @@ __all__ = [
     "Tensor",
     "Unsupported",
     "algorithms",
+    "autotune",
     "backends",
     "data",
     "empty_cache",

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .. import tuning
 from .._border import as_array
 from ..backends.contract import CONV2D_VERBS, Array, Backend
 from ..backends.registry import active, device_of
 from ..errors import Unsupported
+from ..shapes import Conv2dShape
 from ..tensor import Tensor
 
 S = TypeVar("S")
@@ -89,13 +91,14 @@ def _accept(operation: str, backend: Backend, dtype: np.dtype[Any]) -> None:
     _accepted.add((backend, dtype))
 
 
-def algorithm_for(backend: Backend, verb: str, name: str | None) -> str | None:
-    """The algorithm a verb is to use: the call's, else the innermost ``algorithms`` scope's, else the backend's choice.
-    Raises ValueError for a name the backend does not have, listing those it has."""
+def algorithm_for(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None = None) -> str | None:
+    """The algorithm a verb is to use: the call's, else the innermost ``algorithms`` scope's, else what ``autotune``
+    measured where that is on and a shape is given, else None: the backend's choice. Raises ValueError for a name the
+    backend does not have, listing those it has."""
     if name is None:
         name = _algorithms.get().get(verb)
         if name is None:
-            return None
+            return tuning.choice(backend, verb, shape) if tuning.on and shape is not None else None
     known = backend.algorithms[verb]
     if name not in known:
         raise ValueError(f"{verb}: backend {backend.name!r} has no algorithm {name!r}; it has {', '.join(known)}")

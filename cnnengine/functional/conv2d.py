@@ -86,7 +86,7 @@ def conv2d(
     if fused:
         parameter = parameter_of("conv2d", activation, activation_parameter)
         fused = not recorded or ACTIVATION_SAVES[activation] == "y"
-    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm)
+    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm, None if weight is None else shape)
     y = backend.empty(shape.y, data.dtype)
     epilogue = IDENTITY
     if b is not None or fused:
@@ -97,8 +97,10 @@ def conv2d(
     if not recorded:
         return wrap(y)
     inputs = (x, wrap(w_data) if weight is None else weight, b)
-    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm)
-    saved = shape, data, w_data, input_algorithm, _backward_algorithm(backend, "conv2d_backward_weight", algorithm)
+    needed = shape if x.requires_grad else None
+    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm, needed)
+    weight_algorithm = _backward_algorithm(backend, "conv2d_backward_weight", algorithm, shape)
+    saved = shape, data, w_data, input_algorithm, weight_algorithm
     if fused:
         return record(y, Conv2dActivation(backend, inputs, (saved, (activation, y, parameter))))
     result = record(y, Conv2d(backend, inputs, saved))
@@ -152,7 +154,7 @@ def conv2d_norm_act(
         return y if activation == "identity" else activate(activation, y, parameter)
     arrays = {("bias" if name == "b" else name): value.data for name, value in given.items()}
     out = backend.empty(shape.y, x.dtype)
-    chosen = algorithm_for(backend, "conv2d_forward", algorithm)
+    chosen = algorithm_for(backend, "conv2d_forward", algorithm, None if weight is None else shape)
     operand = w_data if weight is not None else w
     epilogue = Epilogue(activation=activation, parameter=parameter, **arrays)
     backend.conv2d_forward(shape, x.data, operand, out, epilogue, chosen)
@@ -176,7 +178,7 @@ def conv2d_prepare(
     w = tensor(w)
     backend = backend_of("conv2d_prepare", w)
     shape = shape_of(conv2d_shape, tuple(x_shape), w.shape, stride, padding, dilation, groups)
-    return backend.conv2d_prepare(shape, w.data, algorithm_for(backend, "conv2d_forward", algorithm))
+    return backend.conv2d_prepare(shape, w.data, algorithm_for(backend, "conv2d_forward", algorithm, shape))
 
 
 def _weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array, Tensor | None]:
@@ -197,5 +199,5 @@ def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> 
         raise ValueError(f"conv2d: {name} must be ({shape.K},), one value an output channel, received {value.shape}")
 
 
-def _backward_algorithm(backend: Backend, verb: str, name: str | None) -> str | None:
-    return name if name in backend.algorithms[verb] else algorithm_for(backend, verb, None)
+def _backward_algorithm(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None) -> str | None:
+    return name if name in backend.algorithms[verb] else algorithm_for(backend, verb, None, shape)
