@@ -160,6 +160,7 @@ def checks(backend: Backend, dtypes: frozenset[str]) -> Iterator[Check]:
             "softmax_cross_entropy": loss,
             "dropout": dropout,
             "sgd": sgd,
+            "adam": adam,
         }.items():
             yield Check(name, dtype, partial(compute, dtype))
 
@@ -259,6 +260,14 @@ def sgd(dtype: str, backend: Backend) -> list[np.ndarray]:
     hyper = backend.to_device(np.array([0.1, 0.9, 1e-3, 1.0, 1.0], np.float32))
     backend.optimizer_step("sgd", [p], [g], [v], hyper)
     return _host(backend, p, v)
+
+
+def adam(dtype: str, backend: Backend) -> list[np.ndarray]:
+    p, g, m, v = _random(backend, dtype, (301,), (301,), (301,), (301,))
+    backend.binary("mul", broadcast_shape("mul", v.shape, v.shape)[1], v, v, v)
+    hyper = backend.to_device(np.array([0.01, 0.75, 0.25, 0.875, 0.125, 1.25, 0.25, 0.01, 0.99, 0.5], np.float32))
+    backend.optimizer_step("adam", [p], [g], [m, v], hyper)
+    return _host(backend, p, m, v)
 
 
 if __name__ == "__main__":

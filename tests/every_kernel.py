@@ -132,6 +132,16 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
         backend.optimizer_step("sgd", parameters, gradients, velocities, hyper)
         results |= {f"parameter {i} {momentum}": p for i, p in enumerate(parameters)}
         results |= {f"velocity {i} {momentum}": v for i, v in enumerate(velocities)}
+    hyper = np.array([0.01, 0.75, 0.25, 0.875, 0.125, 1.25, 0.25, 0.01, 0.99, 0.5], "float32")
+    for moments in ("own", "float32"):
+        parameters, gradients = [random(5, 33), random(7)], [random(5, 33), random(7)]
+        states = [random(5, 33), random(7), np.abs(random(5, 33)), np.abs(random(7))]
+        if moments == "float32" and computed is None:
+            states = [state.astype("float32") for state in states]
+        if isinstance(backend, EmulatorBackend) and isinstance(backend.runtime, RecordingRuntime):
+            backend.runtime.tables = [*parameters, *gradients, *states]
+        backend.optimizer_step("adam", parameters, gradients, states, hyper)
+        results |= {f"adam {i} {moments}": a for i, a in enumerate([*parameters, *states])}
     return results
 
 

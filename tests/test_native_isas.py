@@ -23,7 +23,7 @@ from .test_gemm import test_epilogue as test_gemm_epilogue  # noqa: F401
 from .test_gemm import test_gemm  # noqa: F401
 from .test_norm import test_apply_epilogue, test_data_far_from_zero  # noqa: F401
 from .test_norm import test_forward_and_backward as test_norm  # noqa: F401
-from .test_optimizer_step import test_sgd  # noqa: F401
+from .test_optimizer_step import test_adam, test_sgd  # noqa: F401
 from .test_pool2d import test_forward_and_backward as test_pool2d  # noqa: F401
 from .test_pool2d import test_padding_never_wins, test_ties_go_to_the_first_and_nan_wins  # noqa: F401
 from .test_reduce import test_max_lets_nan_win, test_reduce  # noqa: F401

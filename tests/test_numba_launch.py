@@ -88,6 +88,7 @@ backend.softmax_cross_entropy_backward(x, labels, new(3), x)
 backend.dropout(x, x, 2**31, 2.0, new(2, dtype=np.uint64))
 for states in ([], [x]):
     backend.optimizer_step("sgd", [x], [x], states, new(5))
+backend.optimizer_step("adam", [x], [x], [x, x], new(10))
 
 promised = {}
 for stem in STEMS:

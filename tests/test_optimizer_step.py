@@ -35,6 +35,29 @@ def test_sgd(backend: Backend, hyper: list[float], rng: np.random.Generator) -> 
         assert_close(actual, expected, 16, f"{backend.name} sgd array {i}")
 
 
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_adam(backend: Backend, decoupled: bool, rng: np.random.Generator) -> None:
+    """rate, betas and what is left of 1, correction, epsilon, weight decay, what is kept of p, gradient scale"""
+    parameters, gradients, first = ([random_array(rng, s) for s in SIZES] for _ in range(3))
+    second = [np.abs(random_array(rng, s)) for s in SIZES]
+    decay = [0, 0.99] if decoupled else [0.01, 1]
+    hyper = [0.01, 0.9, 0.1, 0.99, 0.01, 3.0, 1e-3, *decay, 0.5]
+    results = []
+    for which in (oracle(), backend):
+        p, m, v = ([Guarded(which, a.shape, a.dtype, a) for a in arrays] for arrays in (parameters, first, second))
+        g = [which.to_device(a.copy()) for a in gradients]
+        h = which.to_device(np.array(hyper, np.float32))
+        for _ in range(3):
+            which.optimizer_step("adam", [a.array for a in p], g, [a.array for a in m + v], h)
+        results.append([a.result(f"{which.name} adam") for a in p + m + v])
+    for i, (actual, expected) in enumerate(zip(results[1], results[0], strict=True)):
+        assert_close(actual, expected, 16, f"{backend.name} adam array {i}")
+
+
+def test_no_parameters_are_no_work(backend: Backend) -> None:
+    backend.optimizer_step("adam", [], [], [], backend.to_device(np.zeros(10, np.float32)))
+
+
 def test_as_pytorch() -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     rng = np.random.default_rng(0)

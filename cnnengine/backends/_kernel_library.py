@@ -30,6 +30,7 @@ ACTIVATIONS = {
 UNARY = {"neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt"}
 BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "equal": "Equal"}
 REDUCE = {"sum": "Sum", "max": "Max"}
+OPTIMIZERS = ("sgd", "adam")
 POOL = {"max": "max", "avg": "avg"}
 INDEX = {"uint8": "unsigned char", "int32": "int"}  # of max-pooling
 CONV2D = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
@@ -111,7 +112,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "softmax_cross_entropy": ("softmax_cross_entropy_forward<{T}>", "softmax_cross_entropy_backward<{T}>"),
     "dropout": ("dropout<{T}>",),
-    "optimizer_step": ("sgd<{T}, {T}>", "sgd<{T}, float>"),
+    "optimizer_step": tuple(f"{kind}<{{T}}, {state}>" for kind in OPTIMIZERS for state in ("{T}", "float")),
 }
 
 

@@ -32,6 +32,7 @@ from ._kernel_plans import Plan
 from .contract import CONV2D_VERBS, IDENTITY, Array, Epilogue, PackedWeight
 
 FUSED_ACTIVATIONS = ("identity", "relu")  # what the epilogue of csrc/cuda/epilogue.cuh has
+StepArrays = tuple[Array, Array, Array | None, Array | None]  # parameter, gradient, first and second state
 STEP_TENSORS = 64  # of StepTable in csrc/cuda/optimizer_step.cuh
 STEP_ELEMENTS = 2048  # a block's share there
 STEP_TAIL = struct.Struct(f"<{STEP_TENSORS}q{STEP_TENSORS}ii4x")  # count, first_block, tensors
@@ -257,24 +258,27 @@ class KernelBackend:
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None:
-        if kind != "sgd":
-            raise Unsupported(f"optimizer_step: backend {self.name!r} has no {kind!r}, it has sgd")
-        velocities = list(states) if len(states) else [None] * len(parameters)
-        groups: dict[tuple[Any, Any], list[tuple[Array, Array, Array]]] = {}
-        for p, g, v in zip(parameters, gradients, velocities, strict=True):
-            groups.setdefault((p.dtype, p.dtype if v is None else v.dtype), []).append((p, g, v))
+        if kind not in library.OPTIMIZERS:
+            raise Unsupported(f"optimizer_step: backend {self.name!r} has no {kind!r}, it has sgd, adam")
+        none = [None] * len(parameters)
+        firsts = list(states[: len(parameters)]) or none
+        seconds = list(states[len(parameters) :]) or none
+        groups: dict[tuple[Any, Any], list[StepArrays]] = {}
+        for arrays in zip(parameters, gradients, firsts, seconds, strict=True):
+            p, _, state, _ = arrays
+            groups.setdefault((p.dtype, p.dtype if state is None else state.dtype), []).append(arrays)
         for (dtype, state_dtype), members in groups.items():
-            template = "sgd<{T}, {T}>" if state_dtype == dtype else f"sgd<{{T}}, {TYPES[state_dtype.name]}>"
-            kernel = self._kernel("optimizer_step", template, dtype)
+            state_type = "{T}" if state_dtype == dtype else TYPES[state_dtype.name]
+            kernel = self._kernel("optimizer_step", f"{kind}<{{T}}, {state_type}>", dtype)
             for start in range(0, len(members), STEP_TENSORS):
                 table, blocks = self._step_table(members[start : start + STEP_TENSORS])
                 kernel((blocks, 1, 1), (plans.THREADS, 1, 1), 0, (hyper, table))
 
-    def _step_table(self, members: Sequence[tuple[Array, Array, Array]]) -> tuple[bytes, int]:
+    def _step_table(self, members: Sequence[StepArrays]) -> tuple[bytes, int]:
         """StepTable of csrc/cuda/optimizer_step.cuh, and the blocks it needs."""
         padding = [None] * (STEP_TENSORS - len(members))
         arrays = [array for column in zip(*members, strict=True) for array in (*column, *padding)]
-        counts = [p.size for p, _, _ in members]
+        counts = [p.size for p, *_ in members]
         first_block, blocks = [], 0
         for count in counts:
             first_block.append(blocks)

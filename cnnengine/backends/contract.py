@@ -27,7 +27,7 @@ UNARY = ("neg", "exp", "log", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow", "equal")  # equal gives 1 or 0 in the operands' dtype
 REDUCE = ("sum", "max")  # max: NaN wins, as NumPy's
 POOL = ("max", "avg")
-OPTIMIZERS = ("sgd",)
+OPTIMIZERS = ("sgd", "adam")
 CONV2D_VERBS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 
 
@@ -99,9 +99,14 @@ class Backend(Protocol):
     # element i is kept where its word >= threshold, times float32(scale), else 0. state: uint64 (2,), on the device
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None: ...
 
-    # in place, over all parameters at once. "sgd": hyper float32 (5,) on the device = learning rate, momentum, weight
-    # decay, nesterov (0 or 1), gradient scale; states = one velocity a parameter, or none where momentum is 0:
-    # g = grad * scale + decay * p;  v = momentum * v + g;  p -= lr * (g + momentum * v if nesterov else v)
+    # in place, over all parameters at once; hyper: float32, on the device
+    # "sgd": hyper (5,) = lr, momentum, weight decay, nesterov (0 or 1), gradient scale; states = one velocity a
+    #   parameter, or none where momentum is 0
+    #   g = grad * scale + decay * p;  v = momentum * v + g;  p -= lr * (g + momentum * v if nesterov else v)
+    # "adam": hyper (10,) = lr / (1 - beta1**t), beta1, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2**t), epsilon,
+    #   weight decay, what is kept of p, gradient scale; states = every parameter's first moment m, then every second v
+    #   g = grad * scale + decay * p;  m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g * g
+    #   p = kept * p - hyper[0] * m / (sqrt(v) * hyper[5] + epsilon)
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None: ...

@@ -1,23 +1,48 @@
-"""What every optimizer shares: its parameters, their gradients, and a state that can be saved."""
+"""What every optimizer shares: groups of parameters, their gradients, one backend call a step, a state to save."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
+
+from ..backends.contract import Array
+from ..backends.registry import active_on
 from ..nn.module import clear_gradient
 from ..tensor import Tensor
 
+Group = dict[str, Any]
+
 
 class Optimizer:
-    """Base of the optimizers. ``parameters`` is any iterable of leaf Tensors that require a gradient.
+    """Base of the optimizers. ``parameters`` is any iterable of leaf Tensors that require a gradient, or of groups:
+    dicts with such Tensors as "params" and options of their own, which take the place of the arguments.
 
-    Raises ValueError for an empty iterable or a parameter given twice, TypeError for what is no such Tensor.
+    ``param_groups`` has the groups with all their options; an option changed there holds from the next step on.
+    Raises ValueError for an empty iterable, a parameter given twice and options that are out of range, TypeError for
+    what is no such Tensor or no such option.
     """
 
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self.parameters = list(parameters)
+    kind: ClassVar[str]  # of the contract's OPTIMIZERS
+    keeps: ClassVar[tuple[str, ...]]  # its states, in the contract's order
+    counts: ClassVar[bool]  # whether its numbers depend on how many steps a parameter has made
+
+    def __init__(self, parameters: Iterable[Tensor] | Iterable[Mapping[str, Any]], **options: Any) -> None:
         name = type(self).__name__
+        given: list[Any] = list(parameters)
+        if not any(isinstance(g, Mapping) for g in given):
+            given = [{"params": given}]
+        self.param_groups: list[Group] = []
+        for group in given:
+            unknown = set(group) - {"params", *options}
+            if "params" not in group or unknown:
+                raise TypeError(
+                    f"{name}: a group has 'params' and may have {', '.join(options)}, received {set(group)}"
+                )
+            self.param_groups.append({**options, **group, "params": list(group["params"])})
+        self.parameters: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
         if not self.parameters:
             raise ValueError(f"{name}: there are no parameters to train")
         for i, parameter in enumerate(self.parameters):
@@ -27,10 +52,86 @@ class Optimizer:
                 raise TypeError(f"{name}: parameter {i} of shape {parameter.shape} is a result, not a leaf")
         if len({id(p) for p in self.parameters}) != len(self.parameters):
             raise ValueError(f"{name}: a parameter is given twice")
+        for group in self.param_groups:
+            self.check(group)
+        self._options = tuple(options)
+        self._group_of = [i for i, group in enumerate(self.param_groups) for _ in group["params"]]
+        self._steps = [0] * len(self.parameters)
+        self._states: dict[str, list[Array | None]] = {state: [None] * len(self.parameters) for state in self.keeps}
+        self._hyper: dict[tuple[int, str, int], tuple[tuple[float, ...], Array]] = {}
+
+    def check(self, options: Group) -> None:
+        """Raise ValueError for options of a group that are out of range."""
+        raise NotImplementedError
+
+    def hyper(self, options: Group, step: int) -> tuple[float, ...]:
+        """The contract's numbers for a step, the first being 1."""
+        raise NotImplementedError
+
+    def used(self, options: Group) -> tuple[str, ...]:
+        """The states that a group needs."""
+        return self.keeps
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step, of the first group; setting it sets that of all groups."""
+        return float(self.param_groups[0]["lr"])
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        for group in self.param_groups:
+            self.check({**group, "lr": value})
+        for group in self.param_groups:
+            group["lr"] = float(value)
 
     def step(self) -> None:
-        """Change every parameter that has a gradient."""
-        raise NotImplementedError
+        """Change every parameter that has a gradient. Raises ValueError where a gradient does not fit its parameter."""
+        calls: dict[tuple[int, str, str, int], list[int]] = {}  # what can share the contract's numbers
+        for i, parameter in enumerate(self.parameters):
+            if parameter.grad is not None:
+                if parameter.grad.shape != parameter.shape or parameter.grad.dtype != parameter.dtype:
+                    raise ValueError(
+                        f"{type(self).__name__}: parameter {i} is {parameter.shape} {parameter.dtype}, its gradient"
+                        f" {parameter.grad.shape} {parameter.grad.dtype}"
+                    )
+                key = (self._group_of[i], parameter.device, parameter.dtype.name, self._steps[i])
+                calls.setdefault(key, []).append(i)
+        for (group, device, _, steps), indices in calls.items():
+            self._step_on(self.param_groups[group], device, steps + 1, indices)
+
+    def _step_on(self, group: Group, device: str, step: int, indices: list[int]) -> None:
+        backend = active_on(device)
+        states: list[Array] = []
+        for name in self.used(group):
+            kept = self._states[name]
+            for i in indices:
+                state = kept[i]
+                if state is None:
+                    state = kept[i] = backend.empty(self.parameters[i].shape, self.parameters[i].dtype)
+                    backend.fill(state, 0.0)
+                states.append(state)
+        backend.optimizer_step(
+            self.kind,
+            [self.parameters[i].data for i in indices],
+            [self.parameters[i].grad.data for i in indices],  # type: ignore[union-attr]
+            states,
+            self._hyper_on(device, indices[0], self.hyper(group, step)),
+        )
+        for i in indices:
+            self._steps[i] += self.counts
+            self.parameters[i].bump_version()
+
+    def _hyper_on(self, device: str, first: int, values: tuple[float, ...]) -> Array:
+        """The contract's numbers of the call that begins with parameter ``first``, in an array of the device that stays
+        in place, rewritten where they change."""
+        key = (self._group_of[first], device, first)
+        if key not in self._hyper or self._hyper[key][0] != values:
+            array = active_on(device).to_device(np.array(values, np.float32))
+            if key in self._hyper:
+                self._hyper[key][1][...] = array
+                array = self._hyper[key][1]
+            self._hyper[key] = (values, array)
+        return self._hyper[key][1]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of the parameters, or fill them with 0."""
@@ -38,9 +139,53 @@ class Optimizer:
             clear_gradient(parameter, set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """What ``load_state_dict`` needs to go on bit for bit."""
-        raise NotImplementedError
+        """What ``load_state_dict`` needs to go on bit for bit: each option, a list of one value a group where there are
+        several; for each parameter each state, a copy or None, and where they count the "steps" made."""
+        state: dict[str, Any] = {}
+        for option in self._options:
+            values = [group[option] for group in self.param_groups]
+            state[option] = values[0] if len(values) == 1 else values
+        for name, kept in self._states.items():
+            state[name] = [
+                None if array is None else np.array(active_on(p.device).to_host(array))
+                for p, array in zip(self.parameters, kept, strict=True)
+            ]
+        if self.counts:
+            state["steps"] = list(self._steps)
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over a ``state_dict()``; raises ValueError, changing nothing, if it does not fit."""
-        raise NotImplementedError
+        """Take over options, states and steps. Raises ValueError, changing nothing, where they do not fit."""
+        name = f"{type(self).__name__}.load_state_dict"
+        missing = {*self._options, *self.keeps, *(["steps"] if self.counts else [])} - state.keys()
+        if missing:
+            raise ValueError(f"{name}: the state lacks {', '.join(sorted(missing))}")
+        count = len(self.param_groups)
+        options = {o: [state[o]] if count == 1 else list(state[o]) for o in self._options}
+        steps = [int(n) for n in state["steps"]] if self.counts else self._steps
+        if any(len(values) != count for values in options.values()) or len(steps) != len(self.parameters):
+            raise ValueError(f"{name}: {count} groups of {len(self.parameters)} parameters in all expected")
+        expected = [p.shape for p in self.parameters]
+        for kept in self.keeps:
+            arrays = list(state[kept])
+            received = [None if a is None else np.shape(a) for a in arrays]
+            if len(arrays) != len(expected) or any(r not in (None, e) for r, e in zip(received, expected, strict=True)):
+                raise ValueError(f"{name}: {kept} of shapes {expected} expected, {received} received")
+        groups = [{**group, **{o: options[o][i] for o in options}} for i, group in enumerate(self.param_groups)]
+        new = object.__new__(type(self))
+        Optimizer.__init__(new, groups, **{o: values[0] for o, values in options.items()})
+        for kept in self.keeps:
+            new._states[kept] = [
+                None if a is None else active_on(p.device).to_device(np.array(a, p.dtype, order="C"))
+                for p, a in zip(self.parameters, state[kept], strict=True)
+            ]
+        new._steps = steps
+        self.__dict__.update(new.__dict__)
+
+    def require_at_least_0(self, options: Group, *names: str) -> None:
+        """Raise ValueError unless each of the options is finite and at least 0."""
+        for option in names:
+            if not math.isfinite(options[option]) or options[option] < 0:
+                raise ValueError(
+                    f"{type(self).__name__}: {option} must be a finite number, 0 or above, received {options[option]}"
+                )

@@ -59,6 +59,7 @@ extern const Kernels kernels = {
     permute,
     dropout,
     sgd,
+    adam,
 };
 
 }  // namespace ISA

@@ -55,10 +55,16 @@ struct SgdStep {
   float rate, momentum, decay, nesterov, gradient_scale;
 };
 
-struct SgdParameter {
+// As the contract's hyper of "adam"
+struct AdamStep {
+  float rate, beta1, rest1, beta2, rest2, correction, epsilon, decay, kept, gradient_scale;
+};
+
+struct StepParameter {
   float* p;
   const float* gradient;
-  float* velocity;  // null where momentum is 0
+  float* first;   // velocity of "sgd", null where momentum is 0; first moment of "adam"
+  float* second;  // second moment of "adam"
   i64 size;
 };
 
@@ -108,7 +114,8 @@ struct Kernels {
                                          const float* dloss, float* dx);
   void (*permute)(const PermuteWalk&, const float* x, float* y);
   void (*dropout)(i64 n, const DropoutState&, const float* x, float* y);
-  void (*sgd)(const SgdStep&, const SgdParameter*, i64 parameters);
+  void (*sgd)(const SgdStep&, const StepParameter*, i64 parameters);
+  void (*adam)(const AdamStep&, const StepParameter*, i64 parameters);
 };
 
 enum ConvolutionVerb { FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT };

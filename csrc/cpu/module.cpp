@@ -385,30 +385,50 @@ void dropout(const py::array& x, py::array& y, u64 threshold, float scale, const
   kernels->dropout(n, d, px, py_);
 }
 
-void sgd(const py::sequence& parameters, const py::sequence& gradients, const py::sequence& states,
-         const py::array& hyper) {
-  const Call call("optimizer_step");
+// The arrays of an optimizer's step: states holds `kinds` arrays a parameter, every parameter's first, then every
+// second.
+std::vector<StepParameter> step_parameters(const Call& call, const py::sequence& parameters,
+                                           const py::sequence& gradients, const py::sequence& states, size_t kinds) {
   const size_t count = parameters.size();
-  const float* h = call.input(hyper, 5, "hyper");
-  const SgdStep step{h[0], h[1], h[2], h[3], h[4]};
   call.require(gradients.size() == count, "one gradient a parameter");
-  call.require(states.size() == count || (states.size() == 0 && step.momentum == 0),
-               "one velocity a parameter, or none");
-  std::vector<SgdParameter> list(count);
+  call.require(states.size() == kinds * count, std::to_string(kinds) + " states a parameter");
+  std::vector<StepParameter> list(count);
   for (size_t i = 0; i < count; i++) {
     auto p = parameters[i].cast<py::array>();
     const i64 size = p.size();
+    const auto state = [&](size_t kind) {
+      if (kind >= kinds) return static_cast<float*>(nullptr);
+      auto a = states[kind * count + i].cast<py::array>();
+      return call.output(a, size, "state");
+    };
     list[i].p = call.output(p, size, "parameter");
     list[i].gradient = call.input(gradients[i].cast<py::array>(), size, "gradient");
-    list[i].velocity = nullptr;
-    if (states.size() != 0) {
-      auto v = states[i].cast<py::array>();
-      list[i].velocity = call.output(v, size, "velocity");
-    }
+    list[i].first = state(0);
+    list[i].second = state(1);
     list[i].size = size;
   }
+  return list;
+}
+
+void sgd(const py::sequence& parameters, const py::sequence& gradients, const py::sequence& states,
+         const py::array& hyper) {
+  const Call call("optimizer_step");
+  const float* h = call.input(hyper, 5, "hyper");
+  const SgdStep step{h[0], h[1], h[2], h[3], h[4]};
+  const bool momentum = step.momentum != 0 || states.size() != 0;
+  const auto list = step_parameters(call, parameters, gradients, states, momentum ? 1 : 0);
   Unlocked unlocked;
-  kernels->sgd(step, list.data(), static_cast<i64>(count));
+  kernels->sgd(step, list.data(), static_cast<i64>(list.size()));
+}
+
+void adam(const py::sequence& parameters, const py::sequence& gradients, const py::sequence& states,
+          const py::array& hyper) {
+  const Call call("optimizer_step");
+  const float* h = call.input(hyper, 10, "hyper");
+  const AdamStep step{h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7], h[8], h[9]};
+  const auto list = step_parameters(call, parameters, gradients, states, 2);
+  Unlocked unlocked;
+  kernels->adam(step, list.data(), static_cast<i64>(list.size()));
 }
 
 // ---- order of axes
@@ -535,4 +555,5 @@ PYBIND11_MODULE(_native, m) {
   m.def("permute", &permute);
   m.def("dropout", &dropout);
   m.def("sgd", &sgd);
+  m.def("adam", &adam);
 }

@@ -132,6 +132,14 @@ def verbs() -> None:
 
     same("sgd", step, [hyper, *many], [*many, *many])
 
+    def adam(k, hyper, *arrays):
+        n = len(arrays) // 4
+        k.optimizer_step("adam", arrays[n : 2 * n], arrays[:n], arrays[2 * n :], hyper)
+
+    hyper = np.array([0.01, 0.75, 0.25, 0.875, 0.125, 1.25, 0.25, 0.01, 0.99, 0.5], "float32")
+    squares = [np.abs(x) for x in many]
+    same("adam", adam, [hyper, *many], [*many, *many, *squares])
+
     def memory(k, x, y, z):
         k.permute(x, y, (1, 0))
         k.fill(z, 1.5)

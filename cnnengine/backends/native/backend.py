@@ -17,6 +17,7 @@ _UNARY = {op: i for i, op in enumerate(UNARY)}
 _BINARY = {op: i for i, op in enumerate(BINARY)}
 _REDUCE = {"sum": 0, "max": 1}
 _ACTIVATION = {kind: i for i, kind in enumerate(ACTIVATIONS)}
+_STEPS = {"sgd": _native.sgd, "adam": _native.adam}
 _NO_EPILOGUE = (None, None, None, None, 0, 0.0)
 
 
@@ -137,4 +138,4 @@ class NativeBackend(HostMemory):
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None:
-        _native.sgd(parameters, gradients, states, hyper)
+        _STEPS[kind](parameters, gradients, states, hyper)

@@ -20,7 +20,7 @@ from ...kernels import (
 )
 from ...kernels.common import FUSED_ACTIVATIONS
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
-from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
+from ..contract import CONV2D_VERBS, OPTIMIZERS, Array, Epilogue, PackedWeight
 
 
 class Launcher(Protocol):
@@ -118,6 +118,6 @@ class NumbaBackend:
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None:
-        if kind != "sgd":
-            raise Unsupported(f"optimizer_step: the numba backend has 'sgd', received {kind!r}")
-        optimizer_step.step(self.launch, parameters, gradients, states, hyper)
+        if kind not in OPTIMIZERS:
+            raise Unsupported(f"optimizer_step: the numba backend has 'sgd' and 'adam', received {kind!r}")
+        optimizer_step.step(self.launch, kind, parameters, gradients, states, hyper)
