@@ -1,6 +1,6 @@
-// Pooling over NHWC, vectors along the channels. Max keeps the first of equal values in row-major window order and a
-// NaN before all; padding never wins. Each output row (forward) and each image's rows of dx (backward) belong to one
-// work item, so nothing is added by two threads. Bound by memory.
+// Pooling over NHWC, vectors along the channels, several of them at a time. Max keeps the first of equal values in
+// row-major window order and a NaN before all; padding never wins. Backward gathers: each input takes the shares of the
+// windows that hold it, in order, and is written once. Bound by memory.
 
 struct Window {
   int first, last;  // taps [first, last) that fall inside the input
@@ -31,6 +31,12 @@ inline Window columns_of(const Pool2dShape& s, int q) {
   return window(q, s.stride_w, s.pad_w, s.dilation_w, s.S, s.W, s.Q, s.adaptive, s.count_include_pad);
 }
 
+// ---- forward
+
+constexpr int POOL_VECTORS = V == 16 ? 4 : 2;  // channels of a step: values, winners and masks in the registers
+
+struct NoIndex {};
+inline void store_index(NoIndex*, veci, int) {}
 inline void store_index(u8* p, veci a, int lanes) {
   store_bytes(p, a, lanes);
 }
@@ -43,199 +49,313 @@ inline veci load_index(const u8* p, int lanes) {
 inline veci load_index(const int* p, int lanes) {
   return reinterpret_cast<veci>(load_first(reinterpret_cast<const float*>(p), lanes));
 }
-
 template <class Index>
-void max_rows(const Pool2dShape& s, const float* x, float* y, Index* index, i64 first_row, i64 last_row) {
-  const i64 row_stride = static_cast<i64>(s.W) * s.C;
-  for (i64 row = first_row; row < last_row; row++) {
-    const Window h = rows_of(s, static_cast<int>(row % s.P));
-    const float* image = x + row / s.P * s.H * row_stride;
-    for (int q = 0; q < s.Q; q++) {
-      const Window w = columns_of(s, q);
-      const i64 out = (row * s.Q + q) * s.C;
-      for (int c = 0; c < s.C; c += V) {
-        const int lanes = least(V, s.C - c);
-        vec best = broadcast(-__builtin_inff());
-        veci winner{};
-        winner += h.first * s.S + w.first;
-        for (int r = h.first; r < h.last; r++) {
-          const float* in = image + (h.start + r * s.dilation_h) * row_stride + static_cast<i64>(w.start) * s.C + c;
-          for (int t = w.first; t < w.last; t++) {
-            const vec value = load_first(in + static_cast<i64>(t) * s.dilation_w * s.C, lanes);
-            const veci wins = (value > best) | ((value != value) & (best == best));
-            best = blend(wins, value, best);
-            if (index) winner = wins ? veci{} + (r * s.S + t) : winner;
-          }
-        }
-        store_first(y + out + c, best, lanes);
-        if (index) store_index(index + out + c, winner, lanes);
-      }
-    }
+inline Index* index_at(Index* index, i64 at) {
+  return index ? index + at : nullptr;
+}
+
+// One output pixel's windows of a call.
+struct PoolWindow {
+  Window h, w;
+  const float* x;             // at the window's tap (0, 0)
+  i64 row_step, column_step;  // from tap to tap
+  int taps_w;                 // S: a winner is r * S + s
+  bool stream;
+};
+
+inline void store_pooled(bool stream, float* y, vec a, int lanes) {
+  if (stream) {
+    store_stream(y, a);
+  } else {
+    store_first(y, a, lanes);
   }
 }
 
-void max_pool2d_forward(const Pool2dShape& shape, const float* x, float* y, void* index, int index_bytes) {
-  const Pool2dShape s = shape;
-  const i64 rows = static_cast<i64>(s.N) * s.P, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 4;
-  parallel_pieces(rows, most<i64>(1, 131072 / cost), cost, [=](i64 begin, i64 end) {
-    if (index_bytes == 1) {
-      max_rows(s, x, y, static_cast<u8*>(index), begin, end);
-    } else {
-      max_rows(s, x, y, static_cast<int*>(index), begin, end);
+// Channels c .. c + VECTORS * V of a window, or `lanes` of one vector.
+template <class Index, int VECTORS>
+inline void max_window(const PoolWindow& p, int c, int lanes, float* y, Index* index) {
+  vec best[VECTORS];
+  veci winner[VECTORS] = {};
+#pragma GCC unroll 4
+  for (int v = 0; v < VECTORS; v++) {
+    best[v] = broadcast(-__builtin_inff());
+    winner[v] += p.h.first * p.taps_w + p.w.first;
+  }
+  for (int r = p.h.first; r < p.h.last; r++) {
+    const float* at = p.x + r * p.row_step + p.w.first * p.column_step + c;
+    for (int t = p.w.first; t < p.w.last; t++, at += p.column_step) {
+      const veci tap = veci{} + (r * p.taps_w + t);
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++) {
+        const vec value = VECTORS == 1 ? load_first(at, lanes) : load(at + v * V);
+        const veci wins = ~(value <= best[v]) & (best[v] == best[v]);  // larger, or the first NaN
+        best[v] = wins ? value : best[v];
+        winner[v] = wins ? tap : winner[v];
+      }
     }
+  }
+#pragma GCC unroll 4
+  for (int v = 0; v < VECTORS; v++) {
+    store_pooled(p.stream, y + c + v * V, best[v], lanes);
+    store_index(index_at(index, c + v * V), winner[v], lanes);
+  }
+}
+
+template <int VECTORS>
+inline void average_window(const PoolWindow& p, int c, int lanes, float* y) {
+  vec total[VECTORS] = {};
+  for (int r = p.h.first; r < p.h.last; r++) {
+    const float* at = p.x + r * p.row_step + p.w.first * p.column_step + c;
+    vec line[VECTORS] = {};  // a row's sum first: shorter chains, less rounding
+    for (int t = p.w.first; t < p.w.last; t++, at += p.column_step)
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++) line[v] += VECTORS == 1 ? load_first(at, lanes) : load(at + v * V);
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) total[v] += line[v];
+  }
+  const float divisor = static_cast<float>(p.h.size) * static_cast<float>(p.w.size);
+#pragma GCC unroll 4
+  for (int v = 0; v < VECTORS; v++) store_pooled(p.stream, y + c + v * V, total[v] / divisor, lanes);
+}
+
+// Calls body(window, output pixel) for every output pixel, several rows a work item.
+template <class F>
+void for_each_window(const Pool2dShape& shape, const float* x, const float* y, const F& body) {
+  const Pool2dShape s = shape;
+  const i64 rows = static_cast<i64>(s.N) * s.P, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 2;
+  const i64 row_size = static_cast<i64>(s.W) * s.C;
+  const bool stream = s.C % V == 0 && is_aligned(y) && rows * s.Q * s.C * 4 > STREAM_BYTES;
+  parallel_pieces(rows, most<i64>(1, 131072 / cost), cost, [&](i64 begin, i64 end) {
+    for (i64 row = begin; row < end; row++) {
+      PoolWindow p;
+      p.h = rows_of(s, static_cast<int>(row % s.P));
+      p.row_step = s.dilation_h * row_size;
+      p.column_step = static_cast<i64>(s.dilation_w) * s.C;
+      p.taps_w = s.S;
+      p.stream = stream;
+      const float* line = x + row / s.P * s.H * row_size + p.h.start * row_size;
+      for (int q = 0; q < s.Q; q++) {
+        p.w = columns_of(s, q);
+        p.x = line + static_cast<i64>(p.w.start) * s.C;
+        body(p, row * s.Q + q);
+      }
+    }
+    if (stream) stream_fence();
   });
 }
 
-// Few channels: the S * C values of a window's row fill a vector; lane i belongs to tap i / C and channel i % C.
+template <class Index>
+void max_forward(const Pool2dShape& s, const float* x, float* y, Index* index) {
+  for_each_window(s, x, y, [=](const PoolWindow& p, i64 pixel) {
+    const i64 out = pixel * s.C;
+    int c = 0;
+    for (; c + POOL_VECTORS * V <= s.C; c += POOL_VECTORS * V)
+      max_window<Index, POOL_VECTORS>(p, c, V, y + out, index_at(index, out));
+    for (; c < s.C; c += V) max_window<Index, 1>(p, c, least(V, s.C - c), y + out, index_at(index, out));
+  });
+}
+
+void max_pool2d_forward(const Pool2dShape& s, const float* x, float* y, void* index, int index_bytes) {
+  if (!index) {
+    max_forward(s, x, y, static_cast<NoIndex*>(nullptr));
+  } else if (index_bytes == 1) {
+    max_forward(s, x, y, static_cast<u8*>(index));
+  } else {
+    max_forward(s, x, y, static_cast<int*>(index));
+  }
+}
+
+void avg_pool2d_forward(const Pool2dShape& s, const float* x, float* y) {
+  for_each_window(s, x, y, [=](const PoolWindow& p, i64 pixel) {
+    float* out = y + pixel * s.C;
+    int c = 0;
+    for (; c + POOL_VECTORS * V <= s.C; c += POOL_VECTORS * V) average_window<POOL_VECTORS>(p, c, V, out);
+    for (; c < s.C; c += V) average_window<1>(p, c, least(V, s.C - c), out);
+  });
+}
+
+// ---- backward
+
+// The windows along one axis that hold an input position: (output position, tap), ascending.
+struct Holder {
+  int output, tap, size;  // size: taps that count for the average
+};
+struct Reach {
+  int* first;  // (positions + 1,) numbers of a position's holders
+  Holder* holders;
+};
+
+// Fills first (size + 1,) and holders (outputs * taps,) from window(output).
+template <class F>
+Reach reach(int size, int outputs, int dilation, const F& window, int* first, Holder* holders) {
+  for (int i = 0; i <= size; i++) first[i] = 0;
+  for (int o = 0; o < outputs; o++) {
+    const Window w = window(o);
+    for (int t = w.first; t < w.last; t++) first[w.start + t * dilation + 1]++;
+  }
+  for (int i = 0; i < size; i++) first[i + 1] += first[i];
+  for (int o = 0; o < outputs; o++) {
+    const Window w = window(o);
+    for (int t = w.first; t < w.last; t++) holders[first[w.start + t * dilation]++] = {o, t, w.size};
+  }
+  for (int i = size; i > 0; i--) first[i] = first[i - 1];
+  first[0] = 0;
+  return {first, holders};
+}
+
+// What an input pixel reads.
+struct PoolGather {
+  const Pool2dShape& s;
+  const float* dy;  // of the image
+  const Holder *row, *row_end, *column, *column_end;
+  bool stream;
+};
+
+// What a window hands back to the input at its tap: an average's share, or all to a maximum's winner.
+inline vec share_of(const NoIndex*, i64, int, int, vec gradient, float share) {
+  return gradient * share;
+}
+template <class Index>
+inline vec share_of(const Index* index, i64 at, int lanes, int tap, vec gradient, float) {
+  return load_index(index + at, lanes) == tap ? gradient : vec{};
+}
+
+// The gradient of channels c .. c + VECTORS * V of an input pixel, or of `lanes` of one vector; index: of the image.
+template <class Index, int VECTORS>
+inline void gather_pixel(const PoolGather& g, const Index* index, int c, int lanes, float* dx) {
+  vec total[VECTORS] = {};
+  for (const Holder* i = g.row; i < g.row_end; i++)
+    for (const Holder* j = g.column; j < g.column_end; j++) {
+      const i64 at = (static_cast<i64>(i->output) * g.s.Q + j->output) * g.s.C + c;
+      const float share = 1.0f / (static_cast<float>(i->size) * static_cast<float>(j->size));
+      const int tap = i->tap * g.s.S + j->tap;
+#pragma GCC unroll 4
+      for (int v = 0; v < VECTORS; v++) {
+        const vec gradient = VECTORS == 1 ? load_first(g.dy + at, lanes) : load(g.dy + at + v * V);
+        total[v] += share_of(index, at + v * V, lanes, tap, gradient, share);
+      }
+    }
+#pragma GCC unroll 4
+  for (int v = 0; v < VECTORS; v++) store_pooled(g.stream, dx + c + v * V, total[v], lanes);
+}
+
+template <class Index>
+void gather_windows(const Pool2dShape& shape, const float* dy, const Index* index, float* dx) {
+  const Pool2dShape s = shape;
+  const i64 holders = static_cast<i64>(s.P) * s.R + static_cast<i64>(s.Q) * s.S;
+  Holder* table = scratch<Holder>(cnn::OFFSETS, holders);
+  int* first = scratch<int>(cnn::TAPS, s.H + s.W + 2);
+  const Reach rows = reach(s.H, s.P, s.dilation_h, [&](int p) { return rows_of(s, p); }, first, table);
+  const Reach columns = reach(
+      s.W, s.Q, s.dilation_w, [&](int q) { return columns_of(s, q); }, first + s.H + 1,
+      table + static_cast<i64>(s.P) * s.R);
+  const i64 lines = static_cast<i64>(s.N) * s.H, line = static_cast<i64>(s.W) * s.C;
+  const bool stream = s.C % V == 0 && is_aligned(dx) && lines * line * 4 > STREAM_BYTES;
+  parallel_pieces(lines, most<i64>(1, 16384 / line), line * 8, [&](i64 begin, i64 end) {
+    for (i64 number = begin; number < end; number++) {
+      const i64 n = number / s.H, h = number % s.H, image = n * s.P * s.Q * s.C;
+      PoolGather g{s,       dy + image, rows.holders + rows.first[h], rows.holders + rows.first[h + 1], nullptr,
+                   nullptr, stream};
+      const Index* indices = index_at(index, image);
+      float* out = dx + number * line;
+      for (int w = 0; w < s.W; w++, out += s.C) {
+        g.column = columns.holders + columns.first[w];
+        g.column_end = columns.holders + columns.first[w + 1];
+        int c = 0;
+        for (; c + POOL_VECTORS * V <= s.C; c += POOL_VECTORS * V)
+          gather_pixel<Index, POOL_VECTORS>(g, indices, c, V, out);
+        for (; c < s.C; c += V) gather_pixel<Index, 1>(g, indices, c, least(V, s.C - c), out);
+      }
+    }
+    if (stream) stream_fence();
+  });
+}
+
+// Whether the windows cover the input, each element once.
+inline bool tiles_input(const Pool2dShape& s) {
+  return !s.adaptive && s.dilation_h == 1 && s.dilation_w == 1 && s.pad_h == 0 && s.pad_w == 0 && s.R == s.stride_h &&
+         s.S == s.stride_w && s.P * s.R == s.H && s.Q * s.S == s.W;
+}
+
+// Windows that tile an input of few channels: each hands its gradient to its own elements. Where the S * C elements of
+// a window's row fit a vector, its lane i belongs to tap i / C and channel i % C.
 struct WindowRow {
-  bool fits;
-  int lanes;
-  veci tap, channel;
-  explicit WindowRow(const Pool2dShape& s) : fits(s.S * s.C <= V), lanes(s.S * s.C), tap{}, channel{} {
-    for (int i = 0; fits && i < lanes; i++) {
+  veci tap{}, channel{};
+  explicit WindowRow(const Pool2dShape& s) {
+    for (int i = 0; i < s.S * s.C; i++) {
       tap[i] = i / s.C;
       channel[i] = i % s.C;
     }
   }
 };
 
-// Each gradient goes to where its window's winner lies. ADD: windows may overlap, dx is cleared and added to; else each
-// element of dx has one window at most and is written.
-template <bool ADD, class Index>
-void max_scatter(const Pool2dShape& s, const float* dy, const Index* index, float* dx, i64 first_row, i64 last_row) {
-  const i64 row_stride = static_cast<i64>(s.W) * s.C;
-  const WindowRow together(s);
-  for (i64 row = first_row; row < last_row; row++) {
-    const Window h = rows_of(s, static_cast<int>(row % s.P));
-    float* image = dx + row / s.P * s.H * row_stride;
-    for (int q = 0; q < s.Q; q++) {
-      const Window w = columns_of(s, q);
-      const i64 out = (row * s.Q + q) * s.C;
-      if (!ADD && together.fits && w.last - w.first == s.S) {
-        const vec gradient = load_first(dy + out, s.C), spread = shuffle(gradient, gradient, together.channel);
-        const vec winner = reinterpret_cast<vec>(load_index(index + out, s.C));
-        const veci winners = reinterpret_cast<veci>(shuffle(winner, winner, together.channel)) - together.tap;
-        for (int r = h.first; r < h.last; r++)
-          store_first(image + (h.start + r) * row_stride + static_cast<i64>(w.start) * s.C,
-                      blend(winners == r * s.S, spread, vec{}), together.lanes);
-        continue;
-      }
-      for (int c = 0; c < s.C; c += V) {
-        const int lanes = least(V, s.C - c);
-        const vec gradient = load_first(dy + out + c, lanes);
-        const veci winner = load_index(index + out + c, lanes);
-        for (int r = h.first; r < h.last; r++) {
-          float* in = image + (h.start + r * s.dilation_h) * row_stride + static_cast<i64>(w.start) * s.C + c;
-          for (int t = w.first; t < w.last; t++) {
-            float* at = in + static_cast<i64>(t) * s.dilation_w * s.C;
-            const vec share = blend(winner == r * s.S + t, gradient, vec{});
-            store_first(at, ADD ? load_first(at, lanes) + share : share, lanes);
-          }
-        }
-      }
-    }
-  }
+inline vec shares_of(const NoIndex*, int, const WindowRow&, int, vec gradients, float share) {
+  return gradients * share;
 }
-
-template <bool ADD>
-void avg_scatter(const Pool2dShape& s, const float* dy, float* dx, i64 first_row, i64 last_row) {
-  const i64 row_stride = static_cast<i64>(s.W) * s.C;
-  const WindowRow together(s);
-  for (i64 row = first_row; row < last_row; row++) {
-    const Window h = rows_of(s, static_cast<int>(row % s.P));
-    float* image = dx + row / s.P * s.H * row_stride;
-    for (int q = 0; q < s.Q; q++) {
-      const Window w = columns_of(s, q);
-      const float divisor = static_cast<float>(h.size) * static_cast<float>(w.size);
-      if (!ADD && together.fits && w.last - w.first == s.S) {
-        const vec gradient = load_first(dy + (row * s.Q + q) * s.C, s.C) / divisor;
-        const vec spread = shuffle(gradient, gradient, together.channel);
-        for (int r = h.first; r < h.last; r++)
-          store_first(image + (h.start + r) * row_stride + static_cast<i64>(w.start) * s.C, spread, together.lanes);
-        continue;
-      }
-      for (int c = 0; c < s.C; c += V) {
-        const int lanes = least(V, s.C - c);
-        const vec gradient = load_first(dy + (row * s.Q + q) * s.C + c, lanes) / divisor;
-        for (int r = h.first; r < h.last; r++)
-          for (int t = w.first; t < w.last; t++) {
-            float* at = image + (h.start + r * s.dilation_h) * row_stride +
-                        static_cast<i64>(w.start + t * s.dilation_w) * s.C + c;
-            store_first(at, ADD ? load_first(at, lanes) + gradient : gradient, lanes);
-          }
-      }
-    }
-  }
-}
-
-// Runs scatter(first output row, last) over bands that touch different rows of dx, after clearing these rows unless
-// the windows tile the input without gaps. Where windows of neighbouring output rows overlap a band is a whole image.
-template <class F>
-void backward_bands(const Pool2dShape& s, float* dx, const F& scatter) {
-  const i64 row_size = static_cast<i64>(s.W) * s.C, work = static_cast<i64>(s.N) * s.P * s.Q * s.C * s.R * s.S * 4;
-  const bool apart = !s.adaptive && s.dilation_h == 1 && s.R <= s.stride_h && s.pad_h == 0;
-  const bool tiled = apart && s.R == s.stride_h && s.S == s.stride_w && s.pad_w == 0 && s.dilation_w == 1 &&
-                     s.P * s.R == s.H && s.Q * s.S == s.W;
-  const i64 band = apart ? most<i64>(1, least<i64>(s.P, 32768 / (row_size * s.stride_h))) : s.P;  // output rows
-  const i64 bands = blocks(s.P, band);
-  parallel(s.N * bands, work, [=](i64 item) {
-    const i64 image = item / bands, first = item % bands * band, last = least<i64>(s.P, first + band);
-    const i64 top = bands == 1 ? 0 : first * s.stride_h, bottom = last == s.P ? s.H : last * s.stride_h;
-    if (!tiled) __builtin_memset(dx + (image * s.H + top) * row_size, 0, sizeof(float) * (bottom - top) * row_size);
-    scatter(image * s.P + first, image * s.P + last);
-  });
-}
-
-// Windows that share no element of the input.
-inline bool disjoint(const Pool2dShape& s) {
-  return !s.adaptive && s.dilation_h == 1 && s.dilation_w == 1 && s.R <= s.stride_h && s.S <= s.stride_w;
+template <class Index>
+inline vec shares_of(const Index* index, int C, const WindowRow& together, int row_tap, vec gradients, float) {
+  const vec winner = reinterpret_cast<vec>(load_index(index, C));
+  const veci winners = reinterpret_cast<veci>(shuffle(winner, winner, together.channel));
+  return winners == together.tap + row_tap ? gradients : vec{};
 }
 
 template <class Index>
-void max_backward(const Pool2dShape& shape, const float* dy, const Index* index, float* dx) {
+void spread_rows(const Pool2dShape& s, i64 begin, i64 end, const float* dy, const Index* index, float share,
+                 float* dx) {
+  const WindowRow together(s);
+  const i64 line = static_cast<i64>(s.W) * s.C;
+  for (i64 row = begin; row < end; row++)
+    for (int q = 0; q < s.Q; q++) {
+      const i64 at = (row * s.Q + q) * s.C;
+      const vec gradient = load_first(dy + at, s.C), gradients = shuffle(gradient, gradient, together.channel);
+      float* out = dx + row * s.R * line + static_cast<i64>(q) * s.S * s.C;
+      for (int r = 0; r < s.R; r++)
+        store_first(out + r * line, shares_of(index_at(index, at), s.C, together, r * s.S, gradients, share),
+                    s.S * s.C);
+    }
+}
+
+template <class Index>
+void spread_pixels(const Pool2dShape& s, i64 begin, i64 end, const float* dy, const Index* index, float share,
+                   float* dx) {
+  const i64 line = static_cast<i64>(s.W) * s.C;
+  for (i64 row = begin; row < end; row++)
+    for (int q = 0; q < s.Q; q++)
+      for (int c = 0; c < s.C; c += V) {
+        const int lanes = least(V, s.C - c);
+        const i64 at = (row * s.Q + q) * s.C + c;
+        const vec gradient = load_first(dy + at, lanes);
+        float* out = dx + row * s.R * line + static_cast<i64>(q) * s.S * s.C + c;
+        for (int r = 0; r < s.R; r++)
+          for (int t = 0; t < s.S; t++)
+            store_first(out + r * line + static_cast<i64>(t) * s.C,
+                        share_of(index, at, lanes, r * s.S + t, gradient, share), lanes);
+      }
+}
+
+template <class Index>
+void spread_windows(const Pool2dShape& shape, const float* dy, const Index* index, float* dx) {
   const Pool2dShape s = shape;
-  const auto scatter = disjoint(s) ? max_scatter<false, Index> : max_scatter<true, Index>;
-  backward_bands(s, dx, [=](i64 first, i64 last) { scatter(s, dy, index, dx, first, last); });
+  const float share = 1.0f / (static_cast<float>(s.R) * static_cast<float>(s.S));
+  const i64 size = static_cast<i64>(s.R) * s.W * s.C;
+  const auto spread = s.S * s.C <= V ? spread_rows<Index> : spread_pixels<Index>;
+  parallel_pieces(static_cast<i64>(s.N) * s.P, most<i64>(1, 16384 / size), size * 8,
+                  [=](i64 begin, i64 end) { spread(s, begin, end, dy, index, share, dx); });
+}
+
+template <class Index>
+void pool2d_backward(const Pool2dShape& s, const float* dy, const Index* index, float* dx) {
+  (tiles_input(s) && s.C < POOL_VECTORS * V ? spread_windows<Index> : gather_windows<Index>)(s, dy, index, dx);
 }
 
 void max_pool2d_backward(const Pool2dShape& s, const float* dy, const void* index, int index_bytes, float* dx) {
   if (index_bytes == 1) {
-    max_backward(s, dy, static_cast<const u8*>(index), dx);
+    pool2d_backward(s, dy, static_cast<const u8*>(index), dx);
   } else {
-    max_backward(s, dy, static_cast<const int*>(index), dx);
+    pool2d_backward(s, dy, static_cast<const int*>(index), dx);
   }
 }
 
-void avg_pool2d_backward(const Pool2dShape& shape, const float* dy, float* dx) {
-  const Pool2dShape s = shape;
-  const auto scatter = disjoint(s) ? avg_scatter<false> : avg_scatter<true>;
-  backward_bands(s, dx, [=](i64 first, i64 last) { scatter(s, dy, dx, first, last); });
-}
-
-void avg_pool2d_forward(const Pool2dShape& shape, const float* x, float* y) {
-  const Pool2dShape s = shape;
-  const i64 row_stride = static_cast<i64>(s.W) * s.C;
-  parallel_pieces(static_cast<i64>(s.N) * s.P, 1, static_cast<i64>(s.Q) * s.C * s.R * s.S * 4, [=](i64 begin, i64 end) {
-    for (i64 row = begin; row < end; row++) {
-      const Window h = rows_of(s, static_cast<int>(row % s.P));
-      const float* image = x + row / s.P * s.H * row_stride;
-      for (int q = 0; q < s.Q; q++) {
-        const Window w = columns_of(s, q);
-        const float divisor = static_cast<float>(h.size) * static_cast<float>(w.size);
-        for (int c = 0; c < s.C; c += V) {
-          const int lanes = least(V, s.C - c);
-          vec total{};
-          for (int r = h.first; r < h.last; r++) {
-            vec line{};  // a row's sum first: shorter chains, less rounding
-            for (int t = w.first; t < w.last; t++)
-              line += load_first(image + (h.start + r * s.dilation_h) * row_stride +
-                                     static_cast<i64>(w.start + t * s.dilation_w) * s.C + c,
-                                 lanes);
-            total += line;
-          }
-          store_first(y + (row * s.Q + q) * s.C + c, total / divisor, lanes);
-        }
-      }
-    }
-  });
+void avg_pool2d_backward(const Pool2dShape& s, const float* dy, float* dx) {
+  pool2d_backward(s, dy, static_cast<const NoIndex*>(nullptr), dx);
 }
