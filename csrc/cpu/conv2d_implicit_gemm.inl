@@ -2,8 +2,8 @@
 // the input values under the filter, read where they lie (or from a zero-padded copy of the few image rows a work
 // item needs); the right matrix is the filter, packed in the order the register tile reads it. Forward and
 // backward_input are the same gathering sum, see Gather. Two operations a term; 6 x 64 tiles of AVX-512 need one
-// 64-byte load for 2.4 multiply-adds, so the product is bound by arithmetic once the filter block sits in the
-// second-level cache.
+// 64-byte load for 2.4 multiply-adds, so the product is bound by arithmetic as long as an item's pixels and a block of
+// the filter sit in the second-level cache and what follows them is on its way.
 
 // y[n, i, j, k] = sum over tap rows t, tap columns u and c of
 //   x[n, i * step_h + row[t], j * step_w + column[u], c] * filter[k, t, u, c]          x is zero outside
@@ -58,29 +58,120 @@ inline i64 packed_filter_size(const Terms& t, int groups, int Kg) {
   return groups * blocks(Kg, V) * V * t.total();
 }
 
-// What one call fixes for all its work items.
+// The filter of a gathering sum before it is packed: w (K, R, S, C / groups) of the convolution. Forward reads it as it
+// is (tap_row null: the sum's taps are the filter's); backward_input exchanges the channels and picks taps.
+struct Filter {
+  const float* w;
+  int R, S;
+  const int *tap_row, *tap_column;  // (taps_h,), (taps_w,) or null
+};
+
+// Columns k..k+lanes-1 of one block of terms (see for_each_block) of the forward filter, whose terms lie side by side:
+// (terms, whole vectors), V filters at a time are transposed.
+void pack_forward_part(const Gather& g, const Terms& t, const Filter& f, i64 group, int k, int lanes, int run, int runs,
+                       int first, int terms, float* out) {
+  const i64 total = t.total(), width = blocks(lanes, V) * V;
+  const float* filters = f.w + (group * g.Kg() + k) * total + first;
+  for (int r = run; r < run + runs; r++, out += width * terms)
+    for (int v = 0; v < lanes; v += V)
+      transpose_into(filters + v * total + static_cast<i64>(r) * t.length, total, lanes - v, terms, out + v, width);
+}
+
+void pack_forward_filter(const Gather& g, const Filter& f, float* packed) {
+  const Terms t = terms_of(g);
+  const Columns cut = columns_for(g.Kg());
+  const i64 total = t.total(), padded_K = blocks(g.Kg(), V) * V;
+  parallel(static_cast<i64>(g.groups) * cut.count, g.groups * padded_K * total * 2, [&](i64 item) {
+    const i64 group = item / cut.count, k = item % cut.count * cut.width;
+    const int lanes = static_cast<int>(least<i64>(cut.width, g.Kg() - k));
+    float* out = packed + (group * padded_K + k) * total;
+    for_each_block(t, [&](int run, int runs, int first, int terms) {
+      pack_forward_part(g, t, f, group, static_cast<int>(k), lanes, run, runs, first, terms, out);
+      out += blocks(lanes, V) * V * runs * terms;
+    });
+  });
+}
+
+// backward_input: the columns lie side by side, so w is read in its order and a term's columns go to their blocks.
+void pack_backward_filter(const Gather& g, const Filter& f, float* packed) {
+  const Terms t = terms_of(g);
+  const int Cg = g.Cg(), Kg = g.Kg();
+  const Columns cut = columns_for(Kg);
+  const i64 total = t.total(), padded_K = blocks(Kg, V) * V;
+  parallel_pieces(g.C, most<i64>(1, 16384 / (static_cast<i64>(g.taps_h) * g.taps_w * Kg)),
+                  padded_K * g.taps_h * g.taps_w * 2, [&](i64 begin, i64 end) {
+                    for (i64 c = begin; c < end; c++)
+                      for (int tap = 0; tap < g.taps_h * g.taps_w; tap++) {
+                        const int row = tap / g.taps_w, column = tap % g.taps_w;
+                        const float* in = f.w + ((c * f.R + f.tap_row[row]) * f.S + f.tap_column[column]) * Kg;
+                        const int run = t.merged ? row : tap,
+                                  term = static_cast<int>(c % Cg) + (t.merged ? column * Cg : 0);
+                        const int first = term / t.piece * t.piece;
+                        const i64 place = static_cast<i64>(first) * t.runs +
+                                          static_cast<i64>(run) * least(t.piece, t.length - first) + term - first;
+                        for (int k = 0; k < Kg; k += cut.width) {
+                          const int lanes = least(cut.width, Kg - k);
+                          float* out = packed + (c / Cg * padded_K + k) * total + place * blocks(lanes, V) * V;
+                          for (int v = 0; v < lanes; v += V) store(out + v, load_first(in + k + v, lanes - v));
+                        }
+                      }
+                  });
+}
+
+constexpr i64 ITEM_BYTES = 768 << 10;      // of x that an item keeps in the second-level cache under all its columns
+constexpr i64 RESIDENT_BYTES = 256 << 10;  // a filter up to here stays there too
+constexpr i64 MOST_PIXELS = 1024;          // of an item
+constexpr i64 ENOUGH_ITEMS = 16;           // for a few threads that take one after the other
+constexpr i64 FEW_PLACES = 6;              // up to here forward packs a part of the filter for each, in the caches
+
+// What one call fixes for all its work items. An item is a place (some pixels of one group) and a range of column
+// blocks; items of the same place follow one on the other.
 struct GatherPlan {
   Gather g;
   Terms terms;
   Columns blocks_of_k;
-  const float* filter;
+  Filter source;
+  const float* filter;  // packed; null: items pack the part they need from the source
   Epilogue epilogue;
   bool padded;                    // read x through a zero-padded copy
-  int images, rows, columns;      // of a work item, at most
-  int bands, strips, splits;      // items along the grid's rows and columns, and along the column blocks
+  bool streams;                   // y is written past the caches
+  int images, rows, columns;      // of a place, at most
+  int bands, strips, splits;      // places along the grid's rows and columns, and items along the column blocks
   int panel_rows, panel_columns;  // of the padded copy of one image's part
   const i64 *pixel, *at, *run;    // addresses: of an item's pixels in x or the panel, and in y; of the runs
+  u64 call;                       // tells the panels of different calls apart
 };
 
-// Copies the rows that an item reads into the panel (images, panel_rows, panel_columns, Cg), zero outside the image.
-void fill_panel(const GatherPlan& plan, float* panel, i64 n, int images, int i, int rows, int j, int group) {
+// Pixels i..i+rows-1, j..j+columns-1 of some images.
+struct Place {
+  i64 n;
+  int images, i, rows, j, columns, group;
+};
+
+inline Place place_of(const GatherPlan& plan, i64 number) {
   const Gather& g = plan.g;
-  const int Cg = g.Cg(), top = i * g.step_h + g.row[0], left = j * g.step_w + g.column[0];
-  const int needed = (rows - 1) * g.step_h + g.row[g.taps_h - 1] - g.row[0] + 1;
+  Place p;
+  p.group = static_cast<int>(number % g.groups);
+  number /= g.groups;
+  p.j = static_cast<int>(number % plan.strips) * plan.columns;
+  p.columns = least(plan.columns, g.columns - p.j);
+  number /= plan.strips;
+  p.i = static_cast<int>(number % plan.bands) * plan.rows;
+  p.rows = least(plan.rows, g.rows - p.i);
+  p.n = number / plan.bands * plan.images;
+  p.images = static_cast<int>(least<i64>(plan.images, g.N - p.n));
+  return p;
+}
+
+// Copies the rows of x under a place into the panel (images, panel_rows, panel_columns, Cg), zero outside the image.
+void fill_panel(const GatherPlan& plan, float* panel, const Place& place) {
+  const Gather& g = plan.g;
+  const int Cg = g.Cg(), top = place.i * g.step_h + g.row[0], left = place.j * g.step_w + g.column[0];
+  const int needed = (place.rows - 1) * g.step_h + g.row[g.taps_h - 1] - g.row[0] + 1;
   const int before = least(most(-left, 0), plan.panel_columns);
   const int inside = most(0, least(plan.panel_columns - before, g.W - (left + before)));
   const int after = plan.panel_columns - before - inside;
-  for (int image = 0; image < images; image++)
+  for (int image = 0; image < place.images; image++)
     for (int r = 0; r < needed; r++) {
       float* out = panel + (static_cast<i64>(image) * plan.panel_rows + r) * plan.panel_columns * Cg;
       const int h = top + r;
@@ -88,7 +179,8 @@ void fill_panel(const GatherPlan& plan, float* panel, i64 n, int images, int i, 
         __builtin_memset(out, 0, sizeof(float) * plan.panel_columns * Cg);
         continue;
       }
-      const float* in = g.x + (((n + image) * g.H + h) * g.W + left + before) * g.C + static_cast<i64>(group) * Cg;
+      const float* in =
+          g.x + (((place.n + image) * g.H + h) * g.W + left + before) * g.C + static_cast<i64>(place.group) * Cg;
       __builtin_memset(out, 0, sizeof(float) * before * Cg);
       out += static_cast<i64>(before) * Cg;
       if (g.groups == 1) {
@@ -101,93 +193,163 @@ void fill_panel(const GatherPlan& plan, float* panel, i64 n, int images, int i, 
     }
 }
 
+// The panel of a place, filled unless this thread's last item left it there.
+const float* panel_of(const GatherPlan& plan, i64 number, const Place& place) {
+  thread_local u64 call = 0;
+  thread_local i64 filled = 0;
+  float* panel =
+      scratch<float>(cnn::PANEL, static_cast<i64>(plan.images) * plan.panel_rows * plan.panel_columns * plan.g.Cg());
+  if (call != plan.call || filled != number) {
+    fill_panel(plan, panel, place);
+    call = plan.call;
+    filled = number;
+  }
+  return panel;
+}
+
+// The rows of x under the place after this one, or the share of them that falls to one of its items.
+inline Lines next_input(const GatherPlan& plan, const Place& place, int split) {
+  const Gather& g = plan.g;
+  if (g.groups > 1 || (plan.strips > 1 && g.rows > 1)) return {nullptr, 0};
+  const i64 columns = static_cast<i64>(g.W) * g.C, rows = g.N * static_cast<i64>(g.H);
+  i64 first = (place.n * g.H + static_cast<i64>(place.i + place.rows) * g.step_h) * columns;
+  i64 count = static_cast<i64>(plan.rows) * g.step_h * columns;
+  if (plan.strips > 1) {  // the grid is one long row
+    first = static_cast<i64>(place.j + place.columns) * g.step_w * g.C;
+    count = static_cast<i64>(plan.columns) * g.step_w * g.C;
+  } else if (plan.bands == 1) {
+    first = (place.n + place.images) * g.H * columns;
+    count = static_cast<i64>(plan.images) * g.H * columns;
+  }
+  first += count * split / plan.splits;
+  count = least(blocks(count, plan.splits), rows * columns - first);
+  return lines_of(g.x + first, count);
+}
+
 void gather_item(const GatherPlan& plan, i64 item) {
   const Gather& g = plan.g;
   const int Cg = g.Cg(), Kg = g.Kg();
   const int split = static_cast<int>(item % plan.splits);
-  item /= plan.splits;
-  const int group = static_cast<int>(item % g.groups);
-  item /= g.groups;
-  const int j = static_cast<int>(item % plan.strips) * plan.columns, columns = least(plan.columns, g.columns - j);
-  item /= plan.strips;
-  const int i = static_cast<int>(item % plan.bands) * plan.rows, rows = least(plan.rows, g.rows - i);
-  const i64 n = item / plan.bands * plan.images;
-  const int images = static_cast<int>(least<i64>(plan.images, g.N - n));
+  const Place place = place_of(plan, item / plan.splits);
+  const i64 group = place.group;
 
   Operands o;
+  const float* a;
   if (plan.padded) {
-    float* panel =
-        scratch<float>(cnn::PANEL, static_cast<i64>(plan.images) * plan.panel_rows * plan.panel_columns * Cg);
-    fill_panel(plan, panel, n, images, i, rows, j, group);
-    o.a = panel;
+    a = panel_of(plan, item / plan.splits, place);
   } else {
-    o.a = g.x + ((n * g.H + static_cast<i64>(i) * g.step_h) * g.W + static_cast<i64>(j) * g.step_w) * g.C +
-          static_cast<i64>(group) * Cg;
+    a = g.x +
+        ((place.n * g.H + static_cast<i64>(place.i) * g.step_h) * g.W + static_cast<i64>(place.j) * g.step_w) * g.C +
+        group * Cg;
   }
   o.a_step = 1;
-  const i64 base = ((n * g.Y_H + g.y_row + static_cast<i64>(i) * g.y_step_h) * g.Y_W + g.y_column +
-                    static_cast<i64>(j) * g.y_step_w) *
+  o.b_run = nullptr;
+  const i64 base = ((place.n * g.Y_H + g.y_row + static_cast<i64>(place.i) * g.y_step_h) * g.Y_W + g.y_column +
+                    static_cast<i64>(place.j) * g.y_step_w) *
                        g.K +
-                   static_cast<i64>(group) * Kg;
-  const i64 pixels = static_cast<i64>(images) * rows * columns;
+                   group * Kg;
+  const i64 pixels = static_cast<i64>(place.images) * place.rows * place.columns;
   const Terms& t = plan.terms;
   const Columns& cut = plan.blocks_of_k;
-  const float* filter = plan.filter + group * blocks(Kg, V) * V * t.total();
+  const i64 filter_size = blocks(Kg, V) * V * t.total();
+  const float* filter = plan.filter ? plan.filter + group * filter_size : nullptr;
   const int first = split * cut.count / plan.splits, last = (split + 1) * cut.count / plan.splits;
-  for (int block = first; block < last; block++) {
+  Ahead ahead{{nullptr, 0}, next_input(plan, place, split)};
+  o.ahead = &ahead;
+  const Epilogue& e = plan.epilogue;
+  const bool has_epilogue = e.bias || e.scale || e.shift || e.residual || e.activation.kind;
+  const bool cut_runs = t.piece < t.length;  // then a part of x stays in the second-level cache under all columns
+  // one column block and one block of the sum
+  const auto multiply = [&](int block, int run, int runs, int term, int terms) {
     const int k = block * cut.width;
-    const Epilogue& e = plan.epilogue;
-    const i64 channel = static_cast<i64>(group) * Kg + k;
+    const i64 channel = group * Kg + k, done = static_cast<i64>(term) * t.runs + static_cast<i64>(run) * terms;
     TileOutput out;
     out.y = g.y + base + k;
     out.lanes = least(cut.width, Kg - k);
+    out.accumulate = done > 0;
+    out.finishes = has_epilogue && done + static_cast<i64>(runs) * terms == t.total();
     out.epilogue = {e.bias ? e.bias + channel : nullptr, e.scale ? e.scale + channel : nullptr,
                     e.shift ? e.shift + channel : nullptr, e.residual ? e.residual + base + k : nullptr, e.activation};
-    const bool has_epilogue = e.bias || e.scale || e.shift || e.residual || e.activation.kind;
-    const i64 width = blocks(out.lanes, V) * V;
-    o.b = filter + static_cast<i64>(k) * t.total();
-    o.b_run = nullptr;
-    i64 done = 0;
+    out.streams = plan.streams;
+    const i64 width = blocks(out.lanes, V) * V, size = width * runs * terms;
+    o.a = a + term;
+    o.a_run = plan.run + run;
+    o.b_step = width;
+    o.runs = runs;
+    o.length = terms;
+    if (filter) {
+      o.b = filter + k * t.total() + width * done;
+      const i64 next = o.b - filter + size;
+      if (filter_size * static_cast<i64>(sizeof(float)) > RESIDENT_BYTES)
+        ahead.b = lines_of(filter + (next < filter_size ? next : 0), size);
+    } else {
+      float* packed = scratch<float>(cnn::PACKED_WEIGHT, size);
+      pack_forward_part(g, t, plan.source, group, k, out.lanes, run, runs, term, terms, packed);
+      o.b = packed;
+    }
+    multiply_rows(o, pixels, plan.pixel, plan.at, out);
+  };
+  if (cut_runs) {
     for_each_block(t, [&](int run, int runs, int term, int terms) {
-      Operands part = o;
-      part.a += term;
-      part.a_run = plan.run + run;
-      part.b_step = width;
-      part.runs = runs;
-      part.length = terms;
-      out.accumulate = done > 0;
-      done += static_cast<i64>(runs) * terms;
-      out.finishes = has_epilogue && done == t.total();
-      multiply_rows(part, pixels, plan.pixel, plan.at, out);
-      o.b += width * runs * terms;
+      for (int block = first; block < last; block++) multiply(block, run, runs, term, terms);
     });
+  } else {
+    for (int block = first; block < last; block++)
+      for_each_block(t, [&](int run, int runs, int term, int terms) { multiply(block, run, runs, term, terms); });
   }
+  if (plan.streams) stream_fence();
 }
 
-// Chooses the work items and lays out the tables. An item's pixels share one pass over a filter block, so it wants many
-// of them, but its input should stay in the second-level cache and there should be items for every thread.
-void run_gather(const Gather& g, const float* filter, const Epilogue& epilogue) {
-  GatherPlan plan;
-  plan.g = g;
-  plan.terms = terms_of(g);
-  plan.blocks_of_k = columns_for(g.Kg());
-  plan.filter = filter;
-  plan.epilogue = epilogue;
-  plan.padded = g.row[0] < 0 || g.column[0] < 0 || (g.rows - 1) * g.step_h + g.row[g.taps_h - 1] >= g.H ||
-                (g.columns - 1) * g.step_w + g.column[g.taps_w - 1] >= g.W ||
-                (g.groups > 1 && plan.terms.merged && g.taps_w > 1);
-  const i64 total = static_cast<i64>(g.N) * g.rows * g.columns, image = static_cast<i64>(g.rows) * g.columns;
-  const i64 wanted = most<i64>(48, least<i64>(least<i64>(1024, 65536 / g.Cg()), blocks(total, 16)));
+// Cuts the grid into places and the column blocks into ranges. A place's pixels share one pass over a filter block, so
+// it has as many of them as the second-level cache holds; for too few items first the columns are cut, then the pixels.
+void cut_grid(GatherPlan& plan) {
+  const Gather& g = plan.g;
+  const i64 image = static_cast<i64>(g.rows) * g.columns, total = g.N * image;
+  const i64 bytes =
+      static_cast<i64>(sizeof(float)) * least(g.Cg(), plan.terms.piece) * g.step_h * g.step_w;  // of x, for a pixel
+  const i64 splits = most<i64>(1, least<i64>(plan.blocks_of_k.count, ENOUGH_ITEMS / most<i64>(1, g.groups)));
+  i64 wanted = most<i64>(48, least(MOST_PIXELS, ITEM_BYTES / bytes));
+  wanted = least(wanted, most<i64>(48, blocks(total, blocks(ENOUGH_ITEMS, splits))));
   plan.images = static_cast<int>(most<i64>(1, least<i64>(g.N, wanted / image)));
+  plan.images = static_cast<int>(blocks(g.N, blocks(g.N, plan.images)));
   plan.columns = g.columns <= 2 * wanted ? g.columns : static_cast<int>(blocks(g.columns, blocks(g.columns, wanted)));
   plan.rows = plan.columns < g.columns ? 1 : static_cast<int>(most<i64>(1, least<i64>(g.rows, wanted / g.columns)));
   plan.rows = static_cast<int>(blocks(g.rows, blocks(g.rows, plan.rows)));
   plan.bands = static_cast<int>(blocks(g.rows, plan.rows));
   plan.strips = static_cast<int>(blocks(g.columns, plan.columns));
+}
+
+// filter: packed, or null where it is still to be packed from `source`.
+void run_gather(const Gather& g, const float* filter, const Filter& source, const Epilogue& epilogue) {
+  static u64 calls = 0;
+  GatherPlan plan;
+  plan.g = g;
+  plan.terms = terms_of(g);
+  plan.blocks_of_k = columns_for(g.Kg());
+  plan.source = source;
+  plan.epilogue = epilogue;
+  plan.call = __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
+  plan.padded = g.row[0] < 0 || g.column[0] < 0 || (g.rows - 1) * g.step_h + g.row[g.taps_h - 1] >= g.H ||
+                (g.columns - 1) * g.step_w + g.column[g.taps_w - 1] >= g.W ||
+                (g.groups > 1 && plan.terms.merged && g.taps_w > 1);
+  cut_grid(plan);
   const i64 places = blocks(g.N, plan.images) * plan.bands * plan.strips * g.groups;
-  plan.splits = static_cast<int>(most<i64>(1, least<i64>(plan.blocks_of_k.count, blocks(16, places))));
+  plan.splits = static_cast<int>(most<i64>(1, least<i64>(plan.blocks_of_k.count, blocks(ENOUGH_ITEMS, places))));
   plan.panel_rows = (plan.rows - 1) * g.step_h + g.row[g.taps_h - 1] - g.row[0] + 1;
   plan.panel_columns = (plan.columns - 1) * g.step_w + g.column[g.taps_w - 1] - g.column[0] + 1;
+  if (!filter && (source.tap_row || places > FEW_PLACES * g.groups)) {
+    float* packed = scratch<float>(cnn::PACKED_WEIGHT, packed_filter_size(plan.terms, g.groups, g.Kg()));
+    if (source.tap_row) {
+      pack_backward_filter(g, source, packed);
+    } else {
+      pack_forward_filter(g, source, packed);
+    }
+    filter = packed;
+  }
+  plan.filter = filter;
+  const i64 total = static_cast<i64>(g.N) * g.rows * g.columns;
+  plan.streams = total * g.K * static_cast<i64>(sizeof(float)) > STREAM_BYTES && g.K % V == 0 && g.Kg() % V == 0 &&
+                 is_aligned(g.y) && plan.terms.total() <= MOST_TERMS;
 
   // row and column pitches of what the tiles read
   const i64 pitch = plan.padded ? g.Cg() : g.C, line = pitch * (plan.padded ? plan.panel_columns : g.W);

@@ -8,26 +8,13 @@ inline Gather forward_gather(const Conv2dShape& s, const float* x, float* y, int
           0, 1, 0,   1,   s.stride_h, s.stride_w, s.groups, s.R, s.S, taps, taps + s.R};
 }
 
-// The filter w (K, R, S, Cg) for the forward pass: V filters at a time are transposed, run by run.
+inline Filter forward_filter(const Conv2dShape& s, const float* w) {
+  return {w, s.R, s.S, nullptr, nullptr};
+}
+
 void pack_forward_filter(const Conv2dShape& s, const float* w, float* packed) {
   int* taps = scratch<int>(cnn::TAPS, s.R + s.S);
-  const Gather g = forward_gather(s, nullptr, nullptr, taps);
-  const Terms t = terms_of(g);
-  const Columns cut = columns_for(g.Kg());
-  const i64 total = t.total(), padded_K = blocks(g.Kg(), V) * V;
-  parallel(static_cast<i64>(g.groups) * cut.count, g.groups * padded_K * total * 2, [&](i64 item) {
-    const i64 group = item / cut.count, k = item % cut.count * cut.width;
-    const int lanes = static_cast<int>(least<i64>(cut.width, g.Kg() - k));
-    const i64 width = blocks(lanes, V) * V;
-    const float* filters = w + (group * g.Kg() + k) * total;
-    float* out = packed + (group * padded_K + k) * total;
-    for_each_block(t, [&](int run, int runs, int first, int terms) {
-      for (int r = run; r < run + runs; r++, out += width * terms)
-        for (int v = 0; v < lanes; v += V)
-          transpose_into(filters + v * total + static_cast<i64>(r) * t.length + first, total, lanes - v, terms, out + v,
-                         width);
-    });
-  });
+  pack_forward_filter(forward_gather(s, nullptr, nullptr, taps), forward_filter(s, w), packed);
 }
 
 i64 forward_filter_size(const Conv2dShape& s) {
@@ -48,31 +35,6 @@ inline int phase_taps(int phase, int pad, int dilation, int stride, int taps, in
     }
   }
   return count;
-}
-
-// w (K, R, S, Cg) for backward_input: terms are (tap row, tap column, k), columns the input channels, which lie
-// contiguous in w already.
-void pack_backward_filter(const Conv2dShape& s, const Gather& g, const int* tap_row, const int* tap_column,
-                          const float* w, float* packed) {
-  const Terms t = terms_of(g);
-  const int outputs = g.Kg(), inputs = g.Cg();  // of the gathering sum: channels of dx and of dy
-  const Columns cut = columns_for(outputs);
-  const i64 total = t.total(), padded = blocks(outputs, V) * V;
-  parallel(static_cast<i64>(g.groups) * cut.count, g.groups * padded * total * 2, [&](i64 item) {
-    const i64 group = item / cut.count, c = item % cut.count * cut.width;
-    const int lanes = static_cast<int>(least<i64>(cut.width, outputs - c));
-    const i64 width = blocks(lanes, V) * V;
-    float* out = packed + (group * padded + c) * total;
-    for_each_block(t, [&](int run, int runs, int first, int terms) {
-      for (int r = run; r < run + runs; r++)
-        for (int term = first; term < first + terms; term++, out += width) {
-          const int row = t.merged ? r : r / g.taps_w, column = t.merged ? term / inputs : r % g.taps_w;
-          const i64 k = group * inputs + (t.merged ? term % inputs : term);
-          const float* in = w + ((k * s.R + tap_row[row]) * s.S + tap_column[column]) * outputs + c;
-          for (int v = 0; v < lanes; v += V) store(out + v, load_first(in + v, lanes - v));
-        }
-    });
-  });
 }
 
 // Input pixels whose rows and columns leave the same rest when divided by the strides see the same taps: each of these
@@ -108,8 +70,6 @@ void for_each_phase(const Conv2dShape& s, const float* dy, float* dx, const F& b
 
 void implicit_gemm_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
   for_each_phase(s, dy, dx, [&](const Gather& g, const int* tap_row, const int* tap_column) {
-    float* packed = scratch<float>(cnn::PACKED_WEIGHT, packed_filter_size(terms_of(g), g.groups, g.Kg()));
-    pack_backward_filter(s, g, tap_row, tap_column, w, packed);
-    run_gather(g, packed, Epilogue{});
+    run_gather(g, nullptr, {w, s.R, s.S, tap_row, tap_column}, Epilogue{});
   });
 }

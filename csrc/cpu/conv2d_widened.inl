@@ -66,16 +66,20 @@ void pack_forward(const Conv2dShape& s, const float* w, float* packed) {
 
 void implicit_gemm_forward(const Conv2dShape& s, const float* x, const float* w, const float* packed, float* y,
                            const Epilogue& e) {
+  const int together = pixels_together(s);
+  if (together == 1) {
+    int* taps = scratch<int>(cnn::TAPS, s.R + s.S);
+    return run_gather(forward_gather(s, x, y, taps), packed, forward_filter(s, w), e);
+  }
   if (!packed) {
     float* own = scratch<float>(cnn::PACKED_WEIGHT, forward_packed_size(s));
     pack_forward(s, w, own);
     packed = own;
   }
-  const int together = pixels_together(s);
   const Conv2dShape wide = widened(s, together);
   float* parts = scratch<float>(cnn::WIDENED, 3 * static_cast<i64>(wide.K));
   const Epilogue each{repeated(e.bias, s.K, together, parts), repeated(e.scale, s.K, together, parts + wide.K),
                       repeated(e.shift, s.K, together, parts + 2 * wide.K), e.residual, e.activation};
   int* taps = scratch<int>(cnn::TAPS, wide.R + wide.S);
-  run_gather(forward_gather(wide, x, y, taps), packed, each);
+  run_gather(forward_gather(wide, x, y, taps), packed, {}, each);
 }

@@ -2,16 +2,42 @@
 //   y[p][k] (+)= sum over runs and i of a[row[p] + a_run[run] + i * a_step] * b[run][i][k]
 // for ROWS values of p and VECTORS * V values of k, all sums in registers. A row is any address, so a tile crosses
 // image rows and images, and padding costs nothing. Each step loads VECTORS vectors of b and ROWS scalars of a for
-// ROWS * VECTORS fused multiply-adds: 10 loads for 24 in the 6 x 64 tile of AVX-512.
+// ROWS * VECTORS fused multiply-adds: 10 loads for 24 in the 6 x 64 tile of AVX-512. Every second step also asks for a
+// cache line of what comes next, so that the memory works while the tile is bound by arithmetic.
+
+constexpr i64 CACHE_LINE = 64;  // bytes
+
+// Cache lines that will be wanted soon.
+struct Lines {
+  const char* next;  // to ask for
+  i64 left;
+
+  Lines take(i64 most_lines) {
+    const Lines taken{next, least(most_lines, left)};
+    next += taken.left * CACHE_LINE;
+    left -= taken.left;
+    return taken;
+  }
+};
+
+inline Lines lines_of(const float* p, i64 floats) {
+  return {reinterpret_cast<const char*>(p), most<i64>(0, floats) * static_cast<i64>(sizeof(float)) / CACHE_LINE};
+}
+
+// The next part of b, and the rows of the next work item, which are asked for after it.
+struct Ahead {
+  Lines b, a;
+};
 
 struct Operands {
   const float* a;
   const i64* a_run;  // (runs,) added to a row's address
   i64 a_step;        // 1: a's rows lie along the sum; else a lies across it
   const float* b;
-  const i64* b_run;  // (runs,) added to b; null: a run follows on the one before
-  i64 b_step;        // from one step of the sum to the next
-  i64 runs, length;  // the sum has runs * length terms
+  const i64* b_run;        // (runs,) added to b; null: a run follows on the one before
+  i64 b_step;              // from one step of the sum to the next
+  i64 runs, length;        // the sum has runs * length terms
+  Ahead* ahead = nullptr;  // null: nothing
 };
 
 struct TileOutput {
@@ -20,9 +46,10 @@ struct TileOutput {
   bool accumulate;  // add to y: the sum so far. Each part starts from 0, which also keeps rounding errors small
   bool finishes;    // this part is the last: apply the epilogue, whose pointers belong to column 0 of y
   Epilogue epilogue;
+  bool streams = false;  // y's rows are aligned, whole vectors, and go past the caches
 };
 
-constexpr int MOST_ROWS = 8;
+constexpr int MOST_ROWS = 12;
 constexpr int MOST_LANES = TILE_VECTORS * V;
 
 // Adds to y or applies the epilogue, a row at a time, from the tile's sums in the first-level cache.
@@ -41,32 +68,38 @@ void finish_tile(const float (*sums)[MOST_LANES], int rows, const i64* at, const
         if (e.residual) t += load_first(e.residual + at[p] + k, lanes);
         t = activate(e.activation, t);
       }
-      store_first(y + k, t, lanes);
+      if (out.streams) {
+        store_stream(y + k, t);
+      } else {
+        store_first(y + k, t, lanes);
+      }
     }
   }
 }
 
+// One of `lines` is asked for in two steps.
 template <int ROWS, int VECTORS>
-void multiply_tile(const Operands& o, const i64* row, const i64* at, const TileOutput& out) {
+void multiply_tile(const Operands& o, const i64* row, const i64* at, const TileOutput& out, const Lines& lines) {
   vec sums[ROWS][VECTORS];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < ROWS; p++)
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) sums[p][v] = vec{};
   const i64 length = o.length, a_step = o.a_step, b_step = o.b_step;
   const float* b = o.b;
+  const char* line = lines.next;
+  i64 left = lines.left;
   for (i64 run = 0; run < o.runs; run++) {
     if (o.b_run) b = o.b + o.b_run[run];
     const float* a[ROWS];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int p = 0; p < ROWS; p++) a[p] = o.a + row[p] + o.a_run[run];
     i64 at_a = 0;
-#pragma GCC unroll 2
-    for (i64 i = 0; i < length; i++) {
+    const auto step = [&]() __attribute__((always_inline)) {
       vec bv[VECTORS];
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; v++) bv[v] = load(b + v * V);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int p = 0; p < ROWS; p++) {
         const vec av = broadcast(a[p][at_a]);
 #pragma GCC unroll 4
@@ -74,36 +107,51 @@ void multiply_tile(const Operands& o, const i64* row, const i64* at, const TileO
       }
       at_a += a_step;
       b += b_step;
+    };
+    for (i64 i = 1; i < length; i += 2) {
+      if (left > 0) {
+        prefetch_l2(line);
+        line += CACHE_LINE;
+        left--;
+      }
+      step();
+      step();
     }
+    if (length % 2) step();
   }
-  if (!out.accumulate && !out.finishes && out.lanes == VECTORS * V) {
-#pragma GCC unroll 8
+  if (!out.finishes && out.lanes == VECTORS * V) {
+#pragma GCC unroll 16
     for (int p = 0; p < ROWS; p++)
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; v++) store(out.y + at[p] + v * V, sums[p][v]);
+      for (int v = 0; v < VECTORS; v++) {
+        float* y = out.y + at[p] + v * V;
+        if (out.accumulate) {
+          store(y, sums[p][v] + load(y));
+        } else if (out.streams) {
+          store_stream(y, sums[p][v]);
+        } else {
+          store(y, sums[p][v]);
+        }
+      }
     return;
   }
   alignas(64) float kept[ROWS][MOST_LANES];
-#pragma GCC unroll 8
+#pragma GCC unroll 16
   for (int p = 0; p < ROWS; p++)
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) store(kept[p] + v * V, sums[p][v]);
   finish_tile(kept, ROWS, at, out);
 }
 
-using MultiplyTile = void (*)(const Operands&, const i64*, const i64*, const TileOutput&);
+using MultiplyTile = void (*)(const Operands&, const i64*, const i64*, const TileOutput&, const Lines&);
 
-template <int VECTORS>
+// A tile of `rows` rows, at most TILE_ROWS[VECTORS].
+template <int VECTORS, int ROWS = 1>
 inline MultiplyTile tile_of(int rows) {
-  static constexpr MultiplyTile TILES[MOST_ROWS] = {multiply_tile<1, VECTORS>,
-                                                    multiply_tile<2, VECTORS>,
-                                                    multiply_tile<3, VECTORS>,
-                                                    multiply_tile<4, VECTORS>,
-                                                    multiply_tile<least(5, TILE_ROWS[VECTORS]), VECTORS>,
-                                                    multiply_tile<least(6, TILE_ROWS[VECTORS]), VECTORS>,
-                                                    multiply_tile<least(7, TILE_ROWS[VECTORS]), VECTORS>,
-                                                    multiply_tile<least(8, TILE_ROWS[VECTORS]), VECTORS>};
-  return TILES[rows - 1];
+  if constexpr (ROWS < TILE_ROWS[VECTORS]) {
+    if (rows > ROWS) return tile_of<VECTORS, ROWS + 1>(rows);
+  }
+  return multiply_tile<ROWS, VECTORS>;
 }
 
 inline MultiplyTile tile_of(int rows, int vectors) {
@@ -130,7 +178,9 @@ void multiply_rows(const Operands& o, i64 count, const i64* row, const i64* at, 
   const i64 tiles = blocks(count, TILE_ROWS[vectors]);
   for (i64 tile = 0, p = 0; tile < tiles; tile++) {
     const int rows = static_cast<int>(blocks(count - p, tiles - tile));
-    tile_of(rows, vectors)(o, row + p, at + p, out);
+    Lines lines{nullptr, 0};
+    if (o.ahead) lines = (o.ahead->b.left > 0 ? o.ahead->b : o.ahead->a).take(o.runs * (o.length / 2));
+    tile_of(rows, vectors)(o, row + p, at + p, out, lines);
     p += rows;
   }
 }
