@@ -7,6 +7,7 @@
 #include "conv2d_direct.inl"
 #include "conv2d_implicit_gemm.inl"
 #include "conv2d_taps.inl"
+#include "conv2d_batch_lanes.inl"
 #include "conv2d_widened.inl"
 #include "conv2d_bands.inl"
 #include "conv2d_weight_by_channels.inl"

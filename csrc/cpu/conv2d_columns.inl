@@ -75,6 +75,7 @@ void columns_item(const ColumnsPlan& plan, i64 item) {
 }
 
 void columns_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
+  if (batch_lanes_pay(s, BACKWARD_INPUT)) return batch_backward_input(s, dy, w, dx);
   ColumnsPlan plan;
   plan.s = s;
   plan.dy = dy;

@@ -44,13 +44,6 @@ void widen_filter(const Conv2dShape& s, int together, const float* w, float* wid
     }
 }
 
-// What belongs to K channels, repeated for J * K; null stays null.
-inline const float* repeated(const float* values, int K, int together, float* out) {
-  if (!values) return nullptr;
-  for (int j = 0; j < together; j++) __builtin_memcpy(out + j * K, values, sizeof(float) * K);
-  return out;
-}
-
 i64 forward_packed_size(const Conv2dShape& s) {
   return forward_filter_size(widened(s, pixels_together(s)));
 }
@@ -66,6 +59,7 @@ void pack_forward(const Conv2dShape& s, const float* w, float* packed) {
 
 void implicit_gemm_forward(const Conv2dShape& s, const float* x, const float* w, const float* packed, float* y,
                            const Epilogue& e) {
+  if (batch_lanes_pay(s, FORWARD)) return batch_forward(s, x, w, y, e);
   const int together = pixels_together(s);
   if (together == 1) {
     int* taps = scratch<int>(cnn::TAPS, s.R + s.S);

@@ -52,6 +52,15 @@ struct TileOutput {
 constexpr int MOST_ROWS = 12;
 constexpr int MOST_LANES = TILE_VECTORS * V;
 
+// The epilogue of `lanes` values: of columns k.., at address `at` of the residual.
+inline vec finish_vector(const Epilogue& e, vec t, i64 k, i64 at, int lanes) {
+  if (e.bias) t += load_first(e.bias + k, lanes);
+  if (e.scale) t *= load_first(e.scale + k, lanes);
+  if (e.shift) t += load_first(e.shift + k, lanes);
+  if (e.residual) t += load_first(e.residual + at, lanes);
+  return activate(e.activation, t);
+}
+
 // Adds to y or applies the epilogue, a row at a time, from the tile's sums in the first-level cache.
 void finish_tile(const float (*sums)[MOST_LANES], int rows, const i64* at, const TileOutput& out) {
   const Epilogue& e = out.epilogue;
@@ -61,13 +70,7 @@ void finish_tile(const float (*sums)[MOST_LANES], int rows, const i64* at, const
       const int lanes = out.lanes - k;
       vec t = load(sums[p] + k);
       if (out.accumulate) t += load_first(y + k, lanes);
-      if (out.finishes) {
-        if (e.bias) t += load_first(e.bias + k, lanes);
-        if (e.scale) t *= load_first(e.scale + k, lanes);
-        if (e.shift) t += load_first(e.shift + k, lanes);
-        if (e.residual) t += load_first(e.residual + at[p] + k, lanes);
-        t = activate(e.activation, t);
-      }
+      if (out.finishes) t = finish_vector(e, t, k, at[p] + k, lanes);
       if (out.streams) {
         store_stream(y + k, t);
       } else {
