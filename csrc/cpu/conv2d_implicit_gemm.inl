@@ -124,8 +124,8 @@ constexpr i64 MOST_PIXELS = 1024;          // of an item
 constexpr i64 ENOUGH_ITEMS = 16;           // for a few threads that take one after the other
 constexpr i64 FEW_PLACES = 6;              // up to here forward packs a part of the filter for each, in the caches
 
-// What one call fixes for all its work items. An item is a place (some pixels of one group) and a range of column
-// blocks; items of the same place follow one on the other.
+// What one call fixes for all its work items. An item is a patch (some pixels of one group) and a range of column
+// blocks; items of the same patch follow one on the other.
 struct GatherPlan {
   Gather g;
   Terms terms;
@@ -143,14 +143,14 @@ struct GatherPlan {
 };
 
 // Pixels i..i+rows-1, j..j+columns-1 of some images.
-struct Place {
+struct Patch {
   i64 n;
   int images, i, rows, j, columns, group;
 };
 
-inline Place place_of(const GatherPlan& plan, i64 number) {
+inline Patch patch_of(const GatherPlan& plan, i64 number) {
   const Gather& g = plan.g;
-  Place p;
+  Patch p;
   p.group = static_cast<int>(number % g.groups);
   number /= g.groups;
   p.j = static_cast<int>(number % plan.strips) * plan.columns;
@@ -164,14 +164,14 @@ inline Place place_of(const GatherPlan& plan, i64 number) {
 }
 
 // Copies the rows of x under a place into the panel (images, panel_rows, panel_columns, Cg), zero outside the image.
-void fill_panel(const GatherPlan& plan, float* panel, const Place& place) {
+void fill_panel(const GatherPlan& plan, float* panel, const Patch& patch) {
   const Gather& g = plan.g;
-  const int Cg = g.Cg(), top = place.i * g.step_h + g.row[0], left = place.j * g.step_w + g.column[0];
-  const int needed = (place.rows - 1) * g.step_h + g.row[g.taps_h - 1] - g.row[0] + 1;
+  const int Cg = g.Cg(), top = patch.i * g.step_h + g.row[0], left = patch.j * g.step_w + g.column[0];
+  const int needed = (patch.rows - 1) * g.step_h + g.row[g.taps_h - 1] - g.row[0] + 1;
   const int before = least(most(-left, 0), plan.panel_columns);
   const int inside = most(0, least(plan.panel_columns - before, g.W - (left + before)));
   const int after = plan.panel_columns - before - inside;
-  for (int image = 0; image < place.images; image++)
+  for (int image = 0; image < patch.images; image++)
     for (int r = 0; r < needed; r++) {
       float* out = panel + (static_cast<i64>(image) * plan.panel_rows + r) * plan.panel_columns * Cg;
       const int h = top + r;
@@ -180,7 +180,7 @@ void fill_panel(const GatherPlan& plan, float* panel, const Place& place) {
         continue;
       }
       const float* in =
-          g.x + (((place.n + image) * g.H + h) * g.W + left + before) * g.C + static_cast<i64>(place.group) * Cg;
+          g.x + (((patch.n + image) * g.H + h) * g.W + left + before) * g.C + static_cast<i64>(patch.group) * Cg;
       __builtin_memset(out, 0, sizeof(float) * before * Cg);
       out += static_cast<i64>(before) * Cg;
       if (g.groups == 1) {
@@ -194,13 +194,13 @@ void fill_panel(const GatherPlan& plan, float* panel, const Place& place) {
 }
 
 // The panel of a place, filled unless this thread's last item left it there.
-const float* panel_of(const GatherPlan& plan, i64 number, const Place& place) {
+const float* panel_of(const GatherPlan& plan, i64 number, const Patch& patch) {
   thread_local u64 call = 0;
   thread_local i64 filled = 0;
   float* panel =
       scratch<float>(cnn::PANEL, static_cast<i64>(plan.images) * plan.panel_rows * plan.panel_columns * plan.g.Cg());
   if (call != plan.call || filled != number) {
-    fill_panel(plan, panel, place);
+    fill_panel(plan, panel, patch);
     call = plan.call;
     filled = number;
   }
@@ -208,17 +208,17 @@ const float* panel_of(const GatherPlan& plan, i64 number, const Place& place) {
 }
 
 // The rows of x under the place after this one, or the share of them that falls to one of its items.
-inline Lines next_input(const GatherPlan& plan, const Place& place, int split) {
+inline Lines next_input(const GatherPlan& plan, const Patch& patch, int split) {
   const Gather& g = plan.g;
   if (g.groups > 1 || (plan.strips > 1 && g.rows > 1)) return {nullptr, 0};
   const i64 columns = static_cast<i64>(g.W) * g.C, rows = g.N * static_cast<i64>(g.H);
-  i64 first = (place.n * g.H + static_cast<i64>(place.i + place.rows) * g.step_h) * columns;
+  i64 first = (patch.n * g.H + static_cast<i64>(patch.i + patch.rows) * g.step_h) * columns;
   i64 count = static_cast<i64>(plan.rows) * g.step_h * columns;
   if (plan.strips > 1) {  // the grid is one long row
-    first = static_cast<i64>(place.j + place.columns) * g.step_w * g.C;
+    first = static_cast<i64>(patch.j + patch.columns) * g.step_w * g.C;
     count = static_cast<i64>(plan.columns) * g.step_w * g.C;
   } else if (plan.bands == 1) {
-    first = (place.n + place.images) * g.H * columns;
+    first = (patch.n + patch.images) * g.H * columns;
     count = static_cast<i64>(plan.images) * g.H * columns;
   }
   first += count * split / plan.splits;
@@ -230,31 +230,31 @@ void gather_item(const GatherPlan& plan, i64 item) {
   const Gather& g = plan.g;
   const int Cg = g.Cg(), Kg = g.Kg();
   const int split = static_cast<int>(item % plan.splits);
-  const Place place = place_of(plan, item / plan.splits);
-  const i64 group = place.group;
+  const Patch patch = patch_of(plan, item / plan.splits);
+  const i64 group = patch.group;
 
   Operands o;
   const float* a;
   if (plan.padded) {
-    a = panel_of(plan, item / plan.splits, place);
+    a = panel_of(plan, item / plan.splits, patch);
   } else {
     a = g.x +
-        ((place.n * g.H + static_cast<i64>(place.i) * g.step_h) * g.W + static_cast<i64>(place.j) * g.step_w) * g.C +
+        ((patch.n * g.H + static_cast<i64>(patch.i) * g.step_h) * g.W + static_cast<i64>(patch.j) * g.step_w) * g.C +
         group * Cg;
   }
   o.a_step = 1;
   o.b_run = nullptr;
-  const i64 base = ((place.n * g.Y_H + g.y_row + static_cast<i64>(place.i) * g.y_step_h) * g.Y_W + g.y_column +
-                    static_cast<i64>(place.j) * g.y_step_w) *
+  const i64 base = ((patch.n * g.Y_H + g.y_row + static_cast<i64>(patch.i) * g.y_step_h) * g.Y_W + g.y_column +
+                    static_cast<i64>(patch.j) * g.y_step_w) *
                        g.K +
                    group * Kg;
-  const i64 pixels = static_cast<i64>(place.images) * place.rows * place.columns;
+  const i64 pixels = static_cast<i64>(patch.images) * patch.rows * patch.columns;
   const Terms& t = plan.terms;
   const Columns& cut = plan.blocks_of_k;
   const i64 filter_size = blocks(Kg, V) * V * t.total();
   const float* filter = plan.filter ? plan.filter + group * filter_size : nullptr;
   const int first = split * cut.count / plan.splits, last = (split + 1) * cut.count / plan.splits;
-  Ahead ahead{{nullptr, 0}, next_input(plan, place, split)};
+  Ahead ahead{{nullptr, 0}, next_input(plan, patch, split)};
   o.ahead = &ahead;
   const Epilogue& e = plan.epilogue;
   const bool has_epilogue = e.bias || e.scale || e.shift || e.residual || e.activation.kind;
