@@ -135,7 +135,7 @@ struct GatherPlan {
   Epilogue epilogue;
   bool padded;                    // read x through a zero-padded copy
   bool streams;                   // y is written past the caches
-  int images, rows, columns;      // of a place, at most
+  int images, rows, columns;      // of a patch, at most
   int bands, strips, splits;      // places along the grid's rows and columns, and items along the column blocks
   int panel_rows, panel_columns;  // of the padded copy of one image's part
   const i64 *pixel, *at, *run;    // addresses: of an item's pixels in x or the panel, and in y; of the runs
@@ -163,7 +163,7 @@ inline Patch patch_of(const GatherPlan& plan, i64 number) {
   return p;
 }
 
-// Copies the rows of x under a place into the panel (images, panel_rows, panel_columns, Cg), zero outside the image.
+// Copies the rows of x under a patch into the panel (images, panel_rows, panel_columns, Cg), zero outside the image.
 void fill_panel(const GatherPlan& plan, float* panel, const Patch& patch) {
   const Gather& g = plan.g;
   const int Cg = g.Cg(), top = patch.i * g.step_h + g.row[0], left = patch.j * g.step_w + g.column[0];
@@ -193,7 +193,7 @@ void fill_panel(const GatherPlan& plan, float* panel, const Patch& patch) {
     }
 }
 
-// The panel of a place, filled unless this thread's last item left it there.
+// The panel of a patch, filled unless this thread's last item left it there.
 const float* panel_of(const GatherPlan& plan, i64 number, const Patch& patch) {
   thread_local u64 call = 0;
   thread_local i64 filled = 0;
@@ -207,7 +207,7 @@ const float* panel_of(const GatherPlan& plan, i64 number, const Patch& patch) {
   return panel;
 }
 
-// The rows of x under the place after this one, or the share of them that falls to one of its items.
+// The rows of x under the patch after this one, or the share of them that falls to one of its items.
 inline Lines next_input(const GatherPlan& plan, const Patch& patch, int split) {
   const Gather& g = plan.g;
   if (g.groups > 1 || (plan.strips > 1 && g.rows > 1)) return {nullptr, 0};
@@ -300,7 +300,7 @@ void gather_item(const GatherPlan& plan, i64 item) {
   if (plan.streams) stream_fence();
 }
 
-// Cuts the grid into places and the column blocks into ranges. A place's pixels share one pass over a filter block, so
+// Cuts the grid into patches and the column blocks into ranges. A patch's pixels share one pass over a filter block, so
 // it has as many of them as the second-level cache holds; for too few items first the columns are cut, then the pixels.
 void cut_grid(GatherPlan& plan) {
   const Gather& g = plan.g;
