@@ -75,7 +75,7 @@ class Budget:
     """How long one race may take. Rounds stop at ``seconds``, but not before ``min_rounds``."""
 
     seconds: float = 4.0
-    min_rounds: int = 7
+    min_rounds: int = 5
     max_rounds: int = 200
 
 

@@ -57,15 +57,22 @@ static void multiply_add(Job* job, double start) {
   job->work = (double)rounds * 20000 * 12 * LANES * 2;
 }
 
+#define AHEAD 2048 /* bytes between a load and what is asked for: a quarter more than without asking */
+
 static void copy_past_the_caches(char* target, const char* source, size_t bytes) {
+#if defined(__SSE2__)
+  for (size_t i = 0; i < bytes; i += 64) {
+    _mm_prefetch(source + i + AHEAD, _MM_HINT_T0);
 #if defined(__AVX512F__)
-  for (size_t i = 0; i < bytes; i += 64) _mm512_stream_ps((float*)(target + i), _mm512_load_ps((float*)(source + i)));
-  _mm_sfence();
+    _mm512_stream_ps((float*)(target + i), _mm512_load_ps((const float*)(source + i)));
 #elif defined(__AVX__)
-  for (size_t i = 0; i < bytes; i += 32) _mm256_stream_ps((float*)(target + i), _mm256_load_ps((float*)(source + i)));
-  _mm_sfence();
-#elif defined(__SSE2__)
-  for (size_t i = 0; i < bytes; i += 16) _mm_stream_ps((float*)(target + i), _mm_load_ps((float*)(source + i)));
+    for (size_t j = i; j < i + 64; j += 32)
+      _mm256_stream_ps((float*)(target + j), _mm256_load_ps((const float*)(source + j)));
+#else
+    for (size_t j = i; j < i + 64; j += 16)
+      _mm_stream_ps((float*)(target + j), _mm_load_ps((const float*)(source + j)));
+#endif
+  }
   _mm_sfence();
 #else
   memcpy(target, source, bytes);
