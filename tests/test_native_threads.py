@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,6 +18,8 @@ from cnnengine import backends
 from cnnengine.backends.contract import IDENTITY
 from cnnengine.backends.native import get_num_threads, set_num_threads
 from cnnengine.shapes import Conv2dShape, conv2d_shape, gemm_shape, norm_shape, pool2d_shape, reduce_shape
+
+from .lines import ROOT
 
 _native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
 
@@ -250,6 +254,90 @@ def test_number_of_threads_may_change_while_another_thread_computes() -> None:
             set_num_threads(count)
     worker.join()
     assert not wrong
+
+
+QUERIES = ("conv2d_can", "conv2d_chosen", "conv2d_packed_size")  # of shapes: these take no time
+
+
+def test_every_verb_releases_the_interpreter_lock() -> None:
+    """Every function of the extension that calls a kernel has released the lock before."""
+    bodies = re.split(r"^}$", (ROOT / "csrc/cpu/module.cpp").read_text(), flags=re.MULTILINE)
+    kernel = re.compile(r"kernels->(\w+)\(")
+    seen = 0
+    for body in bodies:
+        for call in kernel.finditer(body):
+            if call[1] not in QUERIES:
+                seen += 1
+                assert "Unlocked unlocked;" in body[: call.start()], f"{call[1]} runs with the interpreter locked"
+    assert seen >= 18
+
+
+@pytest.mark.parametrize(
+    "run", [RUNS["gemm"], RUNS["conv2d_forward-padded"], RUNS["row_sums"]], ids=["gemm", "conv2d", "reduce"]
+)
+def test_python_goes_on_while_a_kernel_runs(run: Callable[[], np.ndarray]) -> None:
+    """Another thread takes turns while this one does nothing but call kernels; without switches by the interpreter it
+    can do so only where a kernel has released the lock."""
+    turns, stop = [0], threading.Event()
+
+    def other() -> None:
+        while not stop.is_set():
+            turns[0] += 1
+            time.sleep(0)  # gives the lock back
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(5.0)
+    worker = threading.Thread(target=other)
+    worker.start()
+    try:
+        before = turns[0]
+        for _ in range(50):
+            run()
+        assert turns[0] > before
+    finally:
+        stop.set()
+        worker.join(60)
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="the system does not list threads' times")
+def test_no_other_library_s_threads_work_beside_ours() -> None:
+    """NumPy's BLAS, whose idle threads would hold cores, is never called: with one thread of ours no other runs."""
+    code = """
+import os, time
+import numpy as np
+import cnnengine as cnn, cnnengine.functional as F
+
+def others():
+    ticks = {}
+    for task in os.listdir("/proc/self/task"):
+        if int(task) != os.getpid():
+            with open(f"/proc/self/task/{task}/stat") as file:
+                ticks[task] = sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13]))
+    return sum(ticks.values())
+
+cnn.set_backend("native")
+cnn.set_num_threads(THREADS)
+model = cnn.models.lenet5()
+optimizer = cnn.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+x, labels = cnn.Tensor(np.ones((64, 28, 28, 1), np.float32)), np.zeros(64, int)
+before, start = others(), time.process_time()
+while time.process_time() - start < 0.6:
+    optimizer.zero_grad()
+    F.cross_entropy(model(x), labels).backward()
+    optimizer.step()
+    (x.reshape(64, 784) @ cnn.Tensor(np.ones((784, 30), np.float32))).sum()
+print(others() - before)
+"""
+    ticks = []
+    for threads in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.replace("THREADS", threads)], capture_output=True, text=True, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        ticks.append(int(done.stdout))
+    assert ticks[0] <= 2, "hundredths of a second that other threads worked"
+    assert ticks[1] > 5, "ours are seen"
 
 
 def test_the_module_names_its_instruction_set() -> None:

@@ -20,8 +20,11 @@
 namespace cnn {
 namespace {
 
-constexpr long long LEAST_WORK = 1 << 16;              // waking a thread costs about what this much work does
-constexpr auto SPIN = std::chrono::microseconds(100);  // a worker looks this long for the next job, then sleeps
+constexpr long long LEAST_WORK = 1 << 16;  // waking a thread costs about what this much work does
+// A worker without a job looks for the next one, at first without a pause, then giving its core to whoever wants it,
+// then it sleeps: a sleeper takes longer to come than most kernels run, so Python between two kernels must not be
+// enough to put it to sleep.
+constexpr auto SPIN = std::chrono::microseconds(100), YIELD = std::chrono::microseconds(1000);
 constexpr int MOST_THREADS = 256;
 
 inline void pause() {
@@ -122,25 +125,26 @@ class Pool {
     }
   }
 
-  // The gate of a job after `seen`, or 0 when the pool is being taken down.
+  // The gate of a job after `seen`, or 0 when the pool is being taken down. Whoever was woken too late for a job looks
+  // for the next one before it sleeps again.
   uint64_t wait_for_job(uint64_t seen) {
-    const auto news = [&] {
-      const uint64_t gate = gate_.load();
-      return (gate & OPEN) && gate >> 32 != seen ? gate : 0;
-    };
-    const auto start = std::chrono::steady_clock::now();
-    do {
-      for (int i = 0; i < 64; i++) {
-        if (const uint64_t gate = news()) return gate;
-        pause();
+    for (;;) {
+      const auto start = std::chrono::steady_clock::now();
+      uint64_t gate;
+      for (auto waited = start - start; waited < YIELD; waited = std::chrono::steady_clock::now() - start) {
+        for (int i = 0; i < 64; i++) {
+          gate = gate_.load();
+          if ((gate & OPEN) && gate >> 32 != seen) return gate;
+          pause();
+        }
+        if (waited > SPIN) sched_yield();
       }
-    } while (std::chrono::steady_clock::now() - start < SPIN);
-    std::unique_lock<std::mutex> lock(sleep_);
-    sleepers_.fetch_add(1);
-    uint64_t gate = 0;
-    wake_.wait(lock, [&] { return stop_ || (gate = news()) != 0; });
-    sleepers_.fetch_sub(1);
-    return stop_ ? 0 : gate;
+      std::unique_lock<std::mutex> lock(sleep_);
+      sleepers_.fetch_add(1);
+      wake_.wait(lock, [&] { return stop_ || gate_.load() >> 32 != gate >> 32; });
+      sleepers_.fetch_sub(1);
+      if (stop_) return 0;
+    }
   }
 
   const int count_;
