@@ -322,7 +322,7 @@ model = cnn.models.lenet5()
 optimizer = cnn.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 x, labels = cnn.Tensor(np.ones((64, 28, 28, 1), np.float32)), np.zeros(64, int)
 before, start = others(), time.process_time()
-while time.process_time() - start < 0.6:
+while time.process_time() - start < 1.0:
     optimizer.zero_grad()
     F.cross_entropy(model(x), labels).backward()
     optimizer.step()
@@ -337,7 +337,7 @@ print(others() - before)
         assert done.returncode == 0, done.stderr
         ticks.append(int(done.stdout))
     assert ticks[0] <= 2, "hundredths of a second that other threads worked"
-    assert ticks[1] > 5, "ours are seen"
+    assert ticks[1] > 2, "ours are seen"
 
 
 def test_the_module_names_its_instruction_set() -> None:
