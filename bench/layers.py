@@ -65,6 +65,13 @@ class MapLayer:
         return (self.N, self.size, self.size, self.C)
 
 
+# Narrow groups: rows of their own, outside the means over CONV2D's other layers (see requirements.py).
+GROUPED = (
+    Conv2dLayer("resnext 3x3 128 in 32 groups @56", "ResNeXt-50", 8, 128, 128, 3, 56, padding=1, groups=32),
+    Conv2dLayer("resnext 3x3/2 256 in 32 groups @56", "ResNeXt-50", 8, 256, 256, 3, 56, 2, padding=1, groups=32),
+    Conv2dLayer("resnext 3x3 256 in 32 groups @28", "ResNeXt-50", 8, 256, 256, 3, 28, padding=1, groups=32),
+)
+
 # The names say kernel/stride, C>K or channels (depthwise), @ input size; (128): a batch whose arrays fit no cache.
 CONV2D = (
     Conv2dLayer("lenet.conv1 5x5 1>6 @28", "LeNet-5", 64, 1, 6, 5, 28, padding=2),
@@ -95,6 +102,7 @@ CONV2D = (
     Conv2dLayer("eff dw5x5 1152 @7", "EfficientNet-B0", 8, 1152, 1152, 5, 7, padding=2, groups=1152),
     Conv2dLayer("eff 1x1 16>96 @112", "EfficientNet-B0", 8, 16, 96, 1, 112),
     Conv2dLayer("eff 1x1 80>480 @14", "EfficientNet-B0", 8, 80, 480, 1, 14),
+    *GROUPED,
 )
 
 POOL = (
@@ -125,8 +133,9 @@ def shrink(layer: L) -> L:
     size = min(layer.size, layer.kernel + layer.stride)
     if isinstance(layer, PoolLayer):
         return replace(layer, N=1, C=min(layer.C, 8), size=size)
-    if layer.groups > 1:  # depthwise stays depthwise
-        return replace(layer, N=1, C=8, K=8, groups=8, size=size)
+    if layer.groups > 1:  # depthwise stays depthwise, and groups of more stay such
+        groups = 8 if layer.groups == layer.C else 2
+        return replace(layer, N=1, C=8, K=8, groups=groups, size=size)
     return replace(layer, N=1, C=min(layer.C, 8), K=min(layer.K, 8), size=size)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from bench.bench_conv2d import PREPARED, WITHOUT_WINOGRAD
 from bench.bench_overhead import LIMIT_MICROSECONDS
 from bench.interleave import Samples
-from bench.layers import CONV2D, Conv2dLayer
+from bench.layers import CONV2D, GROUPED, Conv2dLayer
 from bench.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch, ours_of, share_of_roof
 
 FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = "conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight"
 PASSES = (FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT)
-LAYERS = {layer.name: layer for layer in CONV2D}
+LAYERS = {layer.name: layer for layer in CONV2D if layer not in GROUPED}
 # operations whose passes over memory are all that they cost, and how many bytes are past every cache
 AT_MEMORY_SPEED = (
     "max_pool2d_forward",

@@ -298,6 +298,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, cnn.Tensor], cnn
         lambda m, x: F.avg_pool2d(x, (2, 3), padding=1, count_include_pad=False),
     ),
     "adaptive": (lambda: nn.AdaptiveAvgPool2d((2, 3)), lambda m, x: F.adaptive_avg_pool2d(x, (2, 3))),
+    "adaptive max": (lambda: nn.AdaptiveMaxPool2d((2, 3)), lambda m, x: F.adaptive_max_pool2d(x, (2, 3))),
+    "global max": (lambda: nn.GlobalMaxPool2d(), lambda m, x: F.global_max_pool2d(x)),
     "global": (lambda: nn.GlobalAvgPool2d(), lambda m, x: F.global_avg_pool2d(x)),
     "relu": (lambda: nn.ReLU(), lambda m, x: F.relu(x)),
     "linear": (lambda: nn.Linear(4, 3), lambda m, x: F.linear(x, m.weight, m.bias)),

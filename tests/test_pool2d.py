@@ -55,7 +55,7 @@ def test_oracle_against_pytorch(case: Pool2dCase, rng: np.random.Generator) -> N
     x = tie_free(rng, case.x).astype(np.float64)
     theirs = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).requires_grad_()
     if case.adaptive:
-        y = functional.adaptive_avg_pool2d(theirs, case.window)
+        y = getattr(functional, f"adaptive_{case.kind}_pool2d")(theirs, case.window)
     elif case.kind == "max":
         y = functional.max_pool2d(theirs, case.window, case.stride, case.padding, case.dilation, case.ceil_mode)
     else:
@@ -66,7 +66,7 @@ def test_oracle_against_pytorch(case: Pool2dCase, rng: np.random.Generator) -> N
     with cnn.use_backend("numpy"):
         mine = cnn.Tensor(x, requires_grad=True)
         if case.adaptive:
-            out = F.adaptive_avg_pool2d(mine, case.window)
+            out = getattr(F, f"adaptive_{case.kind}_pool2d")(mine, case.window)
         elif case.kind == "max":
             out = F.max_pool2d(mine, case.window, case.stride, case.padding, case.dilation, case.ceil_mode)
         else:
@@ -97,10 +97,12 @@ def test_padding_never_wins(backend: Backend) -> None:
     np.testing.assert_array_equal(F.max_pool2d(cnn.Tensor(backend.to_device(x)), 3, 1, 1).numpy(), x)
 
 
-def test_global_average_drops_the_axes(backend: Backend, rng: np.random.Generator) -> None:
+def test_global_pooling_drops_the_axes(backend: Backend, rng: np.random.Generator) -> None:
     x = random_array(rng, (2, 3, 4, 5))
     y = F.global_avg_pool2d(cnn.Tensor(backend.to_device(x)))
     assert_close(y.numpy(), x.astype(np.float64).mean((1, 2)), 12)
+    largest = F.global_max_pool2d(cnn.Tensor(backend.to_device(x)))
+    np.testing.assert_array_equal(largest.numpy(), x.max((1, 2)))
 
 
 def test_a_window_without_an_element_is_refused() -> None:
@@ -127,7 +129,7 @@ def test_lists_and_numpys_ints_are_sizes() -> None:
 def test_bad_input_is_named(arguments, words) -> None:
     with pytest.raises(ValueError, match=words):
         F.max_pool2d(cnn.Tensor(np.zeros((1, 8, 8, 1), np.float32)), **arguments)
-    for pool in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d):
+    for pool in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d):
         with pytest.raises(ValueError, match=r"empty batch: x \(0, 8, 8, 1\)"):
             pool(cnn.Tensor(np.zeros((0, 8, 8, 1), np.float32)), 2)
     with pytest.raises(ValueError, match="x must have 4 axes"):

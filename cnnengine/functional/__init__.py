@@ -19,12 +19,20 @@ from .dropout import dropout
 from .gemm import linear, matmul
 from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
-from .pool2d import adaptive_avg_pool2d, avg_pool2d, global_avg_pool2d, max_pool2d
+from .pool2d import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    global_avg_pool2d,
+    global_max_pool2d,
+    max_pool2d,
+)
 from .reduce import max, mean, sum
 from .softmax_cross_entropy import cross_entropy, softmax
 
 __all__ = [
     "adaptive_avg_pool2d",
+    "adaptive_max_pool2d",
     "add",
     "algorithms",
     "avg_pool2d",
@@ -43,6 +51,7 @@ __all__ = [
     "from_nchw",
     "gelu",
     "global_avg_pool2d",
+    "global_max_pool2d",
     "group_norm",
     "hardsigmoid",
     "hardswish",

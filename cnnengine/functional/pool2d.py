@@ -67,6 +67,20 @@ def global_avg_pool2d(x: Tensor) -> Tensor:
     return reshape(_pool("global_avg_pool2d", "avg", shape, x), (shape.N, shape.C))
 
 
+def adaptive_max_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
+    """Largest value of P x Q windows that cover x (N, H, W, C), as in ``adaptive_avg_pool2d``. Raises ValueError."""
+    x = tensor(x)
+    shape = shape_of(adaptive_pool2d_shape, "adaptive_max_pool2d", x.data.shape, output_size)
+    return _pool("adaptive_max_pool2d", "max", shape, x)
+
+
+def global_max_pool2d(x: Tensor) -> Tensor:
+    """Largest value over H and W of x (N, H, W, C): (N, C). Raises ValueError."""
+    x = tensor(x)
+    shape = adaptive_pool2d_shape("global_max_pool2d", x.data.shape, 1)
+    return reshape(_pool("global_max_pool2d", "max", shape, x), (shape.N, shape.C))
+
+
 def _pool(operation: str, kind: str, shape: Pool2dShape, x: Tensor) -> Tensor:
     backend = backend_of(operation, x)
     y = backend.empty(shape.y, x.data.dtype)

@@ -83,3 +83,24 @@ class GlobalAvgPool2d(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.global_avg_pool2d(x)
+
+
+class AdaptiveMaxPool2d(Module):
+    """x (N, H, W, C) -> the largest of each of P x Q windows (N, P, Q, C) for ``output_size`` P or (P, Q)."""
+
+    def __init__(self, output_size: int | Pair) -> None:
+        super().__init__()
+        self.output_size = output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.adaptive_max_pool2d(x, self.output_size)
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class GlobalMaxPool2d(Module):
+    """x (N, H, W, C) -> the largest value of each channel (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.global_max_pool2d(x)
