@@ -121,6 +121,13 @@ ACTIVATION = (
     MapLayer("r50 relu 64 @112 (128)", "ResNet-50", 128, 64, 112),
 )
 
+NORM = (
+    MapLayer("r50 bn 64 @112", "ResNet-50", 8, 64, 112),
+    MapLayer("r50 bn 256 @56", "ResNet-50", 8, 256, 56),
+    MapLayer("r50 bn 2048 @7", "ResNet-50", 8, 2048, 7),
+    MapLayer("r50 bn 64 @112 (128)", "ResNet-50", 128, 64, 112),
+)
+
 
 L = TypeVar("L", Conv2dLayer, PoolLayer, MapLayer)
 

@@ -11,7 +11,7 @@ from .contenders import Contender, contenders
 from .task import Task, check_agreement
 
 AS_SHIPPED = ", as shipped"  # ends the name of a contender that runs with malloc's own settings
-SUITES = ("lenet5", "overhead", "conv2d", "pool2d", "activation", "optimizer_step")  # bench/bench_NAME.py
+SUITES = ("lenet5", "overhead", "conv2d", "pool2d", "activation", "norm", "optimizer_step")  # bench/bench_NAME.py
 
 
 @dataclass(frozen=True, eq=False)
