@@ -33,12 +33,17 @@ struct ColumnWalk {
     streamed = matrices * size * 4 > STREAM_BYTES && width % V == 0 && size % V == 0;
   }
 
-  // body(matrix, offset into an array, wide rows, floats of the part of a row after them) for each work item
+  // body(item, matrix, offset into an array, wide rows, floats of the part of a row after them) for each work item.
+  // `backwards`: each thread starts where it ended the last time, with what is still in its caches.
   template <class F>
   void each_block(i64 work, bool backwards, const F& body) const {
-    const i64 items = matrices * pieces;
+    const i64 items = matrices * pieces, threads = least<i64>(cnn::thread_count(), items);
+    const auto first_of = [=](i64 thread) { return items * thread / threads; };  // as run_items divides
     parallel(items, matrices * size * work, [&](i64 i) {
-      const i64 item = backwards ? items - 1 - i : i, matrix = item / pieces, first = item % pieces * block;
+      i64 thread = i * threads / items;
+      if (first_of(thread + 1) <= i) thread++;
+      const i64 item = backwards ? first_of(thread) + first_of(thread + 1) - 1 - i : i;
+      const i64 matrix = item / pieces, first = item % pieces * block;
       const i64 count = least(block, rows - first);
       body(item, matrix, matrix * size + first * width, count, first + count == rows ? rest : 0);
     });
@@ -166,6 +171,11 @@ void combine_blocks(const ColumnWalk& w, const float* sums, const float* last_ro
   }
 }
 
+// Groups of a work item that combines blocks
+inline i64 groups_together(const NormShape& s) {
+  return most<i64>(1, NORM_CHUNK / s.D);
+}
+
 struct NormOutput {
   float *y, *mean, *variance;
   double epsilon;
@@ -218,7 +228,7 @@ void norm_forward_columns(const NormShape& s, const float* x, const float* gain,
     combine_blocks(w, sums + n * pieces * 3 * wide, x + n * w.size + w.rows * wide, first,
                    least(wide, first + NORM_CHUNK), mean, mean + wide);
   });
-  const i64 together = most<i64>(1, NORM_CHUNK / (w.copies * s.D)), parts = blocks(s.G, together);
+  const i64 together = groups_together(s), parts = blocks(s.G, together);
   parallel(w.matrices * parts, w.matrices * wide * 16, [&](i64 item) {
     const i64 n = item / parts, first = item % parts * together;
     const double* mean = columns + n * 2 * wide;
@@ -274,15 +284,16 @@ inline void input_gradients(const float* x, const float* y, const float* dy, flo
   });
 }
 
-// Sums over a matrix's blocks, folded to channels: total (2, channels) of dz and of dz * (x - mean).
-void fold_gradients(const ColumnWalk& w, const float* sums, double* total) {
-  for (i64 c = 0; c < 2 * w.channels; c++) total[c] = 0;
-  for (i64 piece = 0; piece < w.pieces; piece++)
-    for (int which = 0; which < 2; which++)
+// Sums over a matrix's blocks, folded to channels [first, last): total (2, channels) of dz and of dz * (x - mean).
+void fold_gradients(const ColumnWalk& w, const float* sums, i64 first, i64 last, double* total) {
+  for (int which = 0; which < 2; which++, total += w.channels) {
+    for (i64 c = first; c < last; c++) total[c] = 0;
+    for (i64 piece = 0; piece < w.pieces; piece++)
       for (i64 copy = 0; copy < w.copies; copy++) {
         const float* part = sums + (piece * 2 + which) * w.width + copy * w.channels;
-        for (i64 c = 0; c < w.channels; c++) total[which * w.channels + c] += part[c];
+        for (i64 c = first; c < last; c++) total[c] += part[c];
       }
+  }
 }
 
 void norm_backward_columns(const NormShape& s, const float* x, const float* gain, const float* mean,
@@ -312,25 +323,27 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
       add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu);
     if (rest) add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, rest, m, dz, dzu);
   });
-  parallel(w.matrices, w.matrices * pieces * wide * 8, [&](i64 n) {
+  const i64 together = groups_together(s), parts = blocks(s.G, together);
+  parallel(w.matrices * parts, w.matrices * pieces * wide * 8, [&](i64 item) {
+    const i64 n = item / parts, first = item % parts * together, last = least<i64>(s.G, first + together);
     double *dz = totals + n * 2 * C, *dzu = dz + C;
-    fold_gradients(w, sums + n * pieces * 2 * wide, dz);
+    fold_gradients(w, sums + n * pieces * 2 * wide, first * s.D, last * s.D, dz);
     const double all = static_cast<double>(s.L) * s.D;
-    float* c = coefficients + n * 4 * wide;
-    for (i64 g = 0; g < s.G; g++) {
+    float* coefficient = coefficients + n * 4 * wide;
+    for (i64 g = first; g < last; g++) {
       const double rstd = 1 / __builtin_sqrt(variance[n * s.G + g] + epsilon);
-      double average = 0, slope = 0;  // of du and du * u
-      for (i64 k = g * s.D; k < (g + 1) * s.D; k++) {
-        average += gain ? dz[k] * gain[k] : dz[k];
-        slope += gain ? dzu[k] * gain[k] : dzu[k];
-        dzu[k] *= rstd;
+      double average = 0, slope = 0;  // of du and du * (x - mean)
+      for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
+        average += gain ? dz[c] * gain[c] : dz[c];
+        slope += gain ? dzu[c] * gain[c] : dzu[c];
+        dzu[c] *= rstd;
       }
       const auto q = static_cast<float>(rstd * rstd * rstd * slope / all);
       const auto constant = static_cast<float>(rstd * average / all);
       for (i64 copy = 0; copy < w.copies; copy++)
-        for (i64 k = g * s.D; k < (g + 1) * s.D; k++) {
-          float* column = c + copy * C + k;
-          column[wide] = static_cast<float>(gain ? rstd * gain[k] : rstd);
+        for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
+          float* column = coefficient + copy * C + c;
+          column[wide] = static_cast<float>(gain ? rstd * gain[c] : rstd);
           column[2 * wide] = q;
           column[3 * wide] = constant;
         }
