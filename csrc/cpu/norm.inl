@@ -70,8 +70,12 @@ inline void affine_rows(const float* x, const float* residual, float* y, i64 wid
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
+      prefetch_l1(x + at + ELEMENTS_AHEAD);
       vec t = (load_first(x + at, lanes) + bias) * scale + shift;
-      if (residual) t += load_first(residual + at, lanes);
+      if (residual) {
+        prefetch_l1(residual + at + ELEMENTS_AHEAD);
+        t += load_first(residual + at, lanes);
+      }
       t = activate(activation, t);
       stream&& lanes == V ? store_stream(y + at, t) : store_first(y + at, t, lanes);
     }
@@ -118,6 +122,7 @@ inline void add_rows(const float* x, i64 width, const float* shift, float* sum, 
     vec s = load_first(sum + j, lanes), q = load_first(square + j, lanes);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
+      prefetch_l1(x + r * width + j + ELEMENTS_AHEAD);
       const vec d = load_first(x + r * width + j, lanes) - centre;
       s += d;
       q += d * d;
@@ -255,6 +260,8 @@ inline void add_gradients(const float* x, const float* y, const float* dy, float
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
+      prefetch_l1(x + at + ELEMENTS_AHEAD);
+      prefetch_l1(dy + at + ELEMENTS_AHEAD);
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       if (dresidual) store_first(dresidual + at, dz, lanes);
@@ -276,6 +283,8 @@ inline void input_gradients(const float* x, const float* y, const float* dy, flo
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
+      prefetch_l1(x + at + ELEMENTS_AHEAD);
+      prefetch_l1(dy + at + ELEMENTS_AHEAD);
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       const vec t = dz * p - ((load_first(x + at, lanes) - mean) * q + constant);
