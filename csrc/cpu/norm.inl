@@ -10,7 +10,9 @@
 
 constexpr i64 NORM_BLOCK = 32768;  // floats of one array in a work item: 128 KB, a part of the second-level cache
 constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines blocks
-constexpr int TOGETHER = 4;        // rows that a loop over columns takes at once, so that it loads a sum only once
+// Outputs larger than this are stored past the caches: they would take the room of the inputs, which are read twice.
+constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
+constexpr int TOGETHER = 4;  // rows that a loop over columns takes at once, so that it loads a sum only once
 
 // Rows of channels that are not whole vectors are walked several at a time: `copies` rows side by side are a wide row
 // of whole, aligned vectors. A matrix too short for that keeps its rows and ends each with a part of a vector.
@@ -30,7 +32,7 @@ struct ColumnWalk {
     rest = length % copies * channels;
     block = most<i64>(1, NORM_BLOCK / (width * TOGETHER)) * TOGETHER;
     pieces = blocks(rows, block);
-    streamed = matrices * size * 4 > STREAM_BYTES && width % V == 0 && size % V == 0;
+    streamed = matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
   }
 
   // body(item, matrix, offset into an array, wide rows, floats of the part of a row after them) for each work item.
@@ -58,6 +60,14 @@ inline void each_vector(i64 width, const F& body) {
   if (j < width) body(j, static_cast<int>(width - j));
 }
 
+inline void write(float* p, vec a, int lanes, bool stream) {
+  if (stream && lanes == V) {
+    store_stream(p, a);
+  } else {
+    store_first(p, a, lanes);
+  }
+}
+
 // ---- one pass: y = activation((x + bias) * scale + shift + residual)
 
 // coefficients: bias, scale and shift, (3, width)
@@ -77,7 +87,7 @@ inline void affine_rows(const float* x, const float* residual, float* y, i64 wid
         t += load_first(residual + at, lanes);
       }
       t = activate(activation, t);
-      stream&& lanes == V ? store_stream(y + at, t) : store_first(y + at, t, lanes);
+      write(y + at, t, lanes, stream);
     }
   });
 }
@@ -288,7 +298,7 @@ inline void input_gradients(const float* x, const float* y, const float* dy, flo
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       const vec t = dz * p - ((load_first(x + at, lanes) - mean) * q + constant);
-      stream&& lanes == V ? store_stream(dx + at, t) : store_first(dx + at, t, lanes);
+      write(dx + at, t, lanes, stream);
     }
   });
 }
@@ -396,6 +406,7 @@ inline void sum_row(const float* x, i64 n, float shift, double* sum_d, double* s
     i64 i = start;
     for (; i + V * CHAINS <= end; i += V * CHAINS)
       for (int c = 0; c < CHAINS; c++) {
+        prefetch_l1(x + i + c * V + ELEMENTS_AHEAD);
         const vec d = load(x + i + c * V) - shift;
         s[c] += d;
         q[c] += d * d;
@@ -414,7 +425,7 @@ inline void sum_row(const float* x, i64 n, float shift, double* sum_d, double* s
 void norm_forward_rows(const NormShape& s, const float* x, const float* gain, const float* offset,
                        const float* residual, const NormOutput& out) {
   const i64 D = s.D, rows = static_cast<i64>(s.N) * s.G;
-  const bool stream = rows * D * 4 > STREAM_BYTES && D % V == 0 && is_aligned(out.y);
+  const bool stream = rows * D * 4 > NORM_STREAM_BYTES && D % V == 0 && is_aligned(out.y);
   parallel_pieces(rows, most<i64>(1, NORM_BLOCK / D), D * 16, [&](i64 begin, i64 end) {
     for (i64 row = begin; row < end; row++) {
       const i64 at = row * D, channel = row % s.G * D;
@@ -434,7 +445,7 @@ void norm_forward_rows(const NormShape& s, const float* x, const float* gain, co
         if (offset) t += load_first(offset + channel + i, lanes);
         if (residual) t += load_first(residual + at + i, lanes);
         if (out.relu) t = relu(t);
-        stream&& lanes == V ? store_stream(out.y + at + i, t) : store_first(out.y + at + i, t, lanes);
+        write(out.y + at + i, t, lanes, stream);
       });
     }
     if (stream) stream_fence();
@@ -443,7 +454,7 @@ void norm_forward_rows(const NormShape& s, const float* x, const float* gain, co
 
 // One row's dx, and its share of dgain and doffset (D,) added to theirs.
 inline void gradient_row(const float* x, const float* gain, const float* y, const float* dy, i64 D, float mean,
-                         double rstd, float* dx, float* dresidual, float* dgain, float* doffset) {
+                         double rstd, float* dx, float* dresidual, float* dgain, float* doffset, bool stream) {
   const auto scale = static_cast<float>(rstd);
   const auto masked = [&](i64 i, int lanes) {
     const vec dz = load_first(dy + i, lanes);
@@ -451,6 +462,8 @@ inline void gradient_row(const float* x, const float* gain, const float* y, cons
   };
   vec average{}, slope{};  // of du and du * (x - mean)
   each_vector(D, [&](i64 i, int lanes) {
+    prefetch_l1(x + i + ELEMENTS_AHEAD);
+    prefetch_l1(dy + i + ELEMENTS_AHEAD);
     const vec dz = masked(i, lanes), du = gain ? dz * load_first(gain + i, lanes) : dz;
     const vec d = blend(LANE_NUMBERS < lanes, load_first(x + i, lanes) - mean, vec{});
     average += du;
@@ -466,7 +479,8 @@ inline void gradient_row(const float* x, const float* gain, const float* y, cons
   each_vector(D, [&](i64 i, int lanes) {
     vec du = masked(i, lanes);
     if (gain) du *= load_first(gain + i, lanes);
-    store_first(dx + i, du * scale - ((load_first(x + i, lanes) - mean) * q + constant), lanes);
+    const vec t = du * scale - ((load_first(x + i, lanes) - mean) * q + constant);
+    write(dx + i, t, lanes, stream);
   });
 }
 
@@ -474,6 +488,7 @@ void norm_backward_rows(const NormShape& s, const float* x, const float* gain, c
                         const float* y, const float* dy, double epsilon, const NormGradients& out) {
   const i64 D = s.D, C = s.G * D, size = most<i64>(most<i64>(1, NORM_BLOCK / C), blocks(s.N, 256));
   const i64 pieces = blocks(s.N, size);  // of the n, at most 256: each has sums of its own, (pieces, 2, C)
+  const bool stream = s.N * C * 4 > NORM_STREAM_BYTES && D % V == 0 && is_aligned(out.dx);
   float* sums = scratch<float>(cnn::PARTIAL_SUMS, pieces * 2 * C);
   parallel(pieces, s.N * C * 16, [&](i64 item) {
     float *dgain = sums + item * 2 * C, *doffset = dgain + C;
@@ -482,8 +497,9 @@ void norm_backward_rows(const NormShape& s, const float* x, const float* gain, c
       const i64 at = row * D, channel = row % s.G * D;
       gradient_row(x + at, gain ? gain + channel : nullptr, y ? y + at : nullptr, dy + at, D, mean[row],
                    1 / __builtin_sqrt(variance[row] + epsilon), out.dx ? out.dx + at : nullptr,
-                   out.dresidual ? out.dresidual + at : nullptr, dgain + channel, doffset + channel);
+                   out.dresidual ? out.dresidual + at : nullptr, dgain + channel, doffset + channel, stream);
     }
+    if (stream) stream_fence();
   });
   parallel_pieces(C, NORM_CHUNK, pieces * 8, [&](i64 begin, i64 end) {
     for (int which = 0; which < 2; which++) {
