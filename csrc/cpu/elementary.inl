@@ -25,6 +25,12 @@ inline void split(vec a, vec& m, vec& e) {
 }
 #endif
 
+inline vec at_least(vec a, float low) {
+  return at_least(a, broadcast(low));
+}
+inline vec at_most(vec a, float high) {
+  return at_most(a, broadcast(high));
+}
 inline vec absolute(vec a) {
   return reinterpret_cast<vec>(reinterpret_cast<veci>(a) & 0x7fffffff);
 }

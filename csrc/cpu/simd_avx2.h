@@ -22,12 +22,12 @@ inline void stream_fence() {
   _mm_sfence();
 }
 
-// max(a, low) and min(a, high); NaN stays: where one operand is NaN the instruction gives the second
-inline vec at_least(vec a, float low) {
-  return _mm256_max_ps(broadcast(low), a);
+// max(a, low) and min(a, high), a where either is NaN: the instruction then gives its second operand
+inline vec at_least(vec a, vec low) {
+  return _mm256_max_ps(low, a);
 }
-inline vec at_most(vec a, float high) {
-  return _mm256_min_ps(broadcast(high), a);
+inline vec at_most(vec a, vec high) {
+  return _mm256_min_ps(high, a);
 }
 
 // int32 lanes in [0, 255] to bytes, the first n; and back

@@ -39,12 +39,12 @@ inline void split(vec a, vec& m, vec& e) {
   e = _mm512_maskz_getexp_ps(0xffff, a);
 }
 
-// max(a, low) and min(a, high); NaN stays: where one operand is NaN the instruction gives the second
-inline vec at_least(vec a, float low) {
-  return _mm512_maskz_max_ps(0xffff, broadcast(low), a);
+// max(a, low) and min(a, high), a where either is NaN: the instruction then gives its second operand
+inline vec at_least(vec a, vec low) {
+  return _mm512_maskz_max_ps(0xffff, low, a);
 }
-inline vec at_most(vec a, float high) {
-  return _mm512_maskz_min_ps(0xffff, broadcast(high), a);
+inline vec at_most(vec a, vec high) {
+  return _mm512_maskz_min_ps(0xffff, high, a);
 }
 
 // int32 lanes in [0, 255] to bytes, the first n; and back

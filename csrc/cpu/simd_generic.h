@@ -18,12 +18,12 @@ inline void store_stream(float* p, vec a) {
 }
 inline void stream_fence() {}
 
-// max(a, low) and min(a, high); NaN stays
-inline vec at_least(vec a, float low) {
-  return blend(a < low, broadcast(low), a);
+// max(a, low) and min(a, high), a where either is NaN
+inline vec at_least(vec a, vec low) {
+  return blend(a < low, low, a);
 }
-inline vec at_most(vec a, float high) {
-  return blend(a > high, broadcast(high), a);
+inline vec at_most(vec a, vec high) {
+  return blend(a > high, high, a);
 }
 
 // int32 lanes in [0, 255] to bytes, the first n; and back
