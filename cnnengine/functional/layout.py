@@ -11,7 +11,7 @@ import numpy as np
 from .._border import FLOATS
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
-from ..backends.registry import active_on
+from ..backends.registry import active, active_on
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, same_kind, tensor
 
@@ -96,35 +96,39 @@ class To(Function):
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x with another shape, sharing its memory; one size may be -1. Raises ValueError."""
     x = tensor(x)
-    shape = tuple(shape)
-    known = prod(n for n in shape if n != -1)
-    fits = known == x.size if -1 not in shape else known and x.size % known == 0
+    data, shape = x.data, tuple(shape)
+    size, known = data.size, prod([n for n in shape if n != -1])
+    fits = known == size if -1 not in shape else known and size % known == 0
     if not fits or shape.count(-1) > 1 or min(shape, default=0) < -1:
-        raise ValueError(f"reshape: {x.shape} has {x.size} elements, which {shape} cannot hold")
-    y = x.data.reshape(shape)
+        raise ValueError(f"reshape: {data.shape} has {size} elements, which {shape} cannot hold")
+    y = data.reshape(shape)
     if x.requires_grad and grad_enabled():
-        return record(y, Reshape(active_on(x.device), (x,), x.shape), x.version)
+        return record(y, Reshape(active(data), (x,), data.shape), x.version)
     return wrap(y, x.version)
 
 
 def flatten(x: Tensor, start: int = 1) -> Tensor:
     """Axes from ``start`` on merged into one: (N, H, W, C) to (N, H*W*C). Raises ValueError."""
     x = tensor(x)
-    if not -x.ndim <= start < max(x.ndim, 1):
-        raise ValueError(f"flatten: start {start} is out of range for x {x.shape}")
-    start %= max(x.ndim, 1)
-    return reshape(x, (*x.shape[:start], prod(x.shape[start:])))
+    shape = x.data.shape
+    rank = len(shape)
+    if not -rank <= start < max(rank, 1):
+        raise ValueError(f"flatten: start {start} is out of range for x {shape}")
+    start %= max(rank, 1)
+    return reshape(x, (*shape[:start], prod(shape[start:])))
 
 
 def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """x with its axes in another order, in new memory. Raises ValueError."""
     x = tensor(x)
-    received, axes = axes, tuple(a % x.ndim if -x.ndim <= a < x.ndim else x.ndim for a in axes)
-    if sorted(axes) != list(range(x.ndim)):
-        raise ValueError(f"permute: axes must be the {x.ndim} axes of x {x.shape} in some order, received {received}")
-    backend = active_on(x.device)
-    y = backend.empty(tuple(x.shape[a] for a in axes), x.dtype)
-    backend.permute(x.data, y, axes)
+    data, shape = x.data, x.data.shape
+    rank = len(shape)
+    received, axes = axes, tuple([a % rank if -rank <= a < rank else rank for a in axes])
+    if sorted(axes) != list(range(rank)):
+        raise ValueError(f"permute: axes must be the {rank} axes of x {shape} in some order, received {received}")
+    backend = active(data)
+    y = backend.empty(tuple([shape[a] for a in axes]), data.dtype)
+    backend.permute(data, y, axes)
     if x.requires_grad and grad_enabled():
         return record(y, Permute(backend, (x,), axes))
     return wrap(y)
