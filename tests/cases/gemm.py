@@ -70,5 +70,9 @@ CASES = [
     GemmCase("lenet_fc1_batch_64", "layer", 1, 64, 120, 400, False, True),
     GemmCase("alexnet_fc_batch_1", "layer", 1, 1, 4096, 2304, False, True),
     *_transposed("square", "layer", 1, 257, 255, 259),
+    *_transposed("past_the_rows_of_an_item", "small", 1, 500, 37, 23),
+    GemmCase("large_b_one_row", "layer", 1, 1, 1024, 300),
+    GemmCase("large_b", "layer", 1, 7, 531, 530),
+    GemmCase("large_b_40_rows", "layer", 2, 40, 1056, 300, shared_b=True),
     GemmCase("attention", "layer", 6, 197, 197, 64, False, True),
 ]
