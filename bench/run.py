@@ -17,6 +17,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.accuracy import measurements
 from bench.interleave import Budget, HostTimer, Samples, Timer, race, ratio
 from bench.peaks import COPY_BYTES, ROOFS, SMOKE_COPY_BYTES, Peaks, cpu_peaks, cuda_peaks, roof
 from bench.provenance import KEEP_FREED_MEMORY, ROOT, provenance, usable_cores
@@ -51,6 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
                 {"suite": "peaks", "dtype": dtype, "gflops": peak.gflops, "gbps": peak.gbps, "how": peak.how, **origin},
             )
         for suite in options.suites or SUITES:
+            if suite == "conv2d" and options.device == "cpu" and not options.only:
+                for row in measurements(options.smoke):
+                    write(file, {**row, **origin})
             for index, entry in enumerate(races(suite, options.device, options.smoke)):
                 if options.only in f"{entry.operation} {entry.case} {entry.dtype}":
                     failures += Runner(entry, index, options, shipped).run(file, origin, peaks)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import against, emulator_vs_gpu, report, run, summary
+from bench import against, emulator_vs_gpu, report, requirements, run, summary
 from bench.contenders import numpy_im2col
 from bench.interleave import SMOKE, PinnedThreads, Samples, race, ratio
 from bench.layers import ACTIVATION, CONV2D, POOL, shrink
-from bench.peaks import Peaks, cpu_peaks
+from bench.peaks import MULTIPLY_ADDS, Peaks, cpu_peaks
 from bench.provenance import provenance
 from bench.suite import SUITES, races
 from bench.task import Prepared, Task, check_agreement
@@ -333,3 +333,23 @@ class _FixedTimer:
 
     def seconds(self, run: Any, calls: int) -> float:
         return 1e-3
+
+
+def test_requirements_are_read_off_the_rows() -> None:
+    head = {"suite": "conv2d", "device": "cpu", "dtype": "float32", "calls": 1, "disturbed": [], "flops": 4 * 10**9}
+    layer = next(one for one in CONV2D if one.name == "r50 3x3 64>64 @56")
+    times = {"native": 1.0, "native implicit_gemm": 2.0, "PyTorch nhwc": 3.0, "PyTorch nchw": 9.0, MULTIPLY_ADDS: 2.0}
+    rows = [
+        {**head, "operation": "conv2d_forward", "case": layer.name, "contender": name, "milliseconds": [ms], "bytes": 1}
+        for name, ms in times.items()
+    ]
+    rows[-1]["flops"] = 10**9
+    rows.append({**head, "operation": "conv2d_forward", "case": layer.name, "rms_ratio": 2.5, "largest_ratio": 1.5})
+    (table,) = requirements.requirements_table(rows)
+    assert "all layers and passes | mean >= 1.5x, each >= 0.9x | 3.00x of 1; slowest 3.00x" in table
+    assert "first-layer dgrad | mean >= 1.2x | 1.50x of 1" in table  # our other algorithm
+    assert "| 3x3 forward without Winograd | each >= 80% of the multiply-add peak | 400% (r50 3x3 64>64 @56) |" in table
+    assert "rms error | <= 2x implicit_gemm's | 2.50x (forward r50 3x3 64>64 @56) | **no** |" in table
+    assert "largest error | <= 2x implicit_gemm's | 1.50x (forward r50 3x3 64>64 @56) | yes |" in table
+    assert "| sgd | each >= 1x PyTorch |  | not measured |" in table
+    assert requirements.requirements_table([]) == []

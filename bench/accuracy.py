@@ -1,0 +1,114 @@
+"""How far Winograd's convolution rounds: its errors against a float64 sum, beside those of the kernels without it.
+
+Rows carry ``rms_ratio`` and ``largest_ratio``, its errors over those of ``implicit_gemm``, which it replaces, and the
+same over those of ``direct``, the definition, whose few partial sums round least. On random data at the sizes of the
+3x3 layers, and on what the 3x3 layers of a small network see after training on the embedded digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+import cnnengine as cnn
+import cnnengine.functional as F
+from bench.layers import CONV2D
+from cnnengine import backends
+from cnnengine.backends.contract import CONV2D_VERBS, IDENTITY, Backend
+from cnnengine.shapes import Conv2dShape, conv2d_shape
+
+STEPS, BATCH, RATE = 60, 64, 0.05
+WIDTHS = (1, 32, 64, 64)  # channels before and after each 3x3 layer of the small network
+Arrays = dict[str, np.ndarray]  # x, w, dy
+
+
+def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
+    """One row for each verb and case; none where the native backend has no Winograd convolution."""
+    if backends.available()["native"] is not None:
+        return
+    native = backends.get("native")
+    if "winograd" not in native.algorithms["conv2d_forward"]:
+        return
+    for case, shape, arrays in [*random_cases(smoke), *trained_cases(2 if smoke else STEPS)]:
+        for verb in CONV2D_VERBS:
+            if "winograd" not in native.algorithms[verb]:
+                continue
+            exact = computed(backends.get("numpy"), verb, shape, arrays, None, np.float64)
+            errors = {
+                name: computed(native, verb, shape, arrays, name, np.float32) - exact
+                for name in ("winograd", "implicit_gemm", "direct")
+            }
+            rms = {name: float(np.sqrt(np.mean(np.square(e)))) for name, e in errors.items()}
+            largest = {name: float(np.abs(e).max()) for name, e in errors.items()}
+            yield {
+                "suite": "accuracy",
+                "operation": verb,
+                "case": case,
+                "device": "cpu",
+                "dtype": "float32",
+                "contender": "native winograd",
+                "rms_error": rms["winograd"],
+                "largest_error": largest["winograd"],
+                "rms_ratio": rms["winograd"] / rms["implicit_gemm"],
+                "largest_ratio": largest["winograd"] / largest["implicit_gemm"],
+                "rms_ratio_to_direct": rms["winograd"] / rms["direct"],
+                "largest_ratio_to_direct": largest["winograd"] / largest["direct"],
+            }
+
+
+def random_cases(smoke: bool) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
+    """The 3x3 layers of stride 1 at batch 1."""
+    chosen = [layer for layer in CONV2D if layer.kernel == 3 and layer.stride == 1 and layer.groups == 1]
+    for layer in chosen[:1] if smoke else chosen:
+        shape, rng = replace(layer, N=1).shape, np.random.default_rng(0)
+        yield f"{layer.name} (1)", shape, {n: rng.standard_normal(getattr(shape, n), np.float32) for n in "xwy"}
+
+
+def trained_cases(steps: int) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
+    """Activations and weights of the 3x3 layers that Winograd's could compute, and random gradients."""
+    cnn.manual_seed(0)
+    rng, data = np.random.default_rng(0), cnn.data.digits()
+    images = data.normalize(data.train_images)
+    layers = [cnn.nn.Conv2d(c, k, 3, padding=1) for c, k in pairwise(WIDTHS)]
+    last = cnn.nn.Linear(WIDTHS[-1], 10)
+    parameters = [p for layer in (*layers, last) for p in layer.parameters()]
+    optimizer = cnn.optim.SGD(parameters, lr=RATE, momentum=0.9)
+
+    def seen(x: Any) -> list[Any]:
+        """The input of each layer, and of the last."""
+        inputs = [cnn.Tensor(x)]
+        for i, layer in enumerate(layers):
+            y = F.relu(layer(inputs[-1]))
+            inputs.append(F.max_pool2d(y, 2) if i < 2 else y)
+        return inputs
+
+    with cnn.use_backend("native"):
+        for _ in range(steps):
+            chosen = rng.integers(0, len(images), BATCH)
+            optimizer.zero_grad()
+            scores = last(seen(images[chosen])[-1].mean(axis=(1, 2)))
+            F.cross_entropy(scores, data.train_labels[chosen].astype(np.int64)).backward()
+            optimizer.step()
+        with cnn.no_grad():
+            inputs = [t.numpy() for t in seen(images[:8])]
+    for x, layer in list(zip(inputs, layers, strict=False))[1:]:
+        w = layer.weight.numpy()
+        shape = conv2d_shape(x.shape, w.shape, 1, 1)
+        y = rng.standard_normal(shape.y, np.float32)
+        yield f"trained 3x3 {shape.C}>{shape.K} @{shape.H}", shape, {"x": x, "w": w, "y": y}
+
+
+def computed(backend: Backend, verb: str, s: Conv2dShape, a: Arrays, algorithm: str | None, dtype: Any) -> np.ndarray:
+    """A verb's result in float64"""
+    out = np.empty({"conv2d_forward": s.y, "conv2d_backward_input": s.x, "conv2d_backward_weight": s.w}[verb], dtype)
+    if verb == "conv2d_forward":
+        backend.conv2d_forward(s, a["x"], a["w"], out, IDENTITY, algorithm)
+    elif verb == "conv2d_backward_input":
+        backend.conv2d_backward_input(s, a["y"], a["w"], out, algorithm)
+    else:
+        backend.conv2d_backward_weight(s, a["x"], a["y"], out, algorithm)
+    return out.astype(np.float64)
