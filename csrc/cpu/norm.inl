@@ -21,7 +21,8 @@ struct ColumnWalk {
   i64 rows, rest;                         // whole wide rows of a matrix; floats of what is left, a part of one
   i64 block, pieces;                      // wide rows of a work item; work items of a matrix
   i64 size;                               // floats of a matrix
-  bool streamed;                          // outputs are larger than the caches
+  bool streamed;                          // outputs go past the caches
+  bool ahead;                             // the backward pass asks for its inputs ahead: the caches cannot hold them
 
   ColumnWalk(i64 matrices, i64 length, i64 channels)
       : matrices(matrices), channels(channels), copies(1), size(length * channels) {
@@ -32,6 +33,7 @@ struct ColumnWalk {
     rest = length % copies * channels;
     block = most<i64>(1, NORM_BLOCK / (width * TOGETHER)) * TOGETHER;
     pieces = blocks(rows, block);
+    ahead = matrices * size * 4 > STREAM_BYTES;
     streamed = matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
   }
 
@@ -263,15 +265,17 @@ struct NormGradients {
 // sum_dz and sum_dzu (width,) += dz and dz * (x - mean) of ROWS rows; dz is dy, 0 where y <= 0, and goes to dresidual
 template <int ROWS>
 inline void add_gradients(const float* x, const float* y, const float* dy, float* dresidual, i64 width, i64 columns,
-                          const float* mean, float* sum_dz, float* sum_dzu) {
+                          const float* mean, float* sum_dz, float* sum_dzu, bool ahead) {
   each_vector(columns, [&](i64 j, int lanes) {
     const vec centre = load_first(mean + j, lanes);
     vec s = load_first(sum_dz + j, lanes), u = load_first(sum_dzu + j, lanes);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
-      prefetch_l1(x + at + ELEMENTS_AHEAD);
-      prefetch_l1(dy + at + ELEMENTS_AHEAD);
+      if (ahead) {
+        prefetch_l1(x + at + ELEMENTS_AHEAD);
+        prefetch_l1(dy + at + ELEMENTS_AHEAD);
+      }
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       if (dresidual) store_first(dresidual + at, dz, lanes);
@@ -286,15 +290,17 @@ inline void add_gradients(const float* x, const float* y, const float* dy, float
 // dx = dz * p - ((x - mean) * q + r); coefficients: mean, p, q, r, (4, width)
 template <int ROWS>
 inline void input_gradients(const float* x, const float* y, const float* dy, float* dx, i64 width, i64 columns,
-                            const float* coefficients, bool stream) {
+                            const float* coefficients, bool stream, bool ahead) {
   each_vector(columns, [&](i64 j, int lanes) {
     const auto coefficient = [&](int i) { return load_first(coefficients + i * width + j, lanes); };
     const vec mean = coefficient(0), p = coefficient(1), q = coefficient(2), constant = coefficient(3);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
-      prefetch_l1(x + at + ELEMENTS_AHEAD);
-      prefetch_l1(dy + at + ELEMENTS_AHEAD);
+      if (ahead) {
+        prefetch_l1(x + at + ELEMENTS_AHEAD);
+        prefetch_l1(dy + at + ELEMENTS_AHEAD);
+      }
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       const vec t = dz * p - ((load_first(x + at, lanes) - mean) * q + constant);
@@ -337,10 +343,12 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
     const auto from = [&](auto* array, i64 r) { return array ? array + at + r * wide : nullptr; };
     i64 r = 0;
     for (; r + TOGETHER <= rows; r += TOGETHER)
-      add_gradients<TOGETHER>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu);
+      add_gradients<TOGETHER>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu,
+                              w.ahead);
     for (; r < rows; r++)
-      add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu);
-    if (rest) add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, rest, m, dz, dzu);
+      add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu, w.ahead);
+    if (rest)
+      add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, rest, m, dz, dzu, w.ahead);
   });
   const i64 together = groups_together(s), parts = blocks(s.G, together);
   parallel(w.matrices * parts, w.matrices * pieces * wide * 8, [&](i64 item) {
@@ -386,10 +394,11 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
     const auto from = [&](auto* array, i64 r) { return array ? array + at + r * wide : nullptr; };
     i64 r = 0;
     for (; r + TOGETHER <= rows; r += TOGETHER)
-      input_gradients<TOGETHER>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, wide, c, stream);
+      input_gradients<TOGETHER>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, wide, c, stream,
+                                w.ahead);
     for (; r < rows; r++)
-      input_gradients<1>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, wide, c, stream);
-    if (rest) input_gradients<1>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, rest, c, false);
+      input_gradients<1>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, wide, c, stream, w.ahead);
+    if (rest) input_gradients<1>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, rest, c, false, false);
     if (stream) stream_fence();
   });
 }
