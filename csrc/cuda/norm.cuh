@@ -191,6 +191,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
 
   float sum_dz = 0.0f, sum_dzu = 0.0f;
   if (place.busy)
+#pragma unroll 2  // more would take more than 80 registers
     for (long long row = place.first; row < place.end; row += blockDim.y) {
       const long long index = (place.n * shape.L + row) * C + place.c;
       const long long statistic = (STATISTIC_A_ROW ? row : place.n) * shape.G + g;
