@@ -9,6 +9,7 @@
 #include "conv2d_taps.inl"
 #include "conv2d_batch_lanes.inl"
 #include "conv2d_widened.inl"
+#include "conv2d_weight_tile.inl"
 #include "conv2d_bands.inl"
 #include "conv2d_weight_by_channels.inl"
 #include "conv2d_weight_by_filters.inl"

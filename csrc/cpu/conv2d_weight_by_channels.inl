@@ -2,26 +2,56 @@
 // dy[pixel, k] * x[pixel under tap, c]. A register tile holds a few k (its rows, scalars of dy) by up to four vectors
 // of c. Where there are few channels, the columns are a whole row of taps: they lie side by side in x.
 
-constexpr i64 MOST_BLOCK = 131072;     // elements of dw in an item: half a megabyte in the second-level cache
-constexpr i64 MOST_PARTIAL = 1 << 20;  // elements of dw in all partitions together
+constexpr i64 MOST_BLOCK = 262144;  // elements of dw in an item: a megabyte in the second-level cache
+constexpr int LONG_STRIDE =
+    512;  // filters of a pixel: a step of half a page or more, whose scalars are copied together
 
 struct WeightByChannels {
   Bands bands;
   const float* dy;
-  float* dw;                  // (partitions, K, R, S, C/groups)
-  bool merged;                // columns are whole rows of taps
-  int taps, length;           // runs of columns, and their length
-  Columns columns;            // blocks of a run
-  int strip;                  // blocks of a work item: they share a pass over dy
-  int splits;                 // of the k of a group
-  i64 partitions;             // of the bands
-  const i64 *dy_run, *x_run;  // addresses of a band's lines
-  const i64 *row, *at;        // (K / groups,) addresses of filters in dy and in dw
+  float* dw;          // (partitions, K, R, S, C/groups)
+  bool merged;        // columns are whole rows of taps
+  int taps, length;   // runs of columns, and their length
+  Columns columns;    // blocks of a run
+  int strips;         // work items along the blocks of a run
+  int splits;         // and along the k of a group
+  i64 partitions;     // of the bands
+  bool packs;         // copies dy into panels
+  const i64* x_line;  // where a band's lines begin
 };
 
 inline bool merges_taps(const Conv2dShape& s) {
   const int Cg = s.C / s.groups;
   return s.S > 1 && s.dilation_w == 1 && Cg % V != 0 && Cg < 2 * V;
+}
+
+// Columns that vectors read past the end of a run.
+inline i64 past_end(const WeightByChannels& plan) {
+  return blocks(plan.length, V) * V - plan.length;
+}
+
+// What a band reads of x. The last vector of the last band in place would read past the end of x.
+const float* band_of_x(const WeightByChannels& plan, i64 i, int channel, int channels, float* panel) {
+  const Bands& b = plan.bands;
+  const Band band = band_at(b, i);
+  if (!b.in_place) {
+    fill_band(b, band, channel, channels, panel);
+    return panel;
+  }
+  const float* x = b.x + ((band.n * b.s.H + static_cast<i64>(band.p) * b.s.stride_h) * b.s.W) * b.s.C + channel;
+  const i64 size = b.x + static_cast<i64>(b.s.N) * b.s.H * b.s.W * b.s.C - x;
+  if (i < b.count - 1 || past_end(plan) == 0) return x;
+  __builtin_memcpy(panel, x, sizeof(float) * size);
+  return panel;
+}
+
+// Copies a band's dy of the filters of `tiles` into one panel (pixels, rows of the group) for each group.
+void pack_dy(const float* dy, i64 pixels, i64 pitch, const WeightTiles& tiles, float* panel) {
+  for (i64 pixel = 0; pixel < pixels; pixel++, dy += pitch)
+    for (int group = 0; group < tiles.groups(); group++) {
+      const int first = tiles.group_first(group), rows = tiles.group_rows(group);
+      copy_floats(dy + first, rows, panel + first * pixels + pixel * rows);
+    }
 }
 
 void weight_by_channels_item(const WeightByChannels& plan, i64 item) {
@@ -32,81 +62,111 @@ void weight_by_channels_item(const WeightByChannels& plan, i64 item) {
   item /= plan.partitions;
   const int split = static_cast<int>(item % plan.splits);
   item /= plan.splits;
-  const int strips = static_cast<int>(blocks(plan.columns.count, plan.strip));
-  const int first = static_cast<int>(item % strips) * plan.strip, last = least(plan.columns.count, first + plan.strip);
-  const int group = static_cast<int>(item / strips);
-  const int channel = plan.merged ? 0 : first * plan.columns.width;
-  const int channels = plan.merged ? Cg : least(Cg, last * plan.columns.width) - channel;
+  const int strip = static_cast<int>(item % plan.strips), group = static_cast<int>(item / plan.strips);
+  const int first = strip * plan.columns.count / plan.strips, last = (strip + 1) * plan.columns.count / plan.strips;
+  const int channel = group * Cg + (plan.merged ? 0 : first * plan.columns.width);
+  const int channels = plan.merged ? Cg : least(plan.length, last * plan.columns.width) - first * plan.columns.width;
   const int first_k = static_cast<int>(static_cast<i64>(Kg) * split / plan.splits);
-  const int last_k = static_cast<int>(static_cast<i64>(Kg) * (split + 1) / plan.splits);
+  const int filters = static_cast<int>(static_cast<i64>(Kg) * (split + 1) / plan.splits) - first_k;
+  const int k = group * Kg + first_k;
   const i64 filter = static_cast<i64>(plan.taps) * plan.length;
+  float* dw = plan.dw + (partition * s.K + k) * filter;
 
-  TileOutput out;
-  out.finishes = false;
-  out.accumulate = false;
-  float* dw = plan.dw + (partition * s.K + static_cast<i64>(group) * Kg + first_k) * filter;
-  const i64 panels = plan.merged ? 1 : last - first;
-  float* panel = scratch<float>(cnn::PANEL, panels * b.panel() + MOST_LANES);
-  __builtin_memset(panel + panels * b.panel(), 0, sizeof(float) * MOST_LANES);  // a merged run's last vector reads past
-  Operands o;
-  o.a_step = s.K;
-  o.a_run = plan.dy_run;
-  o.b_step = s.stride_w * b.pitch;
-  o.b_run = plan.x_run;
-  o.length = s.Q;
+  const i64 panel_size = b.in_place ? b.panel() : (plan.merged ? 1 : last - first) * b.panel();
+  float* panel = scratch<float>(cnn::PANEL, panel_size + MOST_LANES);
+  __builtin_memset(panel + panel_size, 0, sizeof(float) * MOST_LANES);  // a merged run's last vector reads past
+  const WeightTiles tiles = weight_tiles(filters, plan.columns.width / V);
+  float* packed = plan.packs ? scratch<float>(cnn::LAST_BAND, b.pixels() * filters) : nullptr;
+  Ahead ahead_x{}, ahead_dy{};
+  OuterProducts o;
+  o.a_line = nullptr;
+  o.b_step = b.step();
+  o.b_line = plan.x_line;
+  o.length = b.length;
+  o.y_pitch = filter;
+  o.accumulate = false;
+  o.ahead_a = &ahead_dy;
+  o.ahead_b = &ahead_x;
+  const i64 calls = static_cast<i64>(tiles.tiles) * (last - first) * plan.taps;
   for (i64 i = b.count * partition / plan.partitions; i < b.count * (partition + 1) / plan.partitions; i++) {
     const Band band = band_at(b, i);
-    fill_band(b, band, group * Cg + channel, channels, panel);
-    o.a = plan.dy + (band.n * s.P + band.p) * s.Q * s.K + static_cast<i64>(group) * Kg + first_k;
-    o.runs = band.lines();
-    for (int block = first; block < last; block++) {
-      const int column = block * plan.columns.width;
-      const float* x = plan.merged ? panel + column : panel + (block - first) * b.panel();
-      out.lanes = least(plan.columns.width, plan.length - column);
-      for (int tap = 0; tap < plan.taps; tap++) {
-        const int r = plan.merged ? tap : tap / s.S, t = plan.merged ? 0 : tap % s.S;
-        o.b = x + r * s.dilation_h * b.line() + t * s.dilation_w * b.pitch;
-        out.y = dw + static_cast<i64>(tap) * plan.length + column;
-        multiply_rows(o, last_k - first_k, plan.row, plan.at, out);
+    const float* x = band_of_x(plan, i, channel, channels, panel);
+    const float* dy = plan.dy + (band.n * s.P + band.p) * s.Q * s.K + k;
+    o.pixels = pixels_of(b, band);
+    if (packed) pack_dy(dy, o.pixels, s.K, tiles, packed);
+    if (i + 1 < b.count) {
+      const i64 advances = calls * blocks(o.pixels, o.length);
+      ahead_x = ahead_of_x(b, band_at(b, i + 1), channel, channels, advances);
+      ahead_dy = ahead_of_dy(b, band_at(b, i + 1), plan.dy, k, filters, advances);
+    }
+    for (int group = 0; group < tiles.groups(); group++) {
+      const int group_first = tiles.group_first(group);
+      const float* a = packed ? packed + group_first * o.pixels : dy + group_first;
+      o.a_step = packed ? tiles.group_rows(group) : s.K;
+      for (int block = first; block < last; block++) {
+        const int column = block * plan.columns.width;
+        o.lanes = least(plan.columns.width, plan.length - column);
+        const int vectors = static_cast<int>(blocks(o.lanes, V));
+        const float* from = plan.merged ? x + column : x + (block - first) * b.panel();
+        for (int tap = 0; tap < plan.taps; tap++) {
+          const float* under = from + (plan.merged ? b.at_tap(tap, 0) : b.at_tap(tap / s.S, tap % s.S));
+          for (int t = group * tiles.together; t < least(tiles.tiles, (group + 1) * tiles.together); t++) {
+            const int row = tiles.first(t);
+            weight_tile_of(tiles.rows(t), vectors)(o, a + row - group_first, under,
+                                                   dw + row * filter + static_cast<i64>(tap) * plan.length + column);
+          }
+        }
       }
     }
-    out.accumulate = true;
+    o.accumulate = true;
   }
 }
 
+// Shares the blocks of dw and the bands out to WEIGHT_ITEMS items, if there are so many, with the least traffic. A
+// split of k copies x once more. A strip of columns reads dy once more, scalar by scalar, which costs several times as
+// much; a partition is written, read and added up.
+void share_out(const Conv2dShape& s, WeightByChannels& plan) {
+  const int Kg = s.K / s.groups;
+  const double x = static_cast<double>(s.N) * s.H * s.W * s.C, dy = static_cast<double>(s.N) * s.P * s.Q * s.K;
+  const double weights = static_cast<double>(s.K) * plan.taps * plan.length;
+  double least_cost = -1;
+  for (int splits = 1; splits <= blocks(Kg, 24); splits++)
+    for (int strips = 1; strips <= plan.columns.count; strips++) {
+      const double block =
+          static_cast<double>(blocks(Kg, splits)) * plan.taps * blocks(plan.columns.count, strips) * plan.columns.width;
+      const i64 items = static_cast<i64>(s.groups) * splits * strips;
+      const i64 room = static_cast<i64>((x + dy) / weights);  // partial sums take less memory than x and dy
+      const i64 partitions = most<i64>(1, least(least(plan.bands.count, room), blocks(WEIGHT_ITEMS, items)));
+      double cost = x * splits + 8 * dy * strips + (partitions > 1 ? 2 * weights * partitions : 0);
+      if (items * partitions < WEIGHT_ITEMS) cost *= 1 + 0.1 * (WEIGHT_ITEMS - items * partitions);
+      if (block > MOST_BLOCK) cost *= block / MOST_BLOCK;
+      if (least_cost >= 0 && cost >= least_cost) continue;
+      least_cost = cost;
+      plan.splits = splits;
+      plan.strips = strips;
+      plan.partitions = partitions;
+    }
+}
+
 void weight_by_channels(const Conv2dShape& s, const float* x, const float* dy, float* dw) {
-  const int Cg = s.C / s.groups, Kg = s.K / s.groups;
+  const int Cg = s.C / s.groups;
   WeightByChannels plan;
   plan.dy = dy;
   plan.merged = merges_taps(s);
   plan.taps = plan.merged ? s.R : s.R * s.S;
   plan.length = plan.merged ? s.S * Cg : Cg;
   plan.columns = columns_for(plan.length);
-  plan.bands = bands_of(s, x, plan.merged ? Cg : blocks(least(plan.columns.width, Cg), V) * V);
-  const i64 block = static_cast<i64>(Kg) * plan.taps * plan.columns.width;
-  plan.splits = static_cast<int>(least<i64>(blocks(Kg, 24), blocks(block, MOST_BLOCK)));
-  const i64 weights = static_cast<i64>(s.K) * plan.taps * plan.length;
-  const auto items = [&] { return static_cast<i64>(s.groups) * blocks(plan.columns.count, plan.strip) * plan.splits; };
-  plan.strip = static_cast<int>(most<i64>(1, least<i64>(plan.columns.count, MOST_BLOCK / block)));
-  while (plan.strip > 1 && blocks(WEIGHT_ITEMS, items()) * weights > MOST_PARTIAL) plan.strip--;
-  plan.partitions = least(plan.bands.count, blocks(WEIGHT_ITEMS, items()));
-  const i64 lines = plan.bands.lines(), filter = static_cast<i64>(plan.taps) * plan.length;
-  i64* dy_run = scratch<i64>(cnn::OFFSETS, 2 * lines + 2 * Kg);
-  i64 *x_run = dy_run + lines, *row = x_run + lines, *at = row + Kg;
-  band_lines(plan.bands, dy_run, x_run);
-  for (int k = 0; k < Kg; k++) {
-    row[k] = k;
-    at[k] = k * filter;
-  }
-  plan.dy_run = dy_run;
-  plan.x_run = x_run;
-  plan.row = row;
-  plan.at = at;
-  const i64 size = s.K * filter, partitions = plan.partitions;
+  const bool in_place = !reads_padding(s) && (plan.merged ? s.groups == 1 : s.C <= plan.columns.width && s.C % V == 0);
+  const i64 pitch = in_place ? s.C : plan.merged ? Cg : blocks(least(plan.columns.width, Cg), V) * V;
+  plan.bands = bands_of(s, x, in_place, pitch, plan.merged || in_place ? 1 : s.stride_w, band_pixels(pitch));
+  share_out(s, plan);
+  plan.x_line = band_lines(plan.bands);
+  plan.packs = s.K >= LONG_STRIDE && plan.taps * blocks(plan.columns.count, plan.strips) >= 4;
+  const i64 size = static_cast<i64>(s.K) * plan.taps * plan.length, partitions = plan.partitions;
   float* partial = partitions == 1 ? dw : scratch<float>(cnn::PARTIAL_SUMS, partitions * size);
   plan.dw = partial;
-  parallel(items() * partitions, static_cast<i64>(s.N) * s.P * s.Q * size / 4,
-           [&](i64 item) { weight_by_channels_item(plan, item); });
+  parallel(static_cast<i64>(s.groups) * plan.strips * plan.splits * partitions,
+           static_cast<i64>(s.N) * s.P * s.Q * size / 4, [&](i64 item) { weight_by_channels_item(plan, item); });
   if (partitions == 1) return;
   parallel_pieces(size, 4096, partitions * 4, [=](i64 begin, i64 end) {
     for (i64 i = begin; i < end; i += V) {

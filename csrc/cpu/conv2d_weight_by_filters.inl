@@ -6,93 +6,108 @@
 
 struct WeightByFilters {
   Bands bands;  // of the widened shape
-  const float *dy, *dy_end;
-  float* sums;  // (partitions, rows, wide K)
+  const float* dy;
+  float* sums;  // (partitions, R, widened S * C, widened K)
   Columns columns;
-  int rows;  // R * (widened S) * C
   i64 partitions;
-  const i64 *dy_run, *x_run;  // addresses of a band's lines
-  const i64 *row, *at;        // (rows,) addresses in the panel and in the sums
+  const i64* x_line;  // where a band's lines begin
 };
 
-void weight_by_filters_item(const WeightByFilters& plan, i64 item) {
+void weight_by_filters_item(const WeightByFilters& plan, i64 partition) {
   const Bands& b = plan.bands;
   const Conv2dShape& s = b.s;
-  const i64 partition = item / plan.columns.count;
-  const int k = static_cast<int>(item % plan.columns.count) * plan.columns.width;
-  float* panel = scratch<float>(cnn::PANEL, b.panel());
-  Operands o;
-  o.a = panel;
-  o.a_run = plan.x_run;
-  o.a_step = s.stride_w * b.pitch;
-  o.b_run = plan.dy_run;
+  const int length = s.S * s.C;
+  Ahead ahead_x{}, ahead_dy{};
+  OuterProducts o;
+  o.a_step = b.step();
+  o.a_line = plan.x_line;
   o.b_step = s.K;
-  o.length = s.Q;
-  TileOutput out;
-  out.y = plan.sums + partition * plan.rows * s.K + k;
-  out.lanes = least(plan.columns.width, s.K - k);
-  out.finishes = false;
-  out.accumulate = false;
+  o.b_line = nullptr;
+  o.length = b.length;
+  o.y_pitch = s.K;
+  o.accumulate = false;
+  o.ahead_a = &ahead_x;
+  o.ahead_b = &ahead_dy;
+  float* sums = plan.sums + partition * s.R * length * s.K;
+  const i64 calls = plan.columns.count * s.R * blocks(length, WEIGHT_ROWS[plan.columns.width / V]);
   for (i64 i = b.count * partition / plan.partitions; i < b.count * (partition + 1) / plan.partitions; i++) {
     const Band band = band_at(b, i);
-    fill_band(b, band, 0, s.C, panel);
-    o.b = plan.dy + (band.n * s.P + band.p) * s.Q * s.K + k;
-    o.runs = band.lines();
-    const i64 size = o.runs * s.Q * s.K - k;
-    if (o.b + size == plan.dy_end && s.K % V != 0) {  // the last vector would read past the end of dy
-      float* copy = scratch<float>(cnn::LAST_BAND, size + V);
-      __builtin_memcpy(copy, o.b, sizeof(float) * size);
-      __builtin_memset(copy + size, 0, sizeof(float) * V);
-      o.b = copy;
+    o.pixels = pixels_of(b, band);
+    const float* x = b.x + ((band.n * s.H + static_cast<i64>(band.p) * s.stride_h) * s.W) * s.C;
+    if (!b.in_place) {
+      float* panel = scratch<float>(cnn::PANEL, b.panel());
+      fill_band(b, band, 0, s.C, panel);
+      x = panel;
     }
-    multiply_rows(o, plan.rows, plan.row, plan.at, out);
-    out.accumulate = true;
+    const float* dy = plan.dy + (band.n * s.P + band.p) * s.Q * s.K;
+    if (i == b.count - 1 && s.K % V != 0) {  // the last vector would read past the end of dy
+      const i64 size = o.pixels * s.K;
+      float* copy = scratch<float>(cnn::LAST_BAND, size + V);
+      __builtin_memcpy(copy, dy, sizeof(float) * size);
+      __builtin_memset(copy + size, 0, sizeof(float) * V);
+      dy = copy;
+    }
+    if (i + 1 < b.count) {
+      const i64 advances = calls * blocks(o.pixels, o.length);
+      ahead_x = ahead_of_x(b, band_at(b, i + 1), 0, s.C, advances);
+      ahead_dy = ahead_of_dy(b, band_at(b, i + 1), plan.dy, 0, s.K, advances);
+    }
+    for (int k = 0; k < s.K; k += plan.columns.width) {
+      o.lanes = least(plan.columns.width, s.K - k);
+      const int vectors = static_cast<int>(blocks(o.lanes, V));
+      const WeightTiles tiles = weight_tiles(length, vectors);
+      for (int r = 0; r < s.R; r++)
+        for (int t = 0; t < tiles.tiles; t++) {
+          const int row = tiles.first(t);
+          weight_tile_of(tiles.rows(t), vectors)(o, x + b.at_tap(r, 0) + row, dy + k,
+                                                 sums + (static_cast<i64>(r) * length + row) * s.K + k);
+        }
+    }
+    o.accumulate = true;
   }
+}
+
+// Adds up partitions and, of J pixels side by side, what belongs to the same tap; V rows (r, i) of V filters at a time.
+void finish_weight_by_filters(const WeightByFilters& plan, const Conv2dShape& s, int together, float* dw) {
+  const Conv2dShape& wide = plan.bands.s;
+  const int line = s.S * s.C, wide_line = wide.S * wide.C;
+  const i64 rows = static_cast<i64>(s.R) * line, size = static_cast<i64>(wide.R) * wide_line * wide.K;
+  parallel_pieces(rows, V, s.K * together * plan.partitions * 4, [&](i64 begin, i64 end) {
+    for (int k = 0; k < s.K; k += V) {
+      const int lanes = least(V, s.K - k);
+      vec square[V];
+      for (i64 i = begin; i < begin + V; i++) {
+        vec total{};
+        if (i < end)
+          for (int j = 0; j < together; j++) {
+            const i64 row = i / line * wide_line + i % line + static_cast<i64>(j) * s.stride_w * s.C;
+            for (i64 p = 0; p < plan.partitions; p++)
+              total += load_first(plan.sums + p * size + row * wide.K + j * s.K + k, lanes);
+          }
+        square[i - begin] = total;
+      }
+      transpose_squares<V / 2>(square);
+      for (int i = 0; i < lanes; i++)
+        store_first(dw + (k + i) * rows + begin, square[i], static_cast<int>(end - begin));
+    }
+  });
 }
 
 void weight_by_filters(const Conv2dShape& s, int together, const float* x, const float* dy, float* dw) {
   const Conv2dShape wide = widened(s, together);
-  const int length = wide.S * wide.C;
   WeightByFilters plan;
-  plan.bands = bands_of(wide, x, wide.C);
+  plan.bands = bands_of(wide, x, !reads_padding(wide), wide.C, 1, band_pixels(wide.K));
   plan.dy = dy;
-  plan.dy_end = dy + static_cast<i64>(s.N) * s.P * s.Q * s.K;
   plan.columns = columns_for(wide.K);
-  plan.rows = wide.R * length;
-  plan.partitions = least(plan.bands.count, blocks(WEIGHT_ITEMS, plan.columns.count));
-  const i64 lines = plan.bands.lines();
-  i64* dy_run = scratch<i64>(cnn::OFFSETS, 2 * lines + 2 * plan.rows);
-  i64 *x_run = dy_run + lines, *row = x_run + lines, *at = row + plan.rows;
-  band_lines(plan.bands, dy_run, x_run);
-  for (int i = 0; i < plan.rows; i++) {
-    row[i] = i / length * s.dilation_h * plan.bands.line() + i % length;
-    at[i] = static_cast<i64>(i) * wide.K;
-  }
-  plan.dy_run = dy_run;
-  plan.x_run = x_run;
-  plan.row = row;
-  plan.at = at;
-  const i64 partitions = plan.partitions, size = static_cast<i64>(plan.rows) * wide.K;
-  float* sums = scratch<float>(cnn::PARTIAL_SUMS, partitions * size);
-  plan.sums = sums;
-  parallel(partitions * plan.columns.count, static_cast<i64>(s.N) * s.P * wide.Q * size / 4,
+  const i64 size = static_cast<i64>(wide.R) * wide.S * wide.C * wide.K;
+  const i64 activations =
+      static_cast<i64>(s.N) * (static_cast<i64>(s.H) * s.W * s.C + static_cast<i64>(s.P) * s.Q * s.K);
+  plan.partitions = most<i64>(1, least(least(plan.bands.count, WEIGHT_ITEMS), activations / size));
+  plan.x_line = band_lines(plan.bands);
+  plan.sums = scratch<float>(cnn::PARTIAL_SUMS, plan.partitions * size);
+  parallel(plan.partitions, static_cast<i64>(s.N) * s.P * wide.Q * size / 4,
            [&](i64 item) { weight_by_filters_item(plan, item); });
-  parallel_pieces(size, 4096, partitions * 4, [=](i64 begin, i64 end) {  // the partitions, into the first
-    for (i64 i = begin; i < end; i += V) {
-      const int lanes = static_cast<int>(least<i64>(V, end - i));
-      vec total = load_first(sums + i, lanes);
-      for (i64 p = 1; p < partitions; p++) total += load_first(sums + p * size + i, lanes);
-      store_first(sums + i, total, lanes);
-    }
-  });
-  const int filter_line = s.S * s.C, step = s.stride_w * s.C;
-  for (int k = 0; k < s.K; k++)
-    for (int r = 0; r < s.R; r++)
-      for (int i = 0; i < filter_line; i++) {
-        float total = 0;
-        for (int j = 0; j < together; j++) total += sums[(r * length + i + j * step) * wide.K + j * s.K + k];
-        *dw++ = total;
-      }
+  finish_weight_by_filters(plan, s, together, dw);
 }
 
 // Chooses the columns by counting vector multiply-adds a pixel.

@@ -2,6 +2,7 @@
 constexpr int TILE_VECTORS = 2;  // output vectors of a register tile, at most
 constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 8,
                                              6};  // rows for so many vectors: 6 x 16 needs 12 + 2 + 1 of 16 registers
+constexpr int WEIGHT_ROWS[TILE_VECTORS + 1] = {0, 12, 6};  // of the tile of weight gradients
 
 constexpr int LANES[2 * V] = {-1, -1, -1, -1, -1, -1, -1, -1};
 inline __m256i first_lanes(int n) {

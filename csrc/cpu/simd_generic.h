@@ -2,6 +2,7 @@
 constexpr int TILE_VECTORS = 2;  // output vectors of a register tile, at most
 constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 6,
                                              4};  // rows for so many vectors: 4 x 8 needs 8 + 2 + 2 of 16 registers
+constexpr int WEIGHT_ROWS[TILE_VECTORS + 1] = {0, 8, 4};  // of the tile of weight gradients
 
 inline vec load_part(const float* p, int n) {
   vec a{};
