@@ -144,15 +144,15 @@ void fill_band(const Bands& b, const Band& band, int channel, int lanes, float* 
 }
 
 // What a band reads of `channels` channels from x on, for `advances` lines of pixels that are computed before it.
-inline Ahead ahead_of_x(const Bands& b, const Band& band, i64 channel, i64 channels, i64 advances) {
+inline BandAhead ahead_of_x(const Bands& b, const Band& band, i64 channel, i64 channels, i64 advances) {
   const Conv2dShape& s = b.s;
   const bool whole = band.images > 1;
   const i64 begin = static_cast<i64>(band.p) * s.stride_h - s.pad_h;
   const i64 end = begin + (band.rows - 1) * s.stride_h + (s.R - 1) * s.dilation_h + 1;
   const i64 top = whole ? 0 : least<i64>(s.H, most<i64>(0, begin));
   const i64 rows = whole ? static_cast<i64>(band.images) * s.H : most<i64>(0, least<i64>(s.H, end) - top);
-  return ahead_of(b.x + (band.n * s.H + top) * s.W * s.C + channel, rows * s.W, s.C, channels, advances);
+  return band_ahead(b.x + (band.n * s.H + top) * s.W * s.C + channel, rows * s.W, s.C, channels, advances);
 }
-inline Ahead ahead_of_dy(const Bands& b, const Band& band, const float* dy, i64 k, i64 filters, i64 advances) {
-  return ahead_of(dy + (band.n * b.s.P + band.p) * b.s.Q * b.s.K + k, pixels_of(b, band), b.s.K, filters, advances);
+inline BandAhead ahead_of_dy(const Bands& b, const Band& band, const float* dy, i64 k, i64 filters, i64 advances) {
+  return band_ahead(dy + (band.n * b.s.P + band.p) * b.s.Q * b.s.K + k, pixels_of(b, band), b.s.K, filters, advances);
 }

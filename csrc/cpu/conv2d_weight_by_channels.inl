@@ -25,24 +25,27 @@ inline bool merges_taps(const Conv2dShape& s) {
   return s.S > 1 && s.dilation_w == 1 && Cg % V != 0 && Cg < 2 * V;
 }
 
-// Columns that vectors read past the end of a run.
-inline i64 past_end(const WeightByChannels& plan) {
-  return blocks(plan.length, V) * V - plan.length;
-}
-
-// What a band reads of x. The last vector of the last band in place would read past the end of x.
-const float* band_of_x(const WeightByChannels& plan, i64 i, int channel, int channels, float* panel) {
+// What a band reads of x, in panels for the blocks of channels. In place, a run's last vector may read past the end of
+// x.
+const float* band_of_x(const WeightByChannels& plan, const Band& band, int channel, int channels, int panels) {
   const Bands& b = plan.bands;
-  const Band band = band_at(b, i);
+  const Conv2dShape& s = b.s;
+  const i64 size = panels * b.panel();
   if (!b.in_place) {
+    float* panel = scratch<float>(cnn::PANEL, size + MOST_LANES);
+    __builtin_memset(panel + size, 0, sizeof(float) * MOST_LANES);
     fill_band(b, band, channel, channels, panel);
     return panel;
   }
-  const float* x = b.x + ((band.n * b.s.H + static_cast<i64>(band.p) * b.s.stride_h) * b.s.W) * b.s.C + channel;
-  const i64 size = b.x + static_cast<i64>(b.s.N) * b.s.H * b.s.W * b.s.C - x;
-  if (i < b.count - 1 || past_end(plan) == 0) return x;
-  __builtin_memcpy(panel, x, sizeof(float) * size);
-  return panel;
+  const float* x = b.x + (band.n * s.H + static_cast<i64>(band.p) * s.stride_h) * b.line() + channel;
+  const i64 left = b.x + s.N * b.sheet() - x;
+  const i64 last = (band.images - 1) * b.sheet() + (s.Q - 1) * b.step() +
+                   ((band.rows - 1) * static_cast<i64>(s.stride_h) + (s.R - 1) * s.dilation_h) * b.line();
+  if (last + blocks(plan.length, V) * V <= left) return x;
+  float* copy = scratch<float>(cnn::PANEL, left + MOST_LANES);
+  __builtin_memcpy(copy, x, sizeof(float) * left);
+  __builtin_memset(copy + left, 0, sizeof(float) * MOST_LANES);
+  return copy;
 }
 
 // Copies a band's dy of the filters of `tiles` into one panel (pixels, rows of the group) for each group.
@@ -72,12 +75,9 @@ void weight_by_channels_item(const WeightByChannels& plan, i64 item) {
   const i64 filter = static_cast<i64>(plan.taps) * plan.length;
   float* dw = plan.dw + (partition * s.K + k) * filter;
 
-  const i64 panel_size = b.in_place ? b.panel() : (plan.merged ? 1 : last - first) * b.panel();
-  float* panel = scratch<float>(cnn::PANEL, panel_size + MOST_LANES);
-  __builtin_memset(panel + panel_size, 0, sizeof(float) * MOST_LANES);  // a merged run's last vector reads past
   const WeightTiles tiles = weight_tiles(filters, plan.columns.width / V);
   float* packed = plan.packs ? scratch<float>(cnn::LAST_BAND, b.pixels() * filters) : nullptr;
-  Ahead ahead_x{}, ahead_dy{};
+  BandAhead ahead_x{}, ahead_dy{};
   OuterProducts o;
   o.a_line = nullptr;
   o.b_step = b.step();
@@ -90,7 +90,7 @@ void weight_by_channels_item(const WeightByChannels& plan, i64 item) {
   const i64 calls = static_cast<i64>(tiles.tiles) * (last - first) * plan.taps;
   for (i64 i = b.count * partition / plan.partitions; i < b.count * (partition + 1) / plan.partitions; i++) {
     const Band band = band_at(b, i);
-    const float* x = band_of_x(plan, i, channel, channels, panel);
+    const float* x = band_of_x(plan, band, channel, channels, plan.merged ? 1 : last - first);
     const float* dy = plan.dy + (band.n * s.P + band.p) * s.Q * s.K + k;
     o.pixels = pixels_of(b, band);
     if (packed) pack_dy(dy, o.pixels, s.K, tiles, packed);
@@ -134,12 +134,15 @@ void share_out(const Conv2dShape& s, WeightByChannels& plan) {
     for (int strips = 1; strips <= plan.columns.count; strips++) {
       const double block =
           static_cast<double>(blocks(Kg, splits)) * plan.taps * blocks(plan.columns.count, strips) * plan.columns.width;
+      const double panels =
+          static_cast<double>(plan.merged ? 1 : blocks(plan.columns.count, strips)) * plan.bands.panel();
       const i64 items = static_cast<i64>(s.groups) * splits * strips;
       const i64 room = static_cast<i64>((x + dy) / weights);  // partial sums take less memory than x and dy
       const i64 partitions = most<i64>(1, least(least(plan.bands.count, room), blocks(WEIGHT_ITEMS, items)));
       double cost = x * splits + 8 * dy * strips + (partitions > 1 ? 2 * weights * partitions : 0);
       if (items * partitions < WEIGHT_ITEMS) cost *= 1 + 0.1 * (WEIGHT_ITEMS - items * partitions);
       if (block > MOST_BLOCK) cost *= block / MOST_BLOCK;
+      if (!plan.bands.in_place && 3 * panels > x + dy) cost *= 3 * panels / (x + dy);  // two threads' panels, with room
       if (least_cost >= 0 && cost >= least_cost) continue;
       least_cost = cost;
       plan.splits = splits;

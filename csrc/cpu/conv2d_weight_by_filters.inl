@@ -17,7 +17,7 @@ void weight_by_filters_item(const WeightByFilters& plan, i64 partition) {
   const Bands& b = plan.bands;
   const Conv2dShape& s = b.s;
   const int length = s.S * s.C;
-  Ahead ahead_x{}, ahead_dy{};
+  BandAhead ahead_x{}, ahead_dy{};
   OuterProducts o;
   o.a_step = b.step();
   o.a_line = plan.x_line;

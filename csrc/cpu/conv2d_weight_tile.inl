@@ -6,7 +6,7 @@
 
 // What the next band will read, asked for a few cache lines at a time while this band is computed: `left` pieces of
 // `lines` cache lines, `step` floats apart, `each` of them with every line of pixels.
-struct Ahead {
+struct BandAhead {
   const float* at;
   i64 step;
   int lines, each;
@@ -18,7 +18,7 @@ struct Ahead {
 };
 
 // `channels` of each of `pixels` pixels that lie `pitch` floats apart, within `advances` calls of advance.
-inline Ahead ahead_of(const float* from, i64 pixels, i64 pitch, i64 channels, i64 advances) {
+inline BandAhead band_ahead(const float* from, i64 pixels, i64 pitch, i64 channels, i64 advances) {
   constexpr i64 LINE = 16;
   const bool whole = channels == pitch;
   const i64 pieces = whole ? blocks(pixels * pitch, LINE) : pixels;
@@ -33,7 +33,7 @@ struct OuterProducts {
   i64 y_pitch;
   int lanes;        // columns of y, more than (VECTORS - 1) * V
   bool accumulate;  // add to y, else overwrite it
-  Ahead *ahead_a, *ahead_b;
+  BandAhead *ahead_a, *ahead_b;
 };
 
 template <int ROWS, int VECTORS>
