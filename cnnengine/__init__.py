@@ -12,7 +12,7 @@ if not (PACKAGE / "kernels").is_dir() and CHECKOUT:
 
 from . import backends, functional, random
 from .autograd import no_grad
-from .backends import set_backend, use_backend
+from .backends import allow_winograd, set_backend, use_backend, winograd_allowed
 from .backends.native import empty_cache, get_num_threads, memory_stats, set_memory_limit, set_num_threads
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .functional import algorithms, from_nchw, to_nchw
@@ -32,6 +32,7 @@ __all__ = [
     "Tensor",
     "Unsupported",
     "algorithms",
+    "allow_winograd",
     "autotune",
     "backends",
     "data",
@@ -54,4 +55,5 @@ __all__ = [
     "set_num_threads",
     "to_nchw",
     "use_backend",
+    "winograd_allowed",
 ]

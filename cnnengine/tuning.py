@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from .backends.contract import IDENTITY, Backend
+from .backends.winograd import winograd_allowed
 from .errors import Unsupported
 from .jit.cache import default_folder
 from .shapes import Conv2dShape
@@ -134,8 +135,9 @@ class Tuner:
 
 
 def candidates(backend: Backend, verb: str, shape: Conv2dShape) -> list[str]:
-    """What is timed: all but the less accurate and, on large shapes, the definition."""
+    """What is timed: all but the less accurate, the forbidden and, on large shapes, the definition."""
     names = [name for name in backend.algorithms[verb] if name != "winograd_6x6"]
+    names = [name for name in names if name != "winograd" or winograd_allowed()]
     return [name for name in names if name != "direct" or shape.flops() <= DIRECT_FLOPS]
 
 

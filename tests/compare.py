@@ -17,6 +17,8 @@ SAFETY = 8.0
 SAFETY_OF_TERMS = 3.0  # where the size of the partial sums is known; the largest of ten thousand random sums needs 1.3
 FLOAT32_ROUNDING = 2.0**-24
 HALF_UNIT = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "float32": 2.0**-24, "float64": 2.0**-53}
+# Rounding in the transforms of Winograd's convolution, times that of plain sums; few terms leave it as it is
+GROWTH = {"winograd": 4.0, "winograd_6x6": 20.0}
 SMALLEST = {"float16": 2.0**-24, "bfloat16": 2.0**-126, "float32": 2.0**-126, "float64": 2.0**-1022}
 
 
@@ -32,10 +34,12 @@ def assert_close(
     reduction: int = 1,
     what: str = "result",
     terms: np.ndarray | None = None,
+    algorithm: str | None = None,
 ) -> None:
     """Fail unless ``actual`` has the oracle's shape, its NaN and infinities in the same places, and close values.
 
-    ``terms``, of the same shape: the root of the sum of the squared terms of each element; None: unknown.
+    ``terms``, of the same shape: the root of the sum of the squared terms of each element; None: unknown. A tile of
+    Winograd's convolution (``algorithm``) shares the rounding of its largest terms.
     """
     assert type(actual) is np.ndarray, f"{what}: expected an array, received {type(actual)}"
     assert actual.shape == expected.shape, f"{what}: shape {actual.shape}, expected {expected.shape}"
@@ -52,6 +56,9 @@ def assert_close(
         return
     size = np.abs(want) + (np.sqrt(np.mean(np.square(want[finite]))) if terms is None else terms)
     safety = SAFETY if terms is None else SAFETY_OF_TERMS
+    if algorithm in GROWTH:
+        safety *= GROWTH[algorithm]
+        size = size + (0 if terms is None else terms.max())
     allowed = tolerance(actual.dtype, reduction, safety) * size + SMALLEST[actual.dtype.name]
     error = np.where(finite, np.abs(np.where(finite, got, 0) - np.where(finite, want, 0)), 0)
     wrong = np.argwhere(finite & (error > allowed))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnengine.backends import get
-from cnnengine.backends.contract import Backend
+from cnnengine.backends.contract import CONV2D_VERBS, Backend
 
 TIERS = ("tiny", "small", "layer")
 MARGIN = 64  # guarded elements before and after every output
@@ -98,3 +98,13 @@ def tie_free(rng: np.random.Generator, shape: Sequence[int], dtype: Any = "float
     n = int(np.prod(shape))
     values = (np.arange(n) - n // 2 + 0.5) * (0.1 if n < 4096 else 1.0)
     return rng.permutation(values).reshape(tuple(shape)).astype(np.dtype(dtype))
+
+
+def used_algorithm(backend: Backend, verb: str, shape: Any, algorithm: str | None) -> str | None:
+    """The algorithm's name, where the native backend has a choice of convolutions."""
+    if algorithm is not None or backend.name != "native" or verb not in CONV2D_VERBS:
+        return algorithm
+    from cnnengine import _native
+
+    name: str = _native.conv2d_chosen(CONV2D_VERBS.index(verb), shape.packed)
+    return name

@@ -15,7 +15,7 @@ from cnnengine.backends.contract import Backend
 from cnnengine.errors import Unsupported
 
 from .compare import assert_close, assert_identical
-from .harness import oracle, root_of_squares, run_verb
+from .harness import oracle, root_of_squares, run_verb, used_algorithm
 
 FUZZ = int(os.environ.get("CNNENGINE_FUZZ", "0"))  # examples a test; 0: the share that every test run has
 # the same examples in every test run; `make fuzz` draws new ones
@@ -96,7 +96,7 @@ def check_everywhere(
                 assert algorithm is not None, f"{what}: the backend's own choice refused"
                 continue
             TALLY.runs[verb, isa, algorithm or "its own choice"] += 1
-            assert_close(actual, expected, reduction, what, terms)
+            assert_close(actual, expected, reduction, what, terms, used_algorithm(native, verb, shape, algorithm))
 
 
 def check_identical(

@@ -12,7 +12,7 @@ from cnnengine.errors import Unsupported
 
 from .cases.conv2d import CASES, Conv2dCase
 from .compare import assert_close
-from .harness import oracle, random_array, root_of_squares, run_verb, runs
+from .harness import oracle, random_array, root_of_squares, run_verb, runs, used_algorithm
 
 BY_NAME = {case.name: case for case in CASES}
 EPILOGUES = {
@@ -71,7 +71,7 @@ def test_verbs(backend: Backend, case: Conv2dCase, verb: str, rng: np.random.Gen
         except Unsupported:
             assert algorithm is not None, f"{what}: the backend's own choice refused"
             continue
-        assert_close(actual, expected, reduction, what, terms)
+        assert_close(actual, expected, reduction, what, terms, used_algorithm(backend, verb, case.shape, algorithm))
 
 
 @pytest.mark.parametrize("parts", EPILOGUES.values(), ids=EPILOGUES)
@@ -109,7 +109,8 @@ def test_epilogue(backend: Backend, case: str, parts: tuple[str, ...], rng: np.r
         except Unsupported:
             assert algorithm is not None, f"{what}: the backend's own choice refused"
             continue
-        assert_close(actual, expected, s.reduction + 4, what)
+        chosen_one = used_algorithm(backend, "conv2d_forward", s, algorithm)
+        assert_close(actual, expected, s.reduction + 4, what, algorithm=chosen_one)
 
 
 @pytest.mark.parametrize("case", ["uneven", "groups", "lenet_conv2", "depthwise_3x3", "one_off_tiles"])

@@ -13,6 +13,8 @@ from .. import tuning
 from .._border import as_array
 from ..backends.contract import CONV2D_VERBS, Array, Backend
 from ..backends.registry import active, device_of
+from ..backends.winograd import check as check_winograd
+from ..backends.winograd import winograd_allowed
 from ..errors import Unsupported
 from ..shapes import Conv2dShape
 from ..tensor import Tensor
@@ -94,14 +96,16 @@ def _accept(operation: str, backend: Backend, dtype: np.dtype[Any]) -> None:
 def algorithm_for(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None = None) -> str | None:
     """The algorithm a verb is to use: the call's, else the innermost ``algorithms`` scope's, else what ``autotune``
     measured where that is on and a shape is given, else None: the backend's choice. Raises ValueError for a name the
-    backend does not have, listing those it has."""
+    backend does not have, listing those it has, and for one that is forbidden."""
     if name is None:
         name = _algorithms.get().get(verb)
         if name is None:
-            return tuning.choice(backend, verb, shape) if tuning.on and shape is not None else None
+            name = tuning.choice(backend, verb, shape) if tuning.on and shape is not None else None
+            return name if name != "winograd" or winograd_allowed() else None  # it may have been measured before
     known = backend.algorithms[verb]
     if name not in known:
         raise ValueError(f"{verb}: backend {backend.name!r} has no algorithm {name!r}; it has {', '.join(known)}")
+    check_winograd(verb, name)
     return name
 
 

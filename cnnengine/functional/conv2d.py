@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
 from ..backends.contract import ACTIVATION_SAVES, IDENTITY, Array, Backend, Epilogue, PackedWeight
+from ..backends.winograd import check as check_winograd
 from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import algorithm_for, backend_of, same_kind, shape_of, tensor
@@ -188,6 +189,8 @@ def _weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array,
         raise ValueError(
             f"{operation}: the weight was prepared for backend {w.backend!r}, the active one is {backend.name!r}"
         )
+    if packed:
+        check_winograd(operation, w.algorithm)
     weight = wrap(w.w) if packed else tensor(w)
     same_kind(operation, x, "w", weight)
     return weight.data, None if packed else weight

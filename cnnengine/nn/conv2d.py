@@ -7,6 +7,7 @@ from typing import Any
 from .. import functional as F
 from ..backends.contract import PackedWeight
 from ..backends.registry import active
+from ..backends.winograd import winograd_allowed
 from ..shapes import Padding, Pair
 from ..tensor import Tensor
 from . import init
@@ -74,7 +75,7 @@ class Conv2d(Module):
         assert self._packed is not None
         if x.ndim != 4 or x.dtype != self.weight.dtype or x.device != self.weight.device:
             return self.weight  # conv2d says what is wrong
-        key = (active(x.data).name, x.shape[1:3])
+        key = (active(x.data).name, x.shape[1:3], winograd_allowed())
         if key not in self._packed:
             self._packed[key] = F.conv2d_prepare(
                 (x.shape[0], x.shape[1], x.shape[2], x.shape[3]),

@@ -38,7 +38,7 @@ struct Epilogue {
 };
 
 // How a convolution is computed; AUTOMATIC chooses by shape, see conv2d.inl.
-enum Algorithm { AUTOMATIC, DIRECT, IMPLICIT_GEMM, DEPTHWISE, GROUPED, COLUMNS, ALGORITHMS };
+enum Algorithm { AUTOMATIC, DIRECT, IMPLICIT_GEMM, DEPTHWISE, GROUPED, COLUMNS, WINOGRAD, WINOGRAD_6X6, ALGORITHMS };
 
 enum UnaryOp { NEG, EXP, LOG, SQRT };
 enum BinaryOp { ADD, SUB, MUL, DIV, POW, EQUAL };
@@ -81,9 +81,10 @@ struct Kernels {
   // floats that conv2d_pack fills, 0 where the algorithm reads w as it is; packed may be null in conv2d_forward
   i64 (*conv2d_packed_size)(const Conv2dShape&, Algorithm);
   void (*conv2d_pack)(const Conv2dShape&, Algorithm, const float* w, float* packed);
-  // whether the algorithm can compute this shape; chosen(verb, shape) is what AUTOMATIC means
+  // whether the algorithm can compute this shape; chosen is what AUTOMATIC means, Winograd's where it is
+  // allowed
   bool (*conv2d_can)(int verb, const Conv2dShape&, Algorithm);
-  Algorithm (*conv2d_chosen)(int verb, const Conv2dShape&);
+  Algorithm (*conv2d_chosen)(int verb, const Conv2dShape&, bool winograd);
   void (*conv2d_forward)(const Conv2dShape&, Algorithm, const float* x, const float* w, const float* packed, float* y,
                          const Epilogue&);
   void (*conv2d_backward_input)(const Conv2dShape&, Algorithm, const float* dy, const float* w, float* dx);

@@ -2,6 +2,7 @@
 // set in use. One function a verb of cnnengine/backends/contract.py, in its order.
 #include <pybind11/stl.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <utility>
 #include <vector>
@@ -38,6 +39,7 @@ const std::vector<Isa>& isas() {  // the best last
 }
 
 const Kernels* kernels = nullptr;
+std::atomic<bool> winograd_allowed{true};
 
 std::string supported_names() {
   std::string names;
@@ -58,8 +60,8 @@ void set_isa(const std::string& name, const char* source = "set_isa") {
 
 // ---- convolution
 
-constexpr const char* ALGORITHM_NAMES[ALGORITHMS] = {nullptr,     "direct",  "implicit_gemm",
-                                                     "depthwise", "grouped", "columns"};
+constexpr const char* ALGORITHM_NAMES[ALGORITHMS] = {nullptr,   "direct",  "implicit_gemm", "depthwise",
+                                                     "grouped", "columns", "winograd",      "winograd_6x6"};
 
 Algorithm algorithm_named(const Call& call, const py::object& name) {
   if (name.is_none()) return AUTOMATIC;
@@ -88,7 +90,8 @@ struct ConvolutionCall : Call {
   }
 
   Algorithm chosen(int verb, const py::object& name) const {
-    const Algorithm a = name.is_none() ? kernels->conv2d_chosen(verb, s) : algorithm_named(*this, name);
+    const Algorithm a =
+        name.is_none() ? kernels->conv2d_chosen(verb, s, winograd_allowed) : algorithm_named(*this, name);
     if (!kernels->conv2d_can(verb, s, a))
       throw py::type_error(where(ALGORITHM_NAMES[a]) + " cannot compute this shape");
     return a;
@@ -103,7 +106,7 @@ bool conv2d_can(int verb, const py::bytes& packed, const std::string& name) {
 std::string conv2d_chosen(int verb, const py::bytes& packed) {
   const ConvolutionCall call("conv2d_chosen", packed);
   call.require(verb >= FORWARD && verb <= BACKWARD_WEIGHT, "no such verb");
-  return ALGORITHM_NAMES[kernels->conv2d_chosen(verb, call.s)];
+  return ALGORITHM_NAMES[kernels->conv2d_chosen(verb, call.s, winograd_allowed)];
 }
 
 py::array conv2d_prepare(const py::bytes& packed, const py::array& w, const py::object& algorithm) {
@@ -532,6 +535,7 @@ PYBIND11_MODULE(_native, m) {
     Unlocked unlocked;
     cnn::set_thread_count(count);
   });
+  m.def("allow_winograd", [](bool allowed) { winograd_allowed = allowed; });
   m.def("conv2d_can", &conv2d_can);
   m.def("conv2d_chosen", &conv2d_chosen);
   m.def("conv2d_prepare", &conv2d_prepare);

@@ -22,8 +22,11 @@ def unavailable() -> str | None:
 
 
 def load() -> Backend:
+    from ... import _native
+    from ..winograd import follow
     from .backend import NativeBackend
 
+    follow(_native.allow_winograd)
     return NativeBackend()
 
 

@@ -33,8 +33,16 @@ class NativeBackend(HostMemory):
     name = "native"
     dtypes = frozenset({"float32"})
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "conv2d_forward": ("implicit_gemm", "depthwise", "grouped", "direct"),
-        "conv2d_backward_input": ("implicit_gemm", "columns", "depthwise", "grouped", "direct"),
+        "conv2d_forward": ("implicit_gemm", "winograd", "winograd_6x6", "depthwise", "grouped", "direct"),
+        "conv2d_backward_input": (
+            "implicit_gemm",
+            "winograd",
+            "winograd_6x6",
+            "columns",
+            "depthwise",
+            "grouped",
+            "direct",
+        ),
         "conv2d_backward_weight": ("implicit_gemm", "depthwise", "grouped", "direct"),
     }
     notes: ClassVar[Mapping[str, str]] = {

@@ -1,0 +1,259 @@
+// Winograd's convolution, forward and backward_input, for R x R filters without stride, dilation and groups: each tile
+// of M x M outputs costs N^2 = (M + R - 1)^2 products a channel and filter instead of M^2 R^2, four times fewer in
+// F(4 x 4, 3 x 3). backward_input is the same sum with the filters turned round and C and K exchanged.
+//   V[xi][t][c] = transformed inputs of tile t        U[xi][c][k] = transformed filters
+//   M[xi][t][k] = sum over c of V[xi][t][c] * U[xi][c][k]: N^2 matrix products, by the register tile
+// A work item is a block of tiles and a column block of filters. It takes the channels in stages, each of them
+// transformed, multiplied and added to M, so that V, U and M stay in the second-level cache.
+
+struct WinogradShape {
+  int N, H, W, C;  // of x
+  int P, Q, K;     // of y
+  int top, left;   // y[p, q] is under x[p - top + r, q - left + s]
+  int tiles_h, tiles_w;
+  i64 tiles() const { return static_cast<i64>(N) * tiles_h * tiles_w; }
+};
+
+inline bool winograd_can(const Conv2dShape& s) {
+  return s.R == 3 && s.S == 3 && s.groups == 1 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
+         s.dilation_w == 1;
+}
+
+// With tiles of M x M outputs
+inline WinogradShape winograd_shape(int verb, const Conv2dShape& s, int M) {
+  WinogradShape g{s.N, s.H, s.W, s.C, s.P, s.Q, s.K, s.pad_h, s.pad_w, 0, 0};
+  if (verb == BACKWARD_INPUT) g = {s.N, s.P, s.Q, s.K, s.H, s.W, s.C, s.R - 1 - s.pad_h, s.S - 1 - s.pad_w, 0, 0};
+  g.tiles_h = static_cast<int>(blocks(g.P, M));
+  g.tiles_w = static_cast<int>(blocks(g.Q, M));
+  return g;
+}
+
+constexpr int STAGE = 64;           // channels that V and U hold
+constexpr int TERMS = 32;           // channels whose products are summed in registers: short sums round less
+constexpr int LEAST_CHANNELS = 48;  // the plain sum of fewer has half the rounding error: not chosen
+constexpr int WINOGRAD_TILES = 48;  // of a block, at most
+alignas(64) constexpr float ZEROS[STAGE] = {};  // what lies outside the image
+
+// The stages of C channels, whole vectors but for the last.
+struct Stages {
+  int length, count;
+};
+inline Stages stages_of(int C) {
+  const int length = static_cast<int>(blocks(blocks(C, blocks(C, STAGE)), V)) * V;
+  return {length, static_cast<int>(blocks(C, length))};
+}
+
+// U is [column block][stage][xi][c][width]; V floats between the xi keep them off one cache set.
+inline i64 filter_plane(int C, int K) {
+  return static_cast<i64>(stages_of(C).length) * columns_for(K).width + V;
+}
+inline i64 filter_size(int N, int C, int K) {
+  return filter_plane(C, K) * N * N * stages_of(C).count * columns_for(K).count;
+}
+
+// U of `lanes` filters from k and `channels` channels from c, its xi `plane` floats apart. w is (K, R, R, C); turned,
+// it is (C, R, R, K) and its taps are read from the last.
+template <int N, int R>
+void transform_filters(const float* w, int C, int K, bool turned, int c, int channels, int k, int lanes, float* u,
+                       i64 plane) {
+  const i64 width = blocks(lanes, V) * V;
+  alignas(64) float taps[R * R][V][V];
+  for (int v = 0; v < lanes; v += V)
+    for (int first = 0; first < channels; first += V) {
+      const int rows = least(V, channels - first), columns = least(V, lanes - v);
+      if (!turned) {
+        const float* in = w + static_cast<i64>(k + v) * R * R * C + c + first;
+        for (int tap = 0; tap < R * R; tap++)
+          transpose_into(in + static_cast<i64>(tap) * C, static_cast<i64>(R) * R * C, columns, rows, taps[tap][0], V);
+      }
+      for (int i = 0; i < rows; i++) {
+        vec g[R][R];
+#pragma GCC unroll 25
+        for (int tap = 0; tap < R * R; tap++)
+          g[tap / R][tap % R] =
+              turned ? load_first(w + (static_cast<i64>(c + first + i) * R * R + R * R - 1 - tap) * K + k + v, columns)
+                     : load(taps[tap][i]);
+        evaluate_tile<N, R>(g, u + (first + i) * width + v, plane);
+      }
+    }
+}
+
+template <int N, int R>
+void transform_all_filters(const float* w, int C, int K, bool turned, float* u) {
+  const Columns cut = columns_for(K);
+  const Stages stages = stages_of(C);
+  const i64 plane = filter_plane(C, K);
+  parallel(static_cast<i64>(cut.count) * stages.count, filter_size(N, C, K) * 2, [&](i64 item) {
+    const int k = static_cast<int>(item / stages.count) * cut.width;
+    const int c = static_cast<int>(item % stages.count) * stages.length;
+    transform_filters<N, R>(w, C, K, turned, c, least(stages.length, C - c), k, least(cut.width, K - k),
+                            u + item * N * N * plane, plane);
+  });
+}
+
+struct WinogradPlan {
+  WinogradShape g;
+  const float *x, *w, *u;  // u: all filters, transformed; null: each item transforms its own
+  bool turned;
+  float* y;
+  Epilogue epilogue;
+  Columns cut;
+  Stages stages;
+  int block;                                    // tiles of a work item, at most
+  i64 row[WINOGRAD_TILES], at[WINOGRAD_TILES];  // of the tiles in V and M
+  i64 items() const { return blocks(g.tiles(), block) * cut.count; }
+  i64 v_plane() const { return static_cast<i64>(block) * stages.length + V; }
+  i64 m_plane() const { return static_cast<i64>(block) * cut.width + V; }
+};
+
+// V of tiles first.. for `channels` channels from c, its tiles `pitch` floats apart
+template <int N, int M>
+void transform_inputs(const WinogradShape& g, const float* x, i64 first, int tiles, int c, int channels, float* v,
+                      i64 pitch, i64 plane) {
+  for (int t = 0; t < tiles; t++) {
+    const i64 tile = first + t, n = tile / g.tiles_w / g.tiles_h;
+    const int h = static_cast<int>(tile / g.tiles_w % g.tiles_h) * M - g.top;
+    const int w = static_cast<int>(tile % g.tiles_w) * M - g.left;
+    const float* pixel[N * N];
+    for (int i = 0; i < N * N; i++) {
+      const int row = h + i / N, column = w + i % N;
+      const bool inside = row >= 0 && row < g.H && column >= 0 && column < g.W;
+      pixel[i] = inside ? x + ((n * g.H + row) * g.W + column) * g.C + c : ZEROS;
+    }
+    float* out = v + t * pitch;
+    int i = 0;
+    for (; i + V <= channels; i += V) interpolate_tile<N>(pixel, i, V, out + i, plane);
+    if (i < channels) interpolate_tile<N>(pixel, i, channels - i, out + i, plane);
+  }
+}
+
+// y of tiles first.. for `lanes` filters from k, from M
+template <int N, int M>
+void transform_outputs(const WinogradPlan& plan, i64 first, int tiles, int k, int lanes, const float* m) {
+  const WinogradShape& g = plan.g;
+  for (int t = 0; t < tiles; t++) {
+    const i64 tile = first + t, n = tile / g.tiles_w / g.tiles_h;
+    const int p = static_cast<int>(tile / g.tiles_w % g.tiles_h) * M;
+    const int q = static_cast<int>(tile % g.tiles_w) * M;
+    const int rows = least(M, g.P - p), columns = least(M, g.Q - q);
+    for (int v = 0; v < lanes; v += V) {
+      const int count = lanes - v, channel = k + v;
+      vec y[M][M];
+      collect_tile<N, M>(m + t * plan.cut.width + v, plan.m_plane(), y);
+      for (int i = 0; i < rows; i++)
+        for (int j = 0; j < columns; j++) {
+          const i64 at = ((n * g.P + p + i) * g.Q + q + j) * g.K + channel;
+          store_first(plan.y + at, finish_vector(plan.epilogue, y[i][j], channel, at, count), count);
+        }
+    }
+  }
+}
+
+// M (+)= V U for the `channels` of a stage, `first` being the first one. A register tile goes through all of its sums,
+// its part of M waiting in the first-level cache, and asks for filters of the next xi.
+void multiply_planes(const WinogradPlan& plan, int planes, int tiles, bool first, int channels, int lanes,
+                     const float* v, const float* u, float* m) {
+  const i64 no_run = 0, u_plane = filter_plane(plan.g.C, plan.g.K);
+  const int vectors = static_cast<int>(blocks(lanes, V));
+  const i64 steps = blocks(tiles, TILE_ROWS[vectors]);
+  Operands o;
+  o.a_run = &no_run;
+  o.a_step = 1;
+  o.b_run = nullptr;
+  o.b_step = vectors * V;
+  o.runs = 1;
+  TileOutput out;
+  out.lanes = vectors * V;
+  out.finishes = false;
+  for (int xi = 0; xi < planes; xi++) {
+    out.y = m + xi * plan.m_plane();
+    Lines next = lines_of(u + (xi + 1) * u_plane, plan.u && xi + 1 < planes ? u_plane : 0);
+    i64 p = 0;
+    for (i64 step = 0; step < steps; step++) {
+      const int rows = static_cast<int>(blocks(tiles - p, steps - step));
+      const MultiplyTile tile = tile_of(rows, vectors);
+      for (int c = 0; c < channels; c += TERMS) {
+        o.a = v + xi * plan.v_plane() + c;
+        o.b = u + xi * u_plane + c * o.b_step;
+        o.length = least(TERMS, channels - c);
+        out.accumulate = !first || c > 0;
+        tile(o, plan.row + p, plan.at + p, out, next.take(o.length / 2));
+      }
+      p += rows;
+    }
+  }
+}
+
+template <int M, int R>
+void winograd_item(const WinogradPlan& plan, i64 item) {
+  constexpr int N = M + R - 1;
+  const WinogradShape& g = plan.g;
+  const i64 block = item % plan.cut.count, first = item / plan.cut.count * plan.block;
+  const int tiles = static_cast<int>(least<i64>(plan.block, g.tiles() - first));
+  const int k = static_cast<int>(block) * plan.cut.width, lanes = least(plan.cut.width, g.K - k);
+  const i64 u_plane = filter_plane(g.C, g.K);
+  float* m = scratch<float>(cnn::PANEL, (plan.m_plane() + plan.v_plane()) * N * N);
+  float* v = m + plan.m_plane() * N * N;
+  float* own = plan.u ? nullptr : scratch<float>(cnn::PACKED_WEIGHT, u_plane * N * N);
+  for (int stage = 0; stage < plan.stages.count; stage++) {
+    const int c = stage * plan.stages.length, channels = least(plan.stages.length, g.C - c);
+    transform_inputs<N, M>(g, plan.x, first, tiles, c, channels, v, plan.stages.length, plan.v_plane());
+    if (own) transform_filters<N, R>(plan.w, g.C, g.K, plan.turned, c, channels, k, lanes, own, u_plane);
+    const float* u = own ? own : plan.u + (block * plan.stages.count + stage) * N * N * u_plane;
+    multiply_planes(plan, N * N, tiles, stage == 0, channels, lanes, v, u, m);
+  }
+  transform_outputs<N, M>(plan, first, tiles, k, lanes, m);
+}
+
+// Chooses the blocks of tiles; results do not depend on it. What all threads hold of V and M stays below x and y
+// together, down to one tile each.
+template <int M, int R>
+WinogradPlan winograd_plan(int verb, const Conv2dShape& s) {
+  constexpr int N = M + R - 1;
+  WinogradPlan plan;
+  plan.g = winograd_shape(verb, s, M);
+  const WinogradShape& g = plan.g;
+  plan.cut = columns_for(g.K);
+  plan.stages = stages_of(g.C);
+  plan.block = static_cast<int>(blocks(g.tiles(), blocks(g.tiles(), WINOGRAD_TILES)));
+  const i64 room = static_cast<i64>(s.N) * (static_cast<i64>(s.H) * s.W * s.C + static_cast<i64>(s.P) * s.Q * s.K);
+  while (plan.block > 1 &&
+         (plan.v_plane() + plan.m_plane()) * N * N * least<i64>(cnn::thread_count(), plan.items()) > room)
+    plan.block = static_cast<int>(blocks(plan.block, 2));
+  for (int t = 0; t < plan.block; t++) {
+    plan.row[t] = static_cast<i64>(t) * plan.stages.length;
+    plan.at[t] = static_cast<i64>(t) * plan.cut.width;
+  }
+  return plan;
+}
+
+template <int M, int R>
+void winograd_gather(int verb, const Conv2dShape& s, const float* x, const float* w, const float* u, float* y,
+                     const Epilogue& e) {
+  constexpr int N = M + R - 1;
+  WinogradPlan plan = winograd_plan<M, R>(verb, s);
+  const WinogradShape& g = plan.g;
+  plan.x = x;
+  plan.w = w;
+  plan.u = u;
+  plan.turned = verb == BACKWARD_INPUT;
+  plan.y = y;
+  plan.epilogue = e;
+  if (!u && g.tiles() > plan.block) {  // else they are used once, from the second-level cache
+    float* all = scratch<float>(cnn::PACKED_WEIGHT, filter_size(N, g.C, g.K));
+    transform_all_filters<N, R>(w, g.C, g.K, plan.turned, all);
+    plan.u = all;
+  }
+  parallel(plan.items(), plan.g.tiles() * N * N * g.C * g.K / 4, [&](i64 item) { winograd_item<M, R>(plan, item); });
+}
+
+// Whether F(4 x 4, 3 x 3) is expected to win: its products, a channel and filter, against those of the plain sum. A
+// transformed filter costs what 460 products do, and a transformed tile 800, measured with AVX-512 and 2 threads.
+inline bool winograd_wins(int verb, const Conv2dShape& s) {
+  if (!winograd_can(s)) return false;
+  const WinogradShape g = winograd_shape(verb, s, 4);
+  if (g.C < LEAST_CHANNELS) return false;
+  const double tiles = static_cast<double>(g.tiles());
+  const double products = 36 * tiles + 460 + 800 * tiles * (1.0 / g.C + 1.0 / g.K);
+  return 1.2 * products < 9.0 * g.N * g.P * g.Q;
+}

@@ -1,0 +1,236 @@
+"""Winograd's convolution: its stated accuracy, the switch that forbids it, prepared weights, threads, memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+import cnnengine as cnn
+import cnnengine.functional as F
+from cnnengine import nn
+from cnnengine.backends.contract import CONV2D_VERBS, IDENTITY, Backend
+from cnnengine.backends.native import workspace_of
+from cnnengine.data import digits
+from cnnengine.shapes import Conv2dShape, conv2d_shape
+
+from .harness import oracle
+
+_native = pytest.importorskip("cnnengine._native", reason="the native extension is not built")
+BACKEND = cnn.backends.get("native")
+# Rounding errors, times those of implicit_gemm: (root mean square, largest); docs/semantics.md states them
+BOUNDS = {"winograd": (2.0, 2.0), "winograd_6x6": (12.0, 18.0)}
+SPARSE_BOUND = (3.0, 3.0)
+SHAPES = {
+    "64": conv2d_shape((2, 21, 20, 64), (64, 3, 3, 64), 1, 1),
+    "96_to_72": conv2d_shape((2, 18, 17, 96), (72, 3, 3, 96)),
+    "128_padding_2": conv2d_shape((2, 14, 14, 128), (128, 3, 3, 128), 1, 2),
+    "256": conv2d_shape((2, 14, 14, 256), (256, 3, 3, 256), 1, 1),
+    "512": conv2d_shape((4, 7, 7, 512), (512, 3, 3, 512), 1, 1),
+}
+
+
+def verbs_with(algorithm: str) -> list[str]:
+    return [verb for verb in CONV2D_VERBS if algorithm in BACKEND.algorithms[verb]]
+
+
+RUNS = [(algorithm, verb) for algorithm in BOUNDS for verb in verbs_with(algorithm)]
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    threads, isa = cnn.get_num_threads(), _native.isa()
+    with cnn.allow_winograd(True):
+        yield
+    cnn.set_num_threads(threads)
+    _native.set_isa(isa)
+
+
+def random(s: Conv2dShape, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.standard_normal(getattr(s, name), dtype=np.float32) for name in ("x", "w", "y")}
+
+
+def run(backend: Backend, verb: str, s: Conv2dShape, a: dict[str, np.ndarray], algorithm: str | None) -> np.ndarray:
+    out = {"conv2d_forward": s.y, "conv2d_backward_input": s.x, "conv2d_backward_weight": s.w}[verb]
+    result = np.empty(out, a["x"].dtype)
+    if verb == "conv2d_forward":
+        backend.conv2d_forward(s, a["x"], a["w"], result, IDENTITY, algorithm)
+    elif verb == "conv2d_backward_input":
+        backend.conv2d_backward_input(s, a["y"], a["w"], result, algorithm)
+    else:
+        backend.conv2d_backward_weight(s, a["x"], a["y"], result, algorithm)
+    return result
+
+
+def check_accuracy(
+    verb: str, s: Conv2dShape, arrays: dict[str, np.ndarray], algorithm: str, bounds: tuple[float, float] | None = None
+) -> None:
+    exact = run(oracle(), verb, s, {name: a.astype(np.float64) for name, a in arrays.items()}, None)
+    plain, ours = (run(BACKEND, verb, s, arrays, name) - exact for name in ("implicit_gemm", algorithm))
+    rms, largest = bounds or BOUNDS[algorithm]
+    assert np.sqrt(np.mean(ours**2)) <= rms * np.sqrt(np.mean(plain**2))
+    assert np.abs(ours).max() <= largest * np.abs(plain).max()
+
+
+@pytest.mark.parametrize(("algorithm", "verb"), RUNS)
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_accuracy_on_random_data(shape: Conv2dShape, algorithm: str, verb: str) -> None:
+    check_accuracy(verb, shape, random(shape), algorithm)
+
+
+@pytest.fixture(scope="module")
+def trained() -> list[tuple[Conv2dShape, dict[str, np.ndarray]]]:
+    """Shapes, activations, weights and gradients of the 3x3 layers of a small network that has learned the digits."""
+    data = digits()
+    order = np.random.default_rng(0).permutation(len(data.train_labels))[:512]
+    pictures, labels = data.normalize(data.train_images[order]), data.train_labels[order]
+    cnn.manual_seed(0)
+    layers = [nn.Conv2d(1, 64, 3, padding=1), nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(64, 96, 3, padding=1)]
+    head = nn.Linear(96 * 9, 10)
+    parameters = [p for layer in (*layers, head) for p in layer.parameters()]
+    optimizer = cnn.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    for step in range(40):
+        batch = slice(step % 8 * 64, step % 8 * 64 + 64)
+        x, kept = cnn.Tensor(pictures[batch]), []
+        for layer in layers:
+            inputs = x
+            y = layer(inputs)
+            kept.append((inputs, y))
+            x = F.max_pool2d(F.relu(y), 2)
+        loss = F.cross_entropy(head(x.reshape((64, -1))), labels[batch])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 1.5, "the network has not learned"
+    result = []
+    for layer, (inputs, y) in list(zip(layers, kept, strict=True))[1:]:
+        s = conv2d_shape(inputs.shape, layer.weight.shape, 1, 1)
+        gradient = np.random.default_rng(1).standard_normal(y.shape, dtype=np.float32)
+        result.append((s, {"x": inputs.numpy(), "w": layer.weight.numpy(), "y": gradient}))
+    return result
+
+
+@pytest.mark.parametrize(("algorithm", "verb"), RUNS)
+def test_accuracy_in_a_trained_network(trained, algorithm: str, verb: str) -> None:
+    for s, arrays in trained:
+        check_accuracy(verb, s, arrays, algorithm)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in verbs_with("winograd") if verb != "conv2d_forward"])
+def test_accuracy_with_sparse_gradients(trained, verb: str) -> None:
+    """Three quarters zeros: the plain sum has few terms then, and the transforms round as before"""
+    for s, arrays in trained:
+        kept = np.random.default_rng(2).random(s.y) < 0.25
+        check_accuracy(verb, s, {**arrays, "y": arrays["y"] * kept}, "winograd", SPARSE_BOUND)
+
+
+@pytest.mark.parametrize(("algorithm", "verb"), RUNS)
+@pytest.mark.parametrize("isa", _native.isas())
+def test_results_do_not_depend_on_the_number_of_threads(algorithm: str, verb: str, isa: str) -> None:
+    """Many tiles and few, whose work items are cut differently, and differently for many threads"""
+    _native.set_isa(isa)
+    for s in (
+        conv2d_shape((4, 27, 26, 40), (70, 3, 3, 40), 1, 1),
+        conv2d_shape((1, 7, 9, 130), (150, 3, 3, 130), 1, 1),
+    ):
+        arrays, results = random(s), []
+        for threads in (1, 2, 5):
+            cnn.set_num_threads(threads)
+            results.append(run(BACKEND, verb, s, arrays, algorithm).tobytes())
+        assert results[0] == results[1] == results[2]
+
+
+@pytest.mark.parametrize("algorithm", BOUNDS)
+@pytest.mark.parametrize("n", [1, 5])
+def test_prepared_weight(algorithm: str, n: int) -> None:
+    s = conv2d_shape((1, 15, 14, 40), (70, 3, 3, 40), 1, 1)
+    arrays = random(s)
+    with cnn.use_backend("native"):
+        packed = F.conv2d_prepare(s.x, cnn.Tensor(arrays["w"]), padding=1, algorithm=algorithm)
+        assert packed.algorithm == algorithm
+        x = cnn.Tensor(np.repeat(arrays["x"], n, axis=0))
+        plain = F.conv2d(x, cnn.Tensor(arrays["w"]), padding=1, algorithm=algorithm)
+        np.testing.assert_array_equal(F.conv2d(x, packed, padding=1).numpy(), plain.numpy())
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1),
+        conv2d_shape((8, 7, 7, 512), (512, 3, 3, 512), 1, 1),
+        conv2d_shape((1, 7, 7, 512), (512, 3, 3, 512), 1, 1),
+        conv2d_shape((2, 13, 13, 384), (256, 3, 3, 384), 1, 1),
+    ],
+    ids=str,
+)
+def test_workspace_is_smaller_than_input_and_output(shape: Conv2dShape, threads: int) -> None:
+    cnn.set_num_threads(threads)
+    arrays = random(shape)
+    for verb in verbs_with("winograd"):
+        activations, weights = workspace_of(lambda verb=verb: run(BACKEND, verb, shape, arrays, "winograd"))
+        assert 0 < activations <= arrays["x"].nbytes + arrays["y"].nbytes, verb
+        assert weights > 0
+
+
+def chosen(s: Conv2dShape, verb: int = 0) -> str:
+    return str(_native.conv2d_chosen(verb, s.packed))
+
+
+@pytest.mark.skipif(_native.isa() != "avx512", reason="chosen where it was measured")
+def test_it_is_chosen_where_products_outweigh_transforms() -> None:
+    assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1)) == "winograd"
+    assert chosen(conv2d_shape((8, 7, 7, 512), (512, 3, 3, 512), 1, 1)) == "winograd"
+    assert chosen(conv2d_shape((8, 56, 56, 3), (64, 3, 3, 3), 1, 1)) == "implicit_gemm"
+    assert chosen(conv2d_shape((1, 4, 4, 512), (512, 3, 3, 512), 1, 1)) == "implicit_gemm"
+    assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 2, 1)) == "implicit_gemm"
+
+
+def test_one_switch_forbids_it() -> None:
+    s = conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1)
+    x, w = cnn.Tensor(np.ones((1, 8, 8, 4), np.float32)), cnn.Tensor(np.ones((4, 3, 3, 4), np.float32))
+    assert cnn.winograd_allowed()
+    with cnn.use_backend("native"):
+        packed = F.conv2d_prepare(x.shape, w, algorithm="winograd")
+        with cnn.allow_winograd(False):
+            assert not cnn.winograd_allowed()
+            assert chosen(s) == "implicit_gemm"
+            words = r"algorithm 'winograd(_6x6)?' is forbidden by cnn.allow_winograd\(False\)"
+            for algorithm in BOUNDS:
+                with pytest.raises(ValueError, match=words):
+                    F.conv2d(x, w, algorithm=algorithm)
+            with pytest.raises(ValueError, match=words):
+                F.conv2d(x, packed)
+            with cnn.algorithms(conv2d_forward="winograd"), pytest.raises(ValueError, match=words):
+                F.conv2d(x, w)
+        assert cnn.winograd_allowed()
+        np.testing.assert_allclose(F.conv2d(x, packed).numpy(), 36, rtol=1e-5)
+    cnn.allow_winograd(False)
+    assert not cnn.winograd_allowed()
+    cnn.allow_winograd()
+    assert cnn.winograd_allowed()
+
+
+def test_a_frozen_layer_follows_the_switch() -> None:
+    layer = nn.Conv2d(64, 64, 3, padding=1, bias=False)
+    x = cnn.Tensor(np.random.default_rng(0).standard_normal((8, 28, 28, 64), dtype=np.float32))
+    layer.freeze()
+    with cnn.use_backend("native"):
+        layer(x)
+        with cnn.allow_winograd(False):
+            forbidden = layer(x).numpy()
+            plain = F.conv2d(x, layer.weight, padding=1, algorithm="implicit_gemm").numpy()
+    np.testing.assert_array_equal(forbidden, plain)
+
+
+@pytest.mark.parametrize(("value", "allowed"), [("0", "False"), ("1", "True")])
+def test_environment(value: str, allowed: str) -> None:
+    code = "import cnnengine as cnn; print(cnn.winograd_allowed())"
+    environment = {**os.environ, "CNNENGINE_WINOGRAD": value}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == allowed, done.stderr
