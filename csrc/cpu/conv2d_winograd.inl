@@ -28,10 +28,11 @@ inline WinogradShape winograd_shape(int verb, const Conv2dShape& s, int M) {
   return g;
 }
 
-constexpr int STAGE = 64;           // channels that V and U hold
-constexpr int TERMS = 32;           // channels whose products are summed in registers: short sums round less
-constexpr int LEAST_CHANNELS = 48;  // the plain sum of fewer has half the rounding error: not chosen
-constexpr int WINOGRAD_TILES = 48;  // of a block, at most
+constexpr int STAGE = 64;               // channels that V and U hold
+constexpr int TERMS = 32;               // channels whose products are summed in registers: short sums round less
+constexpr int LEAST_CHANNELS = 48;      // the plain sum of fewer has half the rounding error: not chosen
+constexpr i64 SMALL_FILTERS = 1 << 18;  // floats of U: 1 MB stays in the second-level cache
+constexpr int WINOGRAD_TILES = 48;      // of a block, at most
 alignas(64) constexpr float ZEROS[STAGE] = {};  // what lies outside the image
 
 // The stages of C channels, whole vectors but for the last.
@@ -239,7 +240,7 @@ void winograd_gather(int verb, const Conv2dShape& s, const float* x, const float
   plan.turned = verb == BACKWARD_INPUT;
   plan.y = y;
   plan.epilogue = e;
-  if (!u && g.tiles() > plan.block) {  // else they are used once, from the second-level cache
+  if (!u && filter_size(N, g.C, g.K) <= SMALL_FILTERS) {  // more would be written to a farther cache and read back
     float* all = scratch<float>(cnn::PACKED_WEIGHT, filter_size(N, g.C, g.K));
     transform_all_filters<N, R>(w, g.C, g.K, plan.turned, all);
     plan.u = all;
