@@ -27,7 +27,7 @@ from cnnengine.backends import _kernel_library as library
 from tests import every_kernel
 runtime = every_kernel.RecordingRuntime(flags={FLAGS!r}, threads=1)
 kernel = runtime.kernel(library.source("activation", "float32"), "activation_forward<float, Relu>")
-kernel((1, 1, 1), (32, 1, 1), 0, (np.zeros(1024, "float32"), np.zeros(8, "float32"), np.int64(9)))
+kernel((1, 1, 1), (32, 1, 1), 0, (np.zeros(1024, "float32"), np.zeros(8, "float32"), np.int64(9), 0.0))
 """
 
 

@@ -89,6 +89,14 @@ backend.dropout(x, x, 2**31, 2.0, new(2, dtype=np.uint64))
 for states in ([], [x]):
     backend.optimizer_step("sgd", [x], [x], states, new(5))
 backend.optimizer_step("adam", [x], [x], [x, x], new(10))
+for sizes in ((2, 50, 4, 8), (50, 1, 4, 8)):  # statistics over columns, and over rows
+    shape = shapes.norm_shape(*sizes)
+    x, gain, mean = new(*shape.x), new(shape.channels), new(*shape.statistics)
+    for activation in ("identity", "relu"):
+        backend.norm_forward(shape, x, gain, gain, x, x, mean, mean, 1e-5, activation)
+        backend.norm_backward(shape, x, gain, mean, mean, x, x, x, gain, gain, x, 1e-5, activation)
+    backend.norm_forward(shape, x, None, None, None, x, mean, mean, 1e-5, "identity")
+    backend.apply_epilogue(x, x, Epilogue(gain, gain, gain, x, "relu"))
 
 promised = {}
 for stem in STEMS:
