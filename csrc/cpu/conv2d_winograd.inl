@@ -3,8 +3,9 @@
 // F(4 x 4, 3 x 3). backward_input is the same sum with the filters turned round and C and K exchanged.
 //   V[xi][t][c] = transformed inputs of tile t        U[xi][c][k] = transformed filters
 //   M[xi][t][k] = sum over c of V[xi][t][c] * U[xi][c][k]: N^2 matrix products, by the register tile
-// A work item is a block of tiles and a column block of filters. It takes the channels in stages, each of them
-// transformed, multiplied and added to M, so that V, U and M stay in the second-level cache.
+// A work item is a block of tiles and a range of column blocks of filters. The channels are cut into stages, whose
+// products are added up in M, one column block after the other. V of all stages is transformed once and serves all
+// column blocks, where the room for it is there; else V holds one stage, and each column block transforms it again.
 
 struct WinogradShape {
   int N, H, W, C;  // of x
@@ -28,11 +29,10 @@ inline WinogradShape winograd_shape(int verb, const Conv2dShape& s, int M) {
   return g;
 }
 
-constexpr int STAGE = 64;               // channels that V and U hold
-constexpr int TERMS = 32;               // channels whose products are summed in registers: short sums round less
-constexpr int LEAST_CHANNELS = 48;      // the plain sum of fewer has half the rounding error: not chosen
-constexpr i64 SMALL_FILTERS = 1 << 18;  // floats of U: 1 MB stays in the second-level cache
-constexpr int WINOGRAD_TILES = 48;      // of a block, at most
+constexpr int STAGE = 64;           // channels that V and U hold
+constexpr int TERMS = 32;           // channels whose products are summed in registers: short sums round less
+constexpr int LEAST_CHANNELS = 48;  // the plain sum of fewer has half the rounding error: not chosen
+constexpr int WINOGRAD_TILES = 48;  // of a block, at most
 alignas(64) constexpr float ZEROS[STAGE] = {};  // what lies outside the image
 
 // The stages of C channels, whole vectors but for the last.
@@ -101,10 +101,14 @@ struct WinogradPlan {
   Columns cut;
   Stages stages;
   int block;                                    // tiles of a work item, at most
+  int splits;                                   // work items that share a block's column blocks
+  bool whole;                                   // V holds all stages
   i64 row[WINOGRAD_TILES], at[WINOGRAD_TILES];  // of the tiles in V and M
-  i64 items() const { return blocks(g.tiles(), block) * cut.count; }
+  i64 blocks_of_tiles() const { return blocks(g.tiles(), block); }
+  i64 items() const { return blocks_of_tiles() * splits; }
   i64 v_plane() const { return static_cast<i64>(block) * stages.length + V; }
   i64 m_plane() const { return static_cast<i64>(block) * cut.width + V; }
+  i64 planes() const { return v_plane() * (whole ? stages.count : 1) + m_plane(); }  // floats an xi of V and M
 };
 
 // V of tiles first.. for `channels` channels from c, its tiles `pitch` floats apart
@@ -189,38 +193,53 @@ template <int M, int R>
 void winograd_item(const WinogradPlan& plan, i64 item) {
   constexpr int N = M + R - 1;
   const WinogradShape& g = plan.g;
-  const i64 block = item % plan.cut.count, first = item / plan.cut.count * plan.block;
+  const i64 split = item % plan.splits, first = item / plan.splits * plan.block;
   const int tiles = static_cast<int>(least<i64>(plan.block, g.tiles() - first));
-  const int k = static_cast<int>(block) * plan.cut.width, lanes = least(plan.cut.width, g.K - k);
-  const i64 u_plane = filter_plane(g.C, g.K);
-  float* m = scratch<float>(cnn::PANEL, (plan.m_plane() + plan.v_plane()) * N * N);
+  const int first_block = static_cast<int>(split * plan.cut.count / plan.splits);
+  const int last_block = static_cast<int>((split + 1) * plan.cut.count / plan.splits);
+  const i64 u_plane = filter_plane(g.C, g.K), v_stage = plan.whole ? plan.v_plane() * N * N : 0;
+  float* m = scratch<float>(cnn::PANEL, plan.planes() * N * N);
   float* v = m + plan.m_plane() * N * N;
   float* own = plan.u ? nullptr : scratch<float>(cnn::PACKED_WEIGHT, u_plane * N * N);
-  for (int stage = 0; stage < plan.stages.count; stage++) {
-    const int c = stage * plan.stages.length, channels = least(plan.stages.length, g.C - c);
-    transform_inputs<N, M>(g, plan.x, first, tiles, c, channels, v, plan.stages.length, plan.v_plane());
-    if (own) transform_filters<N, R>(plan.w, g.C, g.K, plan.turned, c, channels, k, lanes, own, u_plane);
-    const float* u = own ? own : plan.u + (block * plan.stages.count + stage) * N * N * u_plane;
-    multiply_planes(plan, N * N, tiles, stage == 0, channels, lanes, v, u, m);
+  for (int block = first_block; block < last_block; block++) {
+    const int k = block * plan.cut.width, lanes = least(plan.cut.width, g.K - k);
+    for (int stage = 0; stage < plan.stages.count; stage++) {
+      const int c = stage * plan.stages.length, channels = least(plan.stages.length, g.C - c);
+      float* stage_v = v + stage * v_stage;
+      if (block == first_block || !plan.whole)
+        transform_inputs<N, M>(g, plan.x, first, tiles, c, channels, stage_v, plan.stages.length, plan.v_plane());
+      if (own) transform_filters<N, R>(plan.w, g.C, g.K, plan.turned, c, channels, k, lanes, own, u_plane);
+      const float* u = own ? own : plan.u + (static_cast<i64>(block) * plan.stages.count + stage) * N * N * u_plane;
+      multiply_planes(plan, N * N, tiles, stage == 0, channels, lanes, stage_v, u, m);
+    }
+    transform_outputs<N, M>(plan, first, tiles, k, lanes, m);
   }
-  transform_outputs<N, M>(plan, first, tiles, k, lanes, m);
 }
 
-// Chooses the blocks of tiles; results do not depend on it. What all threads hold of V and M stays below x and y
-// together, down to one tile each.
+// Chooses the work items; results do not depend on it. What all threads hold of V and M stays below x and y together,
+// down to one tile each.
 template <int M, int R>
 WinogradPlan winograd_plan(int verb, const Conv2dShape& s) {
   constexpr int N = M + R - 1;
+  const i64 threads = cnn::thread_count();
   WinogradPlan plan;
   plan.g = winograd_shape(verb, s, M);
   const WinogradShape& g = plan.g;
   plan.cut = columns_for(g.K);
   plan.stages = stages_of(g.C);
-  plan.block = static_cast<int>(blocks(g.tiles(), blocks(g.tiles(), WINOGRAD_TILES)));
+  const i64 wanted = blocks(g.tiles(), WINOGRAD_TILES);
+  const i64 even = wanted == 1 ? 1 : least(blocks(wanted, threads) * threads, g.tiles());  // as many for each thread
   const i64 room = static_cast<i64>(s.N) * (static_cast<i64>(s.H) * s.W * s.C + static_cast<i64>(s.P) * s.Q * s.K);
-  while (plan.block > 1 &&
-         (plan.v_plane() + plan.m_plane()) * N * N * least<i64>(cnn::thread_count(), plan.items()) > room)
-    plan.block = static_cast<int>(blocks(plan.block, 2));
+  const auto fits = [&](bool whole, int block) {
+    plan.whole = whole;
+    plan.block = block;
+    const i64 count = plan.blocks_of_tiles(), shares = count % threads == 0 ? 1 : blocks(2 * threads, count);
+    plan.splits = whole ? static_cast<int>(least<i64>(plan.cut.count, shares)) : plan.cut.count;
+    return plan.planes() * N * N * least(threads, plan.items()) <= room;
+  };
+  int block = static_cast<int>(blocks(g.tiles(), even));
+  if (!fits(true, block) && !fits(true, static_cast<int>(blocks(block, 2))))
+    while (!fits(false, block) && block > 1) block = static_cast<int>(blocks(block, 2));
   for (int t = 0; t < plan.block; t++) {
     plan.row[t] = static_cast<i64>(t) * plan.stages.length;
     plan.at[t] = static_cast<i64>(t) * plan.cut.width;
@@ -240,7 +259,7 @@ void winograd_gather(int verb, const Conv2dShape& s, const float* x, const float
   plan.turned = verb == BACKWARD_INPUT;
   plan.y = y;
   plan.epilogue = e;
-  if (!u && filter_size(N, g.C, g.K) <= SMALL_FILTERS) {  // more would be written to a farther cache and read back
+  if (!u && plan.blocks_of_tiles() > 1) {  // several work items need each filter
     float* all = scratch<float>(cnn::PACKED_WEIGHT, filter_size(N, g.C, g.K));
     transform_all_filters<N, R>(w, g.C, g.K, plan.turned, all);
     plan.u = all;
