@@ -37,8 +37,10 @@ fuzz: $(VENV)/.extra-test
 	CNNENGINE_FUZZ=$(SHAPES) $(BIN)/python -m pytest tests/test_native_random.py
 
 # the native extension under AddressSanitizer and UndefinedBehaviorSanitizer, then under ThreadSanitizer: the operation
-# tests run with no report. Four minutes, most of them building
+# tests run with no report. Five minutes, most of them building
 sanitize: $(VENV)/.extra-test
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(VENV)/build-system.txt
+	$(PIP) install --requirement $(VENV)/build-system.txt
 	$(BIN)/python tests/sanitize.py address
 	$(BIN)/python tests/sanitize.py thread
 
