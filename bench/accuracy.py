@@ -37,9 +37,9 @@ def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
         for verb in CONV2D_VERBS:
             if "winograd" not in native.algorithms[verb]:
                 continue
-            exact = computed(backends.get("numpy"), verb, shape, arrays, None, np.float64)
+            exact = convolved(backends.get("numpy"), verb, shape, arrays, None, np.float64)
             errors = {
-                name: computed(native, verb, shape, arrays, name, np.float32) - exact
+                name: convolved(native, verb, shape, arrays, name) - exact
                 for name in ("winograd", "implicit_gemm", "direct")
             }
             rms = {name: float(np.sqrt(np.mean(np.square(e)))) for name, e in errors.items()}
@@ -102,8 +102,10 @@ def trained_cases(steps: int) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
         yield f"trained 3x3 {shape.C}>{shape.K} @{shape.H}", shape, {"x": x, "w": w, "y": y}
 
 
-def computed(backend: Backend, verb: str, s: Conv2dShape, a: Arrays, algorithm: str | None, dtype: Any) -> np.ndarray:
-    """A verb's result in float64"""
+def convolved(
+    backend: Backend, verb: str, s: Conv2dShape, a: Arrays, algorithm: str | None, dtype: Any = np.float32
+) -> np.ndarray:
+    """The result of one of the three verbs, in ``dtype``; ``a`` holds x, w and, in place of dy, y."""
     out = np.empty({"conv2d_forward": s.y, "conv2d_backward_input": s.x, "conv2d_backward_weight": s.w}[verb], dtype)
     if verb == "conv2d_forward":
         backend.conv2d_forward(s, a["x"], a["w"], out, IDENTITY, algorithm)
@@ -111,4 +113,4 @@ def computed(backend: Backend, verb: str, s: Conv2dShape, a: Arrays, algorithm: 
         backend.conv2d_backward_input(s, a["y"], a["w"], out, algorithm)
     else:
         backend.conv2d_backward_weight(s, a["x"], a["y"], out, algorithm)
-    return out.astype(np.float64)
+    return out

@@ -12,8 +12,9 @@ import pytest
 
 import cnnengine as cnn
 import cnnengine.functional as F
+from bench.accuracy import convolved
 from cnnengine import nn
-from cnnengine.backends.contract import CONV2D_VERBS, IDENTITY, Backend
+from cnnengine.backends.contract import CONV2D_VERBS
 from cnnengine.backends.native import workspace_of
 from cnnengine.data import digits
 from cnnengine.shapes import Conv2dShape, conv2d_shape
@@ -55,23 +56,11 @@ def random(s: Conv2dShape, seed: int = 0) -> dict[str, np.ndarray]:
     return {name: rng.standard_normal(getattr(s, name), dtype=np.float32) for name in ("x", "w", "y")}
 
 
-def run(backend: Backend, verb: str, s: Conv2dShape, a: dict[str, np.ndarray], algorithm: str | None) -> np.ndarray:
-    out = {"conv2d_forward": s.y, "conv2d_backward_input": s.x, "conv2d_backward_weight": s.w}[verb]
-    result = np.empty(out, a["x"].dtype)
-    if verb == "conv2d_forward":
-        backend.conv2d_forward(s, a["x"], a["w"], result, IDENTITY, algorithm)
-    elif verb == "conv2d_backward_input":
-        backend.conv2d_backward_input(s, a["y"], a["w"], result, algorithm)
-    else:
-        backend.conv2d_backward_weight(s, a["x"], a["y"], result, algorithm)
-    return result
-
-
 def check_accuracy(
     verb: str, s: Conv2dShape, arrays: dict[str, np.ndarray], algorithm: str, bounds: tuple[float, float] | None = None
 ) -> None:
-    exact = run(oracle(), verb, s, {name: a.astype(np.float64) for name, a in arrays.items()}, None)
-    plain, ours = (run(BACKEND, verb, s, arrays, name) - exact for name in ("implicit_gemm", algorithm))
+    exact = convolved(oracle(), verb, s, {name: a.astype(np.float64) for name, a in arrays.items()}, None, np.float64)
+    plain, ours = (convolved(BACKEND, verb, s, arrays, name) - exact for name in ("implicit_gemm", algorithm))
     rms, largest = bounds or BOUNDS[algorithm]
     assert np.sqrt(np.mean(ours**2)) <= rms * np.sqrt(np.mean(plain**2))
     assert np.abs(ours).max() <= largest * np.abs(plain).max()
@@ -141,7 +130,7 @@ def test_results_do_not_depend_on_the_number_of_threads(algorithm: str, verb: st
         arrays, results = random(s), []
         for threads in (1, 2, 5):
             cnn.set_num_threads(threads)
-            results.append(run(BACKEND, verb, s, arrays, algorithm).tobytes())
+            results.append(convolved(BACKEND, verb, s, arrays, algorithm).tobytes())
         assert results[0] == results[1] == results[2]
 
 
@@ -173,7 +162,7 @@ def test_workspace_is_smaller_than_input_and_output(shape: Conv2dShape, threads:
     cnn.set_num_threads(threads)
     arrays = random(shape)
     for verb in verbs_with("winograd"):
-        activations, weights = workspace_of(lambda verb=verb: run(BACKEND, verb, shape, arrays, "winograd"))
+        activations, weights = workspace_of(lambda verb=verb: convolved(BACKEND, verb, shape, arrays, "winograd"))
         assert 0 < activations <= arrays["x"].nbytes + arrays["y"].nbytes, verb
         assert weights > 0
 

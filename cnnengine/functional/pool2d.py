@@ -55,30 +55,29 @@ def avg_pool2d(
 
 def adaptive_avg_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     """Mean of P x Q windows that cover x (N, H, W, C): rows floor(p*H/P) to ceil((p+1)*H/P) - 1. Raises ValueError."""
-    x = tensor(x)
-    shape = shape_of(adaptive_pool2d_shape, "adaptive_avg_pool2d", x.data.shape, output_size)
-    return _pool("adaptive_avg_pool2d", "avg", shape, x)
+    return _adaptive("adaptive_avg_pool2d", "avg", x, output_size)
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:
     """Mean over H and W of x (N, H, W, C): (N, C). Raises ValueError."""
-    x = tensor(x)
-    shape = adaptive_pool2d_shape("global_avg_pool2d", x.data.shape, 1)
-    return reshape(_pool("global_avg_pool2d", "avg", shape, x), (shape.N, shape.C))
+    y = _adaptive("global_avg_pool2d", "avg", x, 1)
+    return reshape(y, (y.shape[0], y.shape[3]))
 
 
 def adaptive_max_pool2d(x: Tensor, output_size: int | Pair) -> Tensor:
     """Largest value of P x Q windows that cover x (N, H, W, C), as in ``adaptive_avg_pool2d``. Raises ValueError."""
-    x = tensor(x)
-    shape = shape_of(adaptive_pool2d_shape, "adaptive_max_pool2d", x.data.shape, output_size)
-    return _pool("adaptive_max_pool2d", "max", shape, x)
+    return _adaptive("adaptive_max_pool2d", "max", x, output_size)
 
 
 def global_max_pool2d(x: Tensor) -> Tensor:
     """Largest value over H and W of x (N, H, W, C): (N, C). Raises ValueError."""
+    y = _adaptive("global_max_pool2d", "max", x, 1)
+    return reshape(y, (y.shape[0], y.shape[3]))
+
+
+def _adaptive(operation: str, kind: str, x: Tensor, output_size: int | Pair) -> Tensor:
     x = tensor(x)
-    shape = adaptive_pool2d_shape("global_max_pool2d", x.data.shape, 1)
-    return reshape(_pool("global_max_pool2d", "max", shape, x), (shape.N, shape.C))
+    return _pool(operation, kind, shape_of(adaptive_pool2d_shape, operation, x.data.shape, output_size), x)
 
 
 def _pool(operation: str, kind: str, shape: Pool2dShape, x: Tensor) -> Tensor:

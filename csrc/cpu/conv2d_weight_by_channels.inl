@@ -3,8 +3,8 @@
 // of c. Where there are few channels, the columns are a whole row of taps: they lie side by side in x.
 
 constexpr i64 MOST_BLOCK = 262144;  // elements of dw in an item: a megabyte in the second-level cache
-constexpr int LONG_STRIDE =
-    512;  // filters of a pixel: a step of half a page or more, whose scalars are copied together
+// Filters of a pixel: scalars half a page or more apart are copied together
+constexpr int LONG_STRIDE = 512;
 
 struct WeightByChannels {
   Bands bands;
