@@ -232,6 +232,38 @@ def test_as_pytorch(backend: Backend, kind: str, rng: np.random.Generator) -> No
             assert_close(actual[part], wanted[part].astype(np.float64), 64, f"{kind} {what}")
 
 
+@pytest.mark.parametrize("parameter", [-0.5, -1.0, -3.0])
+@pytest.mark.parametrize("kind", ["leaky_relu", "elu"])
+def test_negative_parameters(backend: Backend, kind: str, parameter: float, rng: np.random.Generator) -> None:
+    """The result is positive on both sides of 0. By their definitions, alone and behind a linear layer"""
+    x = np.concatenate([SPECIAL, random_array(rng, (37,)) * 3]).astype(np.float32)
+    dy = random_array(rng, x.shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        wide = x.astype(np.float64)
+        slope = np.full_like(wide, parameter) if kind == "leaky_relu" else parameter * np.exp(np.minimum(wide, 0))
+        lower = wide * parameter if kind == "leaky_relu" else parameter * np.expm1(np.minimum(wide, 0))
+        y = np.where(x > 0, wide, lower).astype(np.float32)
+        dx = np.where(x > 0, 1, slope) * dy
+    ordinary = ~(np.abs(x) > 1e37)
+    function = F.leaky_relu if kind == "leaky_relu" else F.elu
+    for recorded in (False, True):
+        ours = cnn.Tensor(backend.to_device(x), requires_grad=recorded)
+        result = function(ours, parameter)
+        for part in (ordinary, ~ordinary):
+            assert_close(result.numpy()[part], y[part], ROUNDINGS, f"{kind} y")
+    result.backward(backend.to_device(dy))
+    assert ours.grad is not None
+    assert_close(ours.grad.numpy()[ordinary], dx[ordinary], ROUNDINGS, f"{kind} dx")
+
+    column = cnn.Tensor(backend.to_device(x[ordinary][:, None]), requires_grad=True)
+    one = cnn.Tensor(backend.to_device(np.ones((1, 1), np.float32)))
+    result = F.linear(column, one, activation=kind, activation_parameter=parameter)
+    result.backward(backend.to_device(dy[ordinary][:, None]))
+    assert column.grad is not None
+    assert_close(result.numpy()[:, 0], y[ordinary], ROUNDINGS, f"linear and {kind}, y")
+    assert_close(column.grad.numpy()[:, 0], dx[ordinary], ROUNDINGS, f"linear and {kind}, dx")
+
+
 @pytest.mark.parametrize("kind", MODULES)
 def test_modules(kind: str, rng: np.random.Generator) -> None:
     module, text = MODULES[kind]
@@ -269,8 +301,8 @@ def test_bad_input_is_named() -> None:
         F.relu(cnn.Tensor(np.zeros((0, 3), np.float32)))
     with pytest.raises(TypeError, match="received int64"):
         F.relu(np.zeros(3, np.int64))
-    with pytest.raises(ValueError, match="leaky_relu: negative_slope must be a finite number, 0 or above, received -1"):
-        F.leaky_relu(x, -1)
+    with pytest.raises(ValueError, match="leaky_relu: negative_slope must be a finite number, received nan"):
+        F.leaky_relu(x, float("nan"))
     with pytest.raises(ValueError, match="elu: alpha must be a finite number"):
         nn.ELU(float("inf"))
     with pytest.raises(ValueError, match="gelu: approximate must be 'none' or 'tanh', received 'fine'"):

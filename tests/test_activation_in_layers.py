@@ -80,7 +80,7 @@ def test_wrong_activations_raise(operation: str) -> None:
     with pytest.raises(ValueError, match=f"{operation}: activation must be one of identity, relu"):
         call(*operands, activation="swish")
     with pytest.raises(ValueError, match="leaky_relu: negative_slope must be a finite number"):
-        call(*operands, activation="leaky_relu", activation_parameter=-1.0)
+        call(*operands, activation="leaky_relu", activation_parameter=float("inf"))
 
 
 def test_a_result_that_was_changed_in_place_raises() -> None:

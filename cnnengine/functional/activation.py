@@ -50,8 +50,7 @@ def relu6(x: Tensor) -> Tensor:
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.01) -> Tensor:
-    """x where x > 0, else ``negative_slope`` * x. Raises as ``relu``, and ValueError for a slope below 0: the backward
-    pass knows the sign of x from that of the result."""
+    """x where x > 0, else ``negative_slope`` * x. Raises as ``relu``, and ValueError for a slope that is not finite."""
     return activate("leaky_relu", tensor(x), negative_slope)
 
 
@@ -91,39 +90,50 @@ def hardsigmoid(x: Tensor) -> Tensor:
 
 
 def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
-    """x where x > 0, else ``alpha`` * (exp(x) - 1). Raises as ``relu``, and ValueError for an alpha below 0. Clevert et
-    al. 2016."""
+    """x where x > 0, else ``alpha`` * (exp(x) - 1). Raises as ``relu``, and ValueError for an alpha that is not finite.
+    Clevert et al. 2016."""
     return activate("elu", tensor(x), alpha)
 
 
 def activate(kind: str, x: Tensor, parameter: float = 0.0) -> Tensor:
-    """``kind`` of the contract's ACTIVATIONS. Raises ValueError for an empty x and a parameter below 0."""
+    """``kind`` of the contract's ACTIVATIONS. Raises ValueError for an empty x and a parameter that is not finite."""
     data = x.data
     if not data.size:
         raise ValueError(f"{kind}: empty x: {data.shape}")
+    recorded = x.requires_grad and grad_enabled()
     if parameter:
         parameter = checked_parameter(kind, parameter)
+        if recorded and parameter < 0 and kind == "elu":  # elu of -alpha, the lower side negated
+            return activate("leaky_relu", activate("elu", x, -parameter), -1.0)
     backend = backend_of(kind, x)
     y = backend.empty(data.shape, data.dtype)
     backend.activation_forward(kind, data, y, parameter)
-    if x.requires_grad and grad_enabled():
-        if ACTIVATION_SAVES[kind] == "y":
+    if recorded:
+        if reads_result(kind, parameter):
             return record(y, Activation(backend, (x,), (kind, y, parameter)))
         return record(y, ActivationOfInput(backend, (x,), (kind, data, parameter)))
     return wrap(y)
 
 
+def reads_result(kind: str, parameter: float) -> bool:
+    """Whether the backward pass is given the result. A slope or scale below 0 makes the result positive on both sides
+    of 0: then only the input tells them apart."""
+    return parameter >= 0 and ACTIVATION_SAVES[kind] == "y"
+
+
 def parameter_of(operation: str, kind: str, parameter: float | None) -> float:
-    """The slope or scale of an activation that follows ``operation``; None is the default. Raises ValueError, also for
-    a kind that the contract does not have."""
+    """The slope or scale of an activation that follows ``operation``, 0 for a kind without one; None is the default.
+    Raises ValueError, also for a kind that the contract does not have."""
     if kind not in ACTIVATION_SAVES:
         raise ValueError(f"{operation}: activation must be one of {', '.join(ACTIVATION_SAVES)}, received {kind!r}")
-    return checked_parameter(kind, DEFAULT_PARAMETERS.get(kind, 0.0) if parameter is None else parameter)
+    if kind not in DEFAULT_PARAMETERS:
+        return 0.0
+    return checked_parameter(kind, DEFAULT_PARAMETERS[kind] if parameter is None else parameter)
 
 
 def checked_parameter(kind: str, parameter: float) -> float:
-    """The slope or scale of an activation. Raises ValueError unless it is finite and at least 0."""
-    if not (math.isfinite(parameter) and parameter >= 0):
-        name = {"leaky_relu": "negative_slope", "elu": "alpha"}.get(kind, "parameter")
-        raise ValueError(f"{kind}: {name} must be a finite number, 0 or above, received {parameter!r}")
+    """The slope of leaky_relu or the scale of elu. Raises ValueError unless it is finite."""
+    if not math.isfinite(parameter):
+        name = "negative_slope" if kind == "leaky_relu" else "alpha"
+        raise ValueError(f"{kind}: {name} must be a finite number, received {parameter!r}")
     return float(parameter)

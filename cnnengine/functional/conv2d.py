@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
-from ..backends.contract import ACTIVATION_SAVES, IDENTITY, Array, Backend, Epilogue, PackedWeight
+from ..backends.contract import IDENTITY, Array, Backend, Epilogue, PackedWeight
 from ..backends.winograd import check as check_winograd
 from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import algorithm_for, backend_of, same_kind, shape_of, tensor
-from .activation import activate, gradient, parameter_of
+from .activation import activate, gradient, parameter_of, reads_result
 from .binary import add, mul
 
 
@@ -86,7 +86,7 @@ def conv2d(
     parameter, fused = 0.0, activation != "identity"
     if fused:
         parameter = parameter_of("conv2d", activation, activation_parameter)
-        fused = not recorded or ACTIVATION_SAVES[activation] == "y"
+        fused = not recorded or reads_result(activation, parameter)
     forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm, None if weight is None else shape)
     y = backend.empty(shape.y, data.dtype)
     epilogue = IDENTITY

@@ -6,11 +6,11 @@ from math import prod
 from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
-from ..backends.contract import ACTIVATION_SAVES, IDENTITY, Array, Backend, Epilogue
+from ..backends.contract import IDENTITY, Array, Backend, Epilogue
 from ..shapes import gemm_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, operands, same_kind, tensor
-from .activation import activate, gradient, parameter_of
+from .activation import activate, gradient, parameter_of, reads_result
 from .layout import reshape
 
 
@@ -102,7 +102,7 @@ def linear(
     parameter, fused = 0.0, activation != "identity"
     if fused:
         parameter = parameter_of("linear", activation, activation_parameter)
-        fused = not recorded or ACTIVATION_SAVES[activation] == "y"
+        fused = not recorded or reads_result(activation, parameter)
     epilogue = IDENTITY
     if b is not None or fused:
         epilogue = Epilogue(

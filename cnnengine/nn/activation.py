@@ -23,7 +23,7 @@ class ReLU6(Module):
 
 
 class LeakyReLU(Module):
-    """x where x > 0, else ``negative_slope`` * x. Raises ValueError for a slope that is negative or not finite."""
+    """x where x > 0, else ``negative_slope`` * x. Raises ValueError for a slope that is not finite."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Hardsigmoid(Module):
 
 
 class ELU(Module):
-    """x where x > 0, else ``alpha`` * (exp(x) - 1). Raises ValueError for an alpha that is negative or not finite."""
+    """x where x > 0, else ``alpha`` * (exp(x) - 1). Raises ValueError for an alpha that is not finite."""
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()

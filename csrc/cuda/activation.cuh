@@ -44,7 +44,7 @@ struct Relu6 {  // saves y
   static __device__ float backward(float y, float dy, float) { return y > 0.0f && y < 6.0f ? dy : 0.0f; }
 };
 
-struct LeakyRelu {  // saves y, whose sign is x's
+struct LeakyRelu {  // saves y, whose sign is x's; x where the slope is negative
   static __device__ float forward(float x, float slope) { return x > 0.0f ? x : x * slope; }
   static __device__ float backward(float y, float dy, float slope) { return y > 0.0f ? dy : dy * slope; }
 };
@@ -95,7 +95,7 @@ struct Hardsigmoid {  // saves y
   static __device__ float backward(float y, float dy, float) { return y > 0.0f && y < 1.0f ? dy / 6.0f : 0.0f; }
 };
 
-struct Elu {  // saves y
+struct Elu {  // saves y; backward, the scale is at least 0
   static __device__ float forward(float x, float scale) { return x > 0.0f ? x : scale * expm1f(x); }
   static __device__ float backward(float y, float dy, float scale) { return y > 0.0f ? dy : dy * (y + scale); }
 };

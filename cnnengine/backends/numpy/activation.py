@@ -74,6 +74,7 @@ def derivative(kind: str, saved: np.ndarray, parameter: float) -> Array:
     raise ValueError(f"activation: unknown kind {kind!r}")
 
 
+@np.errstate(all="ignore")
 def forward(kind: str, x: Array, y: Array, parameter: float) -> None:
     y[...] = activate(kind, x.astype(np.float64), parameter)
 
