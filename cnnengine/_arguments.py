@@ -23,6 +23,12 @@ def to_pair(value: int | Pair, operation: str, name: str, least: int) -> Pair:
     return int(pair[0]), int(pair[1])
 
 
+def to_divisor(value: int, operation: str) -> int:
+    if not is_int(value) or value < 1:
+        raise ValueError(f"{operation}: divisor_override must be an int of at least 1, received {value!r}")
+    return int(value)
+
+
 def no_empty_axis(operation: str, name: str, shape: tuple[int, ...]) -> None:
     if 0 in shape:
         what = "empty batch" if name == "x" and shape[0] == 0 else "empty axis"

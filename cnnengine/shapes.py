@@ -16,7 +16,7 @@ from math import prod
 
 from ._arguments import INT32_MAX as INT32_MAX
 from ._arguments import Pair as Pair
-from ._arguments import fits_int32, is_int, lies_outside, nchw_hint, no_empty_axis, to_pair
+from ._arguments import fits_int32, is_int, lies_outside, nchw_hint, no_empty_axis, to_divisor, to_pair
 from ._packed import CACHED_SHAPES as CACHED_SHAPES
 from ._packed import Packed, PackedShape
 from .walks import BroadcastShape as BroadcastShape
@@ -82,7 +82,8 @@ class Conv2dShape(PackedShape):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pool2dShape(PackedShape):
-    """x (N, H, W, C), y (N, P, Q, C). ``adaptive`` windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1."""
+    """x (N, H, W, C), y (N, P, Q, C). ``adaptive`` windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1. An average
+    is over ``divisor``, or where that is 0 over the elements that count."""
 
     N: int
     H: int
@@ -100,6 +101,7 @@ class Pool2dShape(PackedShape):
     Q: int
     adaptive: int
     count_include_pad: int
+    divisor: int
     packed: Packed = field(init=False, repr=False)
 
     @property
@@ -193,6 +195,7 @@ def pool2d_shape(
     dilation: int | Pair = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Pool2dShape:
     """Checked shape of a pooling with fixed windows; ``operation`` names the caller in errors. Raises ValueError."""
     if len(x) != 4:
@@ -203,6 +206,7 @@ def pool2d_shape(
     stride_h, stride_w = (R, S) if stride is None else to_pair(stride, operation, "stride", 1)
     pad_h, pad_w = to_pair(padding, operation, "padding", 0)
     dilation_h, dilation_w = to_pair(dilation, operation, "dilation", 1)
+    divisor = 0 if divisor_override is None else to_divisor(divisor_override, operation)
     if pad_h > R // 2 or pad_w > S // 2:
         raise ValueError(
             f"{operation}: padding {(pad_h, pad_w)} is more than half of kernel_size {(R, S)}, so that a window could"
@@ -221,8 +225,8 @@ def pool2d_shape(
             f" holds no element of the input: x {x}"
         )
     members = (N, H, W, C, R, S, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, P, Q)
-    fits_int32(operation, members)
-    return Pool2dShape(*members, 0, int(count_include_pad))
+    fits_int32(operation, (*members, divisor))
+    return Pool2dShape(*members, 0, int(count_include_pad), divisor)
 
 
 @lru_cache(CACHED_SHAPES)
@@ -239,7 +243,7 @@ def adaptive_pool2d_shape(operation: str, x: tuple[int, ...], output_size: int |
     R = max(-(-(p + 1) * H // P) - p * H // P for p in range(P))
     S = max(-(-(q + 1) * W // Q) - q * W // Q for q in range(Q))
     fits_int32(operation, (P * (H + 1), Q * (W + 1)))
-    return Pool2dShape(N, H, W, C, R, S, 1, 1, 0, 0, 1, 1, P, Q, 1, 0)
+    return Pool2dShape(N, H, W, C, R, S, 1, 1, 0, 0, 1, 1, P, Q, 1, 0, 0)
 
 
 def _paddings(padding: Padding, size: Pair, window: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:

@@ -11,12 +11,13 @@ struct Conv2dShape {
   int P, Q;
 };
 
-// x (N, H, W, C), y (N, P, Q, C); adaptive windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1
+// x (N, H, W, C), y (N, P, Q, C); adaptive windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1; an average is over
+// `divisor`, or where that is 0 over the elements that count
 struct Pool2dShape {
   int N, H, W, C, R, S;
   int stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   int P, Q;
-  int adaptive, count_include_pad;
+  int adaptive, count_include_pad, divisor;
 };
 
 // c (batch, M, N) = op(a) @ op(b); shared_*: one matrix, without the batch axis, for the whole batch

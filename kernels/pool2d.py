@@ -5,8 +5,8 @@
               every time
 
 Max: padding never wins, the first of equal values in row-major order wins, a NaN wins over everything. Avg: divided by
-the real elements, or with ``count_include_pad`` by all of the window that lies in the padded input. Adaptive windows
-cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1.
+the shape's divisor, or where that is 0 by the real elements, with ``count_include_pad`` by all of the window that lies
+in the padded input. Adaptive windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1.
 Rungs: ``direct`` alone: R*S comparisons for one output are little beside its traffic of 4 (|x| + |y|) bytes, and
 overlapping windows meet in L1.
 """
@@ -41,6 +41,8 @@ def counted(start, taps, dilation, size, pad, include_pad):
 
 @cuda.jit(device=True, inline="always")
 def divisor(top, taps_h, left, taps_w, shape):
+    if shape.divisor:
+        return float32(shape.divisor)
     rows = counted(top, taps_h, shape.dilation_h, shape.H, shape.pad_h, shape.count_include_pad)
     return float32(rows * counted(left, taps_w, shape.dilation_w, shape.W, shape.pad_w, shape.count_include_pad))
 

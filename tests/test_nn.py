@@ -294,8 +294,8 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], Callable[[Any, cnn.Tensor], cnn
         lambda m, x: F.max_pool2d(x, 3, stride=2, padding=1, ceil_mode=True),
     ),
     "avg_pool2d": (
-        lambda: nn.AvgPool2d((2, 3), padding=1, count_include_pad=False),
-        lambda m, x: F.avg_pool2d(x, (2, 3), padding=1, count_include_pad=False),
+        lambda: nn.AvgPool2d((2, 3), padding=1, count_include_pad=False, divisor_override=5),
+        lambda m, x: F.avg_pool2d(x, (2, 3), padding=1, count_include_pad=False, divisor_override=5),
     ),
     "adaptive": (lambda: nn.AdaptiveAvgPool2d((2, 3)), lambda m, x: F.adaptive_avg_pool2d(x, (2, 3))),
     "adaptive max": (lambda: nn.AdaptiveMaxPool2d((2, 3)), lambda m, x: F.adaptive_max_pool2d(x, (2, 3))),

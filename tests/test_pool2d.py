@@ -59,7 +59,7 @@ def test_oracle_against_pytorch(case: Pool2dCase, rng: np.random.Generator) -> N
     elif case.kind == "max":
         y = functional.max_pool2d(theirs, case.window, case.stride, case.padding, case.dilation, case.ceil_mode)
     else:
-        extra = (case.ceil_mode, case.count_include_pad)
+        extra = (case.ceil_mode, case.count_include_pad, case.divisor)
         y = functional.avg_pool2d(theirs, case.window, case.stride, case.padding, *extra)
     dy = random_array(rng, case.shape.y, "float64")
     y.backward(torch.from_numpy(dy.transpose(0, 3, 1, 2).copy()))
@@ -129,6 +129,9 @@ def test_lists_and_numpys_ints_are_sizes() -> None:
 def test_bad_input_is_named(arguments, words) -> None:
     with pytest.raises(ValueError, match=words):
         F.max_pool2d(cnn.Tensor(np.zeros((1, 8, 8, 1), np.float32)), **arguments)
+    for divisor in (0, -2, 2.5, True):
+        with pytest.raises(ValueError, match="avg_pool2d: divisor_override must be an int of at least 1, received"):
+            F.avg_pool2d(cnn.Tensor(np.zeros((1, 8, 8, 1), np.float32)), 2, divisor_override=divisor)
     for pool in (F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d):
         with pytest.raises(ValueError, match=r"empty batch: x \(0, 8, 8, 1\)"):
             pool(cnn.Tensor(np.zeros((0, 8, 8, 1), np.float32)), 2)

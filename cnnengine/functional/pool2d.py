@@ -44,11 +44,12 @@ def avg_pool2d(
     padding: int | Pair = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> Tensor:
     """Mean of each window of x (N, H, W, C): (N, P, Q, C). With ``count_include_pad`` the padding counts as zeros,
-    without it only real elements are averaged. Raises ValueError."""
+    without it only real elements are averaged; a ``divisor_override`` divides every window's sum. Raises ValueError."""
     x = tensor(x)
-    geometry = (kernel_size, stride, padding, 1, ceil_mode, count_include_pad)
+    geometry = (kernel_size, stride, padding, 1, ceil_mode, count_include_pad, divisor_override)
     shape = shape_of(pool2d_shape, "avg_pool2d", x.data.shape, *geometry)
     return _pool("avg_pool2d", "avg", shape, x)
 

@@ -46,6 +46,7 @@ class AvgPool2d(Module):
         padding: int | Pair = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
+        divisor_override: int | None = None,
     ) -> None:
         super().__init__()
         self.kernel_size = kernel_size
@@ -53,14 +54,17 @@ class AvgPool2d(Module):
         self.padding = padding
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
+        self.divisor_override = divisor_override
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding, self.ceil_mode, self.count_include_pad)
+        counted = self.ceil_mode, self.count_include_pad, self.divisor_override
+        return F.avg_pool2d(x, self.kernel_size, self.stride, self.padding, *counted)
 
     def extra_repr(self) -> str:
+        divisor = "" if self.divisor_override is None else f", divisor_override={self.divisor_override}"
         return (
             f"{self.kernel_size}, stride={self.stride}, padding={self.padding}, ceil_mode={self.ceil_mode},"
-            f" count_include_pad={self.count_include_pad}"
+            f" count_include_pad={self.count_include_pad}{divisor}"
         )
 
 

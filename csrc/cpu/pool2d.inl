@@ -24,6 +24,10 @@ inline Window window(int p, int stride, int pad, int dilation, int taps, int siz
   return {first, most(first, last), start, pads_count ? counted : most(last - first, 0)};
 }
 
+inline float divisor_of(const Pool2dShape& s, int rows, int columns) {
+  return s.divisor ? static_cast<float>(s.divisor) : static_cast<float>(rows) * static_cast<float>(columns);
+}
+
 inline Window rows_of(const Pool2dShape& s, int p) {
   return window(p, s.stride_h, s.pad_h, s.dilation_h, s.R, s.H, s.P, s.adaptive, s.count_include_pad);
 }
@@ -60,6 +64,7 @@ struct PoolWindow {
   const float* x;             // at the window's tap (0, 0)
   i64 row_step, column_step;  // from tap to tap
   int taps_w;                 // S: a winner is r * S + s
+  float divisor;              // of an average
   bool stream;
 };
 
@@ -113,9 +118,8 @@ inline void average_window(const PoolWindow& p, int c, int lanes, float* y) {
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) total[v] += line[v];
   }
-  const float divisor = static_cast<float>(p.h.size) * static_cast<float>(p.w.size);
 #pragma GCC unroll 4
-  for (int v = 0; v < VECTORS; v++) store_pooled(p.stream, y + c + v * V, total[v] / divisor, lanes);
+  for (int v = 0; v < VECTORS; v++) store_pooled(p.stream, y + c + v * V, total[v] / p.divisor, lanes);
 }
 
 // Calls body(window, output pixel) for every output pixel, several rows a work item.
@@ -136,6 +140,7 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
       const float* line = x + row / s.P * s.H * row_size + p.h.start * row_size;
       for (int q = 0; q < s.Q; q++) {
         p.w = columns_of(s, q);
+        p.divisor = divisor_of(s, p.h.size, p.w.size);
         p.x = line + static_cast<i64>(p.w.start) * s.C;
         body(p, row * s.Q + q);
       }
@@ -227,7 +232,7 @@ inline void gather_pixel(const PoolGather& g, const Index* index, int c, int lan
   for (const Holder* i = g.row; i < g.row_end; i++)
     for (const Holder* j = g.column; j < g.column_end; j++) {
       const i64 at = (static_cast<i64>(i->output) * g.s.Q + j->output) * g.s.C + c;
-      const float share = 1.0f / (static_cast<float>(i->size) * static_cast<float>(j->size));
+      const float share = 1.0f / divisor_of(g.s, i->size, j->size);
       const int tap = i->tap * g.s.S + j->tap;
 #pragma GCC unroll 4
       for (int v = 0; v < VECTORS; v++) {
@@ -336,7 +341,7 @@ void spread_pixels(const Pool2dShape& s, i64 begin, i64 end, const float* dy, co
 template <class Index>
 void spread_windows(const Pool2dShape& shape, const float* dy, const Index* index, float* dx) {
   const Pool2dShape s = shape;
-  const float share = 1.0f / (static_cast<float>(s.R) * static_cast<float>(s.S));
+  const float share = 1.0f / divisor_of(s, s.R, s.S);
   const i64 size = static_cast<i64>(s.R) * s.W * s.C;
   const auto spread = s.S * s.C <= V ? spread_rows<Index> : spread_pixels<Index>;
   parallel_pieces(static_cast<i64>(s.N) * s.P, most<i64>(1, 16384 / size), size * 8,

@@ -5,9 +5,9 @@
 //             every time
 //
 // Max: padding never wins, the first of equal values in row-major order wins, a NaN wins over everything. Avg: divided
-// by the real elements, or with count_include_pad by all of the window that lies in the padded input. Adaptive windows
-// cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1. One rung, `direct`: R*S comparisons for one output are little beside
-// its traffic of 4 (|x| + |y|) bytes, and overlapping windows meet in L1.
+// by the shape's divisor, or where that is 0 by the real elements, with count_include_pad by all of the window that
+// lies in the padded input. Adaptive windows cover rows floor(p*H/P) to ceil((p+1)*H/P) - 1. One rung, `direct`: R*S
+// comparisons for one output are little beside its traffic of 4 (|x| + |y|) bytes, and overlapping windows meet in L1.
 #pragma once
 #include "../shapes.h"
 #include "line.cuh"
@@ -50,6 +50,7 @@ __device__ inline int counted(const Window& window, int pad, bool include_pad) {
 
 template <class Shape>
 __device__ inline float divisor(const Shape& shape, const Window& rows, const Window& columns) {
+  if (shape.divisor) return static_cast<float>(shape.divisor);
   const bool include_pad = shape.count_include_pad;
   return static_cast<float>(counted(rows, shape.pad_h, include_pad) * counted(columns, shape.pad_w, include_pad));
 }

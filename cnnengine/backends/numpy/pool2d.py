@@ -36,7 +36,9 @@ def _windows(shape: Pool2dShape) -> Iterator[tuple[int, int, list[tuple[int, int
 
 
 def _divisor(shape: Pool2dShape, p: int, q: int, rows: int, columns: int) -> int:
-    """Elements averaged: the real ones, or with ``count_include_pad`` all of the window inside the padded input."""
+    """The shape's, or the elements averaged: the real ones, with ``count_include_pad`` all inside the padded input."""
+    if shape.divisor:
+        return shape.divisor
     if not shape.count_include_pad:
         return rows * columns
     top, left = p * shape.stride_h - shape.pad_h, q * shape.stride_w - shape.pad_w
