@@ -54,6 +54,27 @@ def test_adam(backend: Backend, decoupled: bool, rng: np.random.Generator) -> No
         assert_close(actual, expected, 16, f"{backend.name} adam array {i}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "hyper"),
+    [("sgd", [0.1, 0.9, 0, 0, 1]), ("adam", [0.01, 0.9, 0.1, 0.9, 0.1, 1, 1e-3, 0, 1, 1])],
+    ids=["sgd", "adam"],
+)
+def test_states_decay_to_0(backend: Backend, kind: str, hyper: list[float]) -> None:
+    """Without gradients a state reaches 0 on the native backend, elsewhere a denormal number; a NaN stays."""
+    p, g = np.ones(19, np.float32), np.zeros(19, np.float32)
+    states = [np.full(19, value, np.float32) for value in ((-1e-30,) if kind == "sgd" else (-1e-30, 1e-30))]
+    for state in states:
+        state[3] = np.nan
+    p, g, *states = (backend.to_device(a) for a in (p, g, *states))
+    for _ in range(400):
+        backend.optimizer_step(kind, [p], [g], states, backend.to_device(np.array(hyper, np.float32)))
+    for state in states:
+        host = backend.to_host(state)
+        assert np.isnan(host[3])
+        rest = np.delete(host, 3)
+        assert not rest.any() if backend.name == "native" else (abs(rest) < 1e-37).all()
+
+
 def test_no_parameters_are_no_work(backend: Backend) -> None:
     backend.optimizer_step("adam", [], [], [], backend.to_device(np.zeros(10, np.float32)))
 

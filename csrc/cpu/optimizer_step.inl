@@ -1,6 +1,9 @@
 // A step of an optimizer over all parameters at once, in place; the contract has the formulas. Bound by memory: 20
 // bytes an element for sgd with momentum, 12 without, 28 for adam. What is written was read just before and lies in the
 // cache, so that stores past it gain nothing; asking ahead for all the arrays does.
+//   A state whose gradients have become 0, as behind a dead ReLU, decays geometrically into the denormal numbers, where
+// it would stay: their arithmetic takes many times as long as that of others. So states below the smallest normal
+// number become 0.
 
 // Runs update(parameter, i, lanes) for the vectors of every parameter, which has so many states.
 template <int STATES, class F>
@@ -34,13 +37,17 @@ void for_each_parameter(const StepParameter* parameters, i64 count, i64 cost, co
   });
 }
 
+inline vec flushed(vec state) {
+  return blend((state < __FLT_MIN__) & (state > -__FLT_MIN__), vec{}, state);  // NaN stays
+}
+
 template <bool MOMENTUM>
 inline void sgd_vector(const SgdStep& s, const StepParameter& parameter, i64 i, int lanes) {
   const vec p = load_first(parameter.p + i, lanes);
   const vec g = load_first(parameter.gradient + i, lanes) * s.gradient_scale + p * s.decay;
   vec step = g;
   if (MOMENTUM) {
-    const vec v = load_first(parameter.first + i, lanes) * s.momentum + g;
+    const vec v = flushed(load_first(parameter.first + i, lanes) * s.momentum + g);
     store_first(parameter.first + i, v, lanes);
     step = s.nesterov != 0 ? v * s.momentum + g : v;
   }
@@ -65,8 +72,8 @@ void adam(const AdamStep& step, const StepParameter* parameters, i64 count) {
   for_each_parameter<2>(parameters, count, 40, [=](const StepParameter& parameter, i64 i, int lanes) {
     const vec p = load_first(parameter.p + i, lanes);
     const vec g = load_first(parameter.gradient + i, lanes) * s.gradient_scale + p * s.decay;
-    const vec m = load_first(parameter.first + i, lanes) * s.beta1 + g * s.rest1;
-    const vec v = load_first(parameter.second + i, lanes) * s.beta2 + g * g * s.rest2;
+    const vec m = flushed(load_first(parameter.first + i, lanes) * s.beta1 + g * s.rest1);
+    const vec v = flushed(load_first(parameter.second + i, lanes) * s.beta2 + g * g * s.rest2);
     store_first(parameter.first + i, m, lanes);
     store_first(parameter.second + i, v, lanes);
     const vec size = apply<SQRT>(v) * s.correction + s.epsilon;
