@@ -7,6 +7,7 @@ import pytest
 
 import cnnengine as cnn
 import cnnengine.functional as F
+from cnnengine import nn
 from cnnengine.backends.contract import Backend
 
 from .compare import assert_close
@@ -70,17 +71,59 @@ def test_reductions_and_gradients(backend: Backend, reduction: str, rng: np.rand
     assert_close(mine.grad.numpy(), theirs.grad.numpy(), 49)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("ignored", [None, -100, 2])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_rows_that_count_differently(
+    reduction: str, smoothing: float, ignored: int | None, weighted: bool, rng: np.random.Generator
+) -> None:
+    """Weights, ignored rows, smoothed labels and leading axes, as PyTorch has them"""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x, labels = random_array(rng, (3, 2, 4, 7)) * np.float32(3), rng.integers(0, 7, (3, 2, 4))
+    labels[0, 0, 0] = labels[2, 1, 3] = 1 if ignored is None else ignored
+    weight = rng.uniform(0, 2, 7).astype(np.float32) if weighted else None
+    theirs = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    loss = torch.nn.functional.cross_entropy(
+        theirs.permute(0, 3, 1, 2),
+        torch.from_numpy(labels),
+        weight=None if weight is None else torch.from_numpy(weight.astype(np.float64)),
+        ignore_index=-1 if ignored is None else ignored,
+        reduction=reduction,
+        label_smoothing=smoothing,
+    )
+    dy = random_array(rng, tuple(loss.shape)) if reduction == "none" else np.float32(1.5)
+    loss.backward(torch.from_numpy(np.asarray(dy, np.float64)))
+    mine = cnn.Tensor(x, requires_grad=True)
+    module = nn.CrossEntropyLoss(reduction, weight=weight, ignore_index=ignored, label_smoothing=smoothing)
+    y = module(mine, labels)
+    assert_close(y.numpy(), loss.detach().numpy(), 49)
+    y.backward(np.asarray(dy))
+    assert mine.grad is not None
+    assert_close(mine.grad.numpy(), theirs.grad.numpy(), 49)
+
+
+def test_no_row_counts() -> None:
+    """The mean of nothing is NaN, the sum 0"""
+    logits = cnn.Tensor(np.ones((2, 3), np.float32))
+    assert np.isnan(F.cross_entropy(logits, [-100, -100], ignore_index=-100).item())
+    assert F.cross_entropy(logits, [-100, -100], "sum", ignore_index=-100).item() == 0
+
+
 def test_derivatives(rng: np.random.Generator) -> None:
     labels = rng.integers(0, 5, 4)
     for reduction in ("mean", "sum", "none"):
         check_gradients(lambda x, r=reduction: F.cross_entropy(x, labels, r), [rng.standard_normal((4, 5))], rng)
     check_gradients(F.softmax, [rng.standard_normal((4, 5))], rng)
+    check_gradients(F.log_softmax, [rng.standard_normal((4, 5))], rng)
 
 
 def test_softmax(backend: Backend, rng: np.random.Generator) -> None:
     x = random_array(rng, (3, 4)) * np.float32(50)
     y = F.softmax(cnn.Tensor(backend.to_device(x))).numpy()
     e = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
+    logarithm = F.log_softmax(cnn.Tensor(backend.to_device(x))).numpy()
+    np.testing.assert_allclose(logarithm, np.log(e / e.sum(1, keepdims=True)), rtol=1e-5, atol=1e-6)
     assert_close(y, e / e.sum(1, keepdims=True), int(4 * np.abs(x).max()) ** 2)
     np.testing.assert_allclose(y.sum(1), 1, rtol=1e-6)
 
@@ -111,8 +154,20 @@ def test_bad_labels_are_named(labels, error, words) -> None:
 
 
 def test_bad_logits_are_named() -> None:
-    for shape in ((2, 3, 4), (2,), (0, 3), (2, 0)):
-        with pytest.raises(ValueError, match=r"logits must be .M, classes. and not empty"):
+    for shape in ((), (0, 3), (2, 0)):
+        with pytest.raises(ValueError, match=r"logits must be .\.\.\., classes. and not empty"):
             F.cross_entropy(cnn.Tensor(np.zeros(shape, np.float32)), [0, 1])
+    for shape in ((2, 3, 4), (2,)):
+        with pytest.raises(ValueError, match=r"expected labels .*, one a row of logits, received \(2,\)"):
+            F.cross_entropy(cnn.Tensor(np.zeros(shape, np.float32)), [0, 1])
+    logits = cnn.Tensor(np.zeros((2, 3), np.float32))
+    with pytest.raises(ValueError, match=r"weight must be \(3,\), one a class, received \(2,\)"):
+        F.cross_entropy(logits, [0, 1], weight=cnn.Tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match="weight is float64, x is float32"):
+        F.cross_entropy(logits, [0, 1], weight=cnn.Tensor(np.ones(3)))
+    with pytest.raises(ValueError, match="label_smoothing must be in"):
+        F.cross_entropy(logits, [0, 1], label_smoothing=1.5)
+    with pytest.raises(ValueError, match=r"label -100 at row 1 is out of range .*ignore_index=\.\.\. names one"):
+        F.cross_entropy(logits, [0, -100])
     with pytest.raises(ValueError, match="reduction must be one of"):
         F.cross_entropy(cnn.Tensor(np.zeros((2, 3), np.float32)), [0, 1], "average")

@@ -28,7 +28,7 @@ from .pool2d import (
     max_pool2d,
 )
 from .reduce import max, mean, sum
-from .softmax_cross_entropy import cross_entropy, softmax
+from .softmax_cross_entropy import cross_entropy, log_softmax, softmax
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -61,6 +61,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "log",
+    "log_softmax",
     "matmul",
     "max",
     "max_pool2d",

@@ -13,8 +13,9 @@ from ..backends.registry import device_of
 from ..shapes import reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, constant, full
-from ._common import backend_of, tensor
-from .binary import div, exp, sub
+from ._common import backend_of, same_kind, tensor
+from .binary import add, div, exp, log, mul, neg, sub
+from .layout import reshape
 from .reduce import max as largest
 from .reduce import sum as total
 
@@ -37,19 +38,31 @@ class CrossEntropy(Function):
         return (dx,)
 
 
-def cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tensor:
-    """-log softmax(logits)[label] of logits (M, classes) and integer labels (M,) in [0, classes).
+def cross_entropy(
+    logits: Tensor,
+    labels: Any,
+    reduction: str = "mean",
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """-log softmax(logits)[label] of logits (..., classes) and integer labels (...) in [0, classes).
 
-    ``reduction``: "mean" or "sum" over the rows, or "none" for all M losses. Raises ValueError for shapes and labels
-    out of range, TypeError for labels that are no integers.
+    ``reduction``: "mean" or "sum" over the rows, or "none" for all their losses. ``weight`` (classes,) says how much a
+    row of each label counts, in the mean too. Rows labelled ``ignore_index`` do not count. With ``label_smoothing`` s a
+    row's target is 1 - s of its label and s / classes of every class (Szegedy et al. 2016). Raises ValueError for
+    shapes and labels out of range, TypeError for labels that are no integers.
     """
     logits = tensor(logits)
     x = logits.data
     shape, dtype = x.shape, x.dtype
-    if len(shape) != 2 or not x.size:
-        raise ValueError(f"cross_entropy: logits must be (M, classes) and not empty, received {shape}")
+    if not shape or not x.size:
+        raise ValueError(f"cross_entropy: logits must be (..., classes) and not empty, received {shape}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"cross_entropy: reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
+    if len(shape) != 2 or weight is not None or ignore_index is not None or label_smoothing:
+        return _composed(logits, labels, reduction, weight, ignore_index, label_smoothing)
     backend = backend_of("cross_entropy", logits)
     rows, classes = shape
     checked = _labels(backend, labels, rows, classes)
@@ -67,6 +80,44 @@ def cross_entropy(logits: Tensor, labels: Any, reduction: str = "mean") -> Tenso
     return wrap(loss)
 
 
+def _composed(
+    logits: Tensor, labels: Any, reduction: str, weight: Tensor | None, ignore_index: int | None, smoothing: float
+) -> Tensor:
+    """``cross_entropy`` whose rows count differently or have leading axes of their own: the losses of all rows, each
+    times what it counts for."""
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], received {smoothing!r}")
+    *lead, classes = logits.shape
+    labels = _integers(labels, classes)
+    if labels.shape != tuple(lead):
+        raise ValueError(f"cross_entropy: expected labels {tuple(lead)}, one a row of logits, received {labels.shape}")
+    labels, logits = labels.reshape(-1), reshape(logits, (-1, classes))
+    backend, dtype = backend_of("cross_entropy", logits), logits.dtype
+    kept = None  # (M,) 1 or 0
+    if ignore_index is not None:
+        kept = wrap(_on(backend, (labels != ignore_index).astype(dtype)))
+        labels = labels * (labels != ignore_index)
+    labels = _labels(backend, labels, len(labels), classes)
+    counts = wrap(full(backend, labels.shape, dtype, 1.0))  # (M,) what each row counts for
+    if weight is not None:
+        weight = tensor(weight)
+        same_kind("cross_entropy", logits, "weight", weight)
+        if weight.shape != (classes,):
+            raise ValueError(f"cross_entropy: weight must be ({classes},), one a class, received {weight.shape}")
+        counts = wrap(weight.data[labels])
+    if kept is not None:
+        counts = mul(counts, kept)
+    loss = mul(cross_entropy(logits, labels, "none"), counts)
+    if smoothing:
+        every = log_softmax(logits)
+        every = neg(total(every if weight is None else mul(every, weight.detach()), axis=-1))
+        every = every if kept is None else mul(every, kept)
+        loss = add(mul(loss, 1 - smoothing), mul(every, smoothing / classes))
+    if reduction == "none":
+        return reshape(loss, tuple(lead))
+    return total(loss) if reduction == "sum" else div(total(loss), total(counts))
+
+
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x) / sum of exp(x) along an axis, shifted by the largest for range. Raises ValueError."""
     x = tensor(x)
@@ -74,9 +125,15 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     return div(e, total(e, axis, keepdims=True))
 
 
-def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
-    """A copy of the labels, int64 (M,) on the backend's device; on the CPU they are checked against the number of
-    classes."""
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """x - log(sum of exp(x)) along an axis, shifted by the largest for range. Raises ValueError."""
+    x = tensor(x)
+    shifted = sub(x, largest(x, axis, keepdims=True).detach())
+    return sub(shifted, log(total(exp(shifted), axis, keepdims=True)))
+
+
+def _integers(labels: Any, classes: int) -> Array:
+    """The labels as an array of integers. Raises TypeError."""
     labels = labels.data if isinstance(labels, Tensor) else any_array(labels)
     if labels.dtype.kind not in "iu":
         nan = labels.dtype.kind == "f" and bool((labels != labels).any())
@@ -84,13 +141,29 @@ def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
             f"cross_entropy: labels must be integers in [0, {classes}), received {labels.dtype}"
             f"{', with NaN among them' if nan else ''}"
         )
+    return labels
+
+
+def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
+    """A copy of the labels, int64 (M,) on the backend's device; on the CPU they are checked against the number of
+    classes."""
+    labels = _integers(labels, classes)
     if labels.shape != (rows,):
         raise ValueError(f"cross_entropy: expected {rows} labels, one a row of logits, received shape {labels.shape}")
     on = device_of(labels)
     given, labels = labels, labels.astype(np.int64, order="C")  # copied: the backward pass reads them again
     if on == "cpu" and np.maximum.reduce(labels.view(np.uint64)) >= classes:  # a negative label is a large unsigned one
         bad = int(labels.view(np.uint64).argmax())
-        raise ValueError(f"cross_entropy: label {given[bad]} at row {bad} is out of range [0, {classes})")
+        raise ValueError(
+            f"cross_entropy: label {given[bad]} at row {bad} is out of range [0, {classes}); ignore_index=... names one"
+            " whose rows do not count"
+        )
+    return _on(backend, labels)
+
+
+def _on(backend: Backend, array: Array) -> Array:
+    """The array, moved to the backend's device from the CPU. Raises ValueError for the other way."""
+    on = device_of(array)
     if on == "cuda" and backend.device == "cpu":
         raise ValueError("cross_entropy: labels are on cuda, logits on cpu")
-    return backend.to_device(labels) if on != backend.device else labels
+    return array if on == backend.device else backend.to_device(array)
