@@ -17,7 +17,7 @@ from bench.bench_overhead import LIMIT_MICROSECONDS
 from bench.interleave import Samples
 from bench.peaks import COPY, ROOFS, Peaks
 from bench.requirements import requirements_table
-from bench.rows import Contenders, Key, Row, advantage, best_other, by_case, ours_of, share_of_roof, shipped
+from bench.rows import Contenders, Key, Row, advantage, best_other, by_case, ours_of, shares_of_roofs, shipped
 from bench.summary import replaced, summary
 from cnnengine.backends.registry import NAMES
 
@@ -110,14 +110,15 @@ def rate(contenders: Contenders) -> str:
 
 
 def share(contenders: Contenders, peaks: Peaks | None) -> str:
-    """Of the roof that was timed in the same rounds; without one, of the run's roofline."""
+    """Of the roofline: by the roof that was timed in the same rounds, which says so where copies are the lower one."""
     name = ours_of(contenders)
     if name is None or not contenders[name]["bytes"]:
         return ""
     row = contenders[name]
-    beside = share_of_roof(contenders, name)
-    if beside is not None:
-        return f"{beside:.0%}"
+    shares = shares_of_roofs(contenders, name, None if peaks is None else peaks.gbps)
+    if shares:
+        roof = max(shares, key=lambda r: shares[r])
+        return f"{shares[roof]:.0%}{' of copies' if len(shares) > 1 and roof == COPY else ''}"
     if peaks is None:
         return ""
     return f"{peaks.milliseconds(row['flops'], row['bytes']) / Samples.from_fields(row).median:.0%}"

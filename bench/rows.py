@@ -70,6 +70,27 @@ def share_of_roof(contenders: Contenders, name: str) -> float | None:
     return None
 
 
+def shares_of_roofs(contenders: Contenders, name: str, gbps: float | None) -> dict[str, float]:
+    """roof -> share of it: the roof of the race, and where that is arithmetic the copy rate of the run, ``gbps``. The
+    roofline, min(arithmetic, FLOP a byte * copy rate), is the roof of the larger share."""
+    beside = share_of_roof(contenders, name)
+    if beside is None:
+        return {}
+    if MULTIPLY_ADDS not in contenders:
+        return {COPY: beside}
+    row = contenders[name]
+    found = {MULTIPLY_ADDS: beside}
+    if gbps is not None:
+        found[COPY] = 1e-6 * row["bytes"] / Samples.from_fields(row).best / gbps
+    return found
+
+
+def copy_rate(rows: Iterable[Row]) -> float | None:
+    """GB/s of copies past the caches, as the CPU runs measured it; None where none did."""
+    rates = [r["gbps"] for r in rows if r["suite"] == "peaks" and r.get("device", "cpu") == "cpu"]
+    return max(rates, default=None)
+
+
 def geometric_mean(ratios: Iterable[float]) -> float:
     logs = [log(r) for r in ratios]
     return exp(sum(logs) / len(logs))

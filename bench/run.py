@@ -22,7 +22,7 @@ from bench.interleave import Budget, HostTimer, Samples, Timer, race, ratio
 from bench.peaks import COPY_BYTES, ROOFS, SMOKE_COPY_BYTES, Peaks, cpu_peaks, cuda_peaks, roof
 from bench.provenance import KEEP_FREED_MEMORY, ROOT, provenance, usable_cores
 from bench.remote import Process, Remote
-from bench.rows import share_of_roof
+from bench.rows import shares_of_roofs
 from bench.suite import AS_SHIPPED, SUITES, Race, races
 from cnnengine import backends
 
@@ -47,10 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
             removed = dict.fromkeys(KEEP_FREED_MEMORY)
             shipped = stack.enter_context(Process(ROOT, options.smoke, removed))
         for dtype, peak in peaks.items():
-            write(
-                file,
-                {"suite": "peaks", "dtype": dtype, "gflops": peak.gflops, "gbps": peak.gbps, "how": peak.how, **origin},
-            )
+            measured = {"gflops": peak.gflops, "gbps": peak.gbps, "how": peak.how}
+            write(file, {"suite": "peaks", "device": options.device, "dtype": dtype, **measured, **origin})
         for suite in options.suites or SUITES:
             if suite == "conv2d" and options.device == "cpu" and not options.only:
                 for row in measurements(options.smoke):
@@ -148,11 +146,12 @@ def summary(entry: Race, samples: dict[str, Samples], share: float | None) -> st
 
 
 def share(rows: dict[str, dict[str, Any]], peaks: dict[str, Peaks]) -> float | None:
-    """Of the roof beside the race, else of the run's roofline; None where neither says anything."""
+    """Of the roofline, by the roof beside the race where there is one; None where nothing says it."""
     row = next(iter(rows.values()))
-    beside = share_of_roof(rows, row["contender"])
-    if beside is not None or not row["bytes"] or row["dtype"] not in peaks:
-        return beside
+    known = row["dtype"] in peaks
+    shares = shares_of_roofs(rows, row["contender"], peaks[row["dtype"]].gbps if known else None)
+    if shares or not row["bytes"] or not known:
+        return max(shares.values(), default=None)
     return peaks[row["dtype"]].milliseconds(row["flops"], row["bytes"]) / Samples.from_fields(row).best
 
 

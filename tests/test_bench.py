@@ -21,6 +21,7 @@ from bench.interleave import SMOKE, PinnedThreads, Samples, race, ratio
 from bench.layers import ACTIVATION, CONV2D, POOL, shrink
 from bench.peaks import MULTIPLY_ADDS, Peaks, cpu_peaks
 from bench.provenance import provenance
+from bench.rows import by_case
 from bench.suite import SUITES, races
 from bench.task import Prepared, Task, check_agreement
 from bench.worker import Worker
@@ -333,6 +334,29 @@ class _FixedTimer:
 
     def seconds(self, run: Any, calls: int) -> float:
         return 1e-3
+
+
+def test_a_layer_bound_by_memory_is_judged_by_the_copy_rate() -> None:
+    """16>96 @112: 6.8 FLOP a byte. At 50 GB/s 342 GFLOP/s are the roof, not 1000"""
+    layer = next(one for one in CONV2D if one.name == "eff 1x1 16>96 @112")
+    s = layer.shape
+    head = {"suite": "conv2d", "operation": "conv2d_forward", "case": layer.name, "device": "cpu", "dtype": "float32"}
+    head |= {"calls": 1, "disturbed": [], "flops": s.flops(), "bytes": s.bytes()}
+    milliseconds = 1e-6 * s.bytes() / (0.8 * 50)  # 0.8 of the copy rate
+    rows = [
+        {**head, "contender": name, "milliseconds": [ms]}
+        for name, ms in (("native", milliseconds), ("PyTorch nhwc", 9))
+    ]
+    rows.append({**head, "contender": MULTIPLY_ADDS, "milliseconds": [1.0], "flops": 10**9})
+    peak = {"suite": "peaks", "dtype": "float32", "gflops": 1000.0, "gbps": 50.0, "how": "given"}
+    (table,) = requirements.requirements_table([peak, *rows])
+    line = "| 1x1 forward, the others | each >= 70% of the lower roof, multiply-adds or copies |"
+    assert f"{line} 80% of the copy rate, 27% of the multiply-add peak (eff 1x1 16>96 @112) | yes |" in table
+    (table,) = requirements.requirements_table(rows)
+    assert f"{line} 27% of the multiply-add peak (eff 1x1 16>96 @112) | **no** |" in table
+    cases = by_case(rows)["conv2d", "conv2d_forward", "cpu", "float32"]
+    assert report.share(cases[layer.name], Peaks(1000.0, 50.0, "given")) == "80% of copies"
+    assert report.share(cases[layer.name], None) == "27%"
 
 
 def test_requirements_are_read_off_the_rows() -> None:
