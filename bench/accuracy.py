@@ -1,14 +1,18 @@
 """How far Winograd's convolution rounds: its errors against a float64 sum, beside those of the kernels without it.
 
-Rows carry ``rms_ratio`` and ``largest_ratio``, its errors over those of ``implicit_gemm``, which it replaces, and the
-same over those of ``direct``, the definition, whose few partial sums round least. On random data at the sizes of the
-3x3 layers, and on what the 3x3 layers of a small network see after training on the embedded digits.
+Rows carry ``rms_ratio`` and ``largest_ratio``, its errors over those of ``implicit_gemm``, the kernel it replaces,
+which sums an output's products in chains of up to 1024; with ``_to_torch``, over those of PyTorch's channels_last
+kernel, whose chain is all of them; with ``_to_direct``, over those of our ``direct``. That one rounds least, though in
+float32 too: every tap has a sum of its own, forward even one for each lane of a vector, so that the longest chain is
+C / 16 + R S of R S C products. On random data at the sizes of the 3x3 layers, and on what the 3x3 layers of a small
+network see after training on the embedded digits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -16,12 +20,15 @@ import numpy as np
 
 import cnnengine as cnn
 import cnnengine.functional as F
+from bench.bench_conv2d import torch_verb
+from bench.contenders.pytorch import PyTorch, configured_torch, to_host
 from bench.layers import CONV2D
 from cnnengine import backends
 from cnnengine.backends.contract import CONV2D_VERBS, IDENTITY, Backend
 from cnnengine.shapes import Conv2dShape, conv2d_shape
 
 STEPS, BATCH, RATE = 60, 64, 0.05
+BESIDE = {"implicit_gemm": "", "torch": "_to_torch", "direct": "_to_direct"}  # contender -> how its fields end
 WIDTHS = (1, 32, 64, 64)  # channels before and after each 3x3 layer of the small network
 Arrays = dict[str, np.ndarray]  # x, w, dy
 
@@ -38,12 +45,20 @@ def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
             if "winograd" not in native.algorithms[verb]:
                 continue
             exact = convolved(backends.get("numpy"), verb, shape, arrays, None, np.float64)
-            errors = {
-                name: convolved(native, verb, shape, arrays, name) - exact
-                for name in ("winograd", "implicit_gemm", "direct")
+            results = {
+                name: convolved(native, verb, shape, arrays, name) for name in ("winograd", "implicit_gemm", "direct")
             }
+            if find_spec("torch") is not None:
+                results["torch"] = torch_convolved(verb, shape, arrays)
+            errors = {name: result - exact for name, result in results.items()}
             rms = {name: float(np.sqrt(np.mean(np.square(e)))) for name, e in errors.items()}
             largest = {name: float(np.abs(e).max()) for name, e in errors.items()}
+            ratios = {
+                f"{what}_ratio{suffix}": of["winograd"] / of[other]
+                for what, of in (("rms", rms), ("largest", largest))
+                for other, suffix in BESIDE.items()
+                if other in of
+            }
             yield {
                 "suite": "accuracy",
                 "operation": verb,
@@ -53,10 +68,7 @@ def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
                 "contender": "native winograd",
                 "rms_error": rms["winograd"],
                 "largest_error": largest["winograd"],
-                "rms_ratio": rms["winograd"] / rms["implicit_gemm"],
-                "largest_ratio": largest["winograd"] / largest["implicit_gemm"],
-                "rms_ratio_to_direct": rms["winograd"] / rms["direct"],
-                "largest_ratio_to_direct": largest["winograd"] / largest["direct"],
+                **ratios,
             }
 
 
@@ -100,6 +112,15 @@ def trained_cases(steps: int) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
         shape = conv2d_shape(x.shape, w.shape, 1, 1)
         y = rng.standard_normal(shape.y, np.float32)
         yield f"trained 3x3 {shape.C}>{shape.K} @{shape.H}", shape, {"x": x, "w": w, "y": y}
+
+
+def torch_convolved(verb: str, s: Conv2dShape, a: Arrays) -> np.ndarray:
+    """PyTorch's result on channels_last tensors, (N, H, W, C) as ours."""
+    layout = PyTorch("nhwc")
+    tensors = {{"y": "dy"}.get(name, name): layout.tensor(array, "float32") for name, array in a.items()}
+    result = to_host(torch_verb(verb, s, configured_torch(), tensors)())
+    assert result is not None
+    return result
 
 
 def convolved(

@@ -37,7 +37,7 @@ def _passes(layer: Conv2dLayer, device: str) -> list[Task]:
             layer.name,
             draw,
             {variant: ours(verb, s, *choice) for variant, choice in _variants(verb, s, device).items()},
-            both_layouts(partial(_torch, verb, s)),
+            both_layouts(partial(torch_verb, verb, s)),
             partial(_numpy, verb, s),
             s,
             flops=s.flops(),
@@ -105,7 +105,7 @@ def ours(verb: str, s: Conv2dShape, algorithm: str | None, prepared: bool) -> Ou
     return prepare
 
 
-def _torch(verb: str, s: Conv2dShape, torch: Any, t: Arrays) -> Run:
+def torch_verb(verb: str, s: Conv2dShape, torch: Any, t: Arrays) -> Run:
     stride, padding, dilation = [s.stride_h, s.stride_w], [s.pad_h, s.pad_w], [s.dilation_h, s.dilation_w]
     if verb == "conv2d_forward":
         return lambda: torch.conv2d(t["x"], t["w"], None, stride, padding, dilation, s.groups)

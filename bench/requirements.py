@@ -199,9 +199,13 @@ def memory_speed(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
 
 
 def accuracy(rows: list[Row]) -> list[Line]:
-    """Winograd's errors against a float64 sum over those of our kernels without it."""
+    """Winograd's errors against a float64 sum over those of kernels without it (see accuracy.py)."""
     lines = []
-    for suffix, kernel in (("", "implicit_gemm's"), ("_to_direct", "direct's")):
+    for suffix, kernel in (
+        ("", "those of implicit_gemm, which it replaces"),
+        ("_to_torch", "those of PyTorch channels_last"),
+        ("_to_direct", "those of direct, whose chains of sums are short"),
+    ):
         for field, label in (("rms_ratio", "rms error"), ("largest_ratio", "largest error")):
             name = field + suffix
             found = {f"{r['operation'].removeprefix('conv2d_')} {r['case']}": r[name] for r in rows if name in r}
