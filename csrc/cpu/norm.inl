@@ -8,11 +8,23 @@
 //
 // What is added in which order follows from the shape alone, so that results do not depend on the number of threads.
 
-constexpr i64 NORM_BLOCK = 32768;  // floats of one array in a work item: 128 KB, a part of the second-level cache
+constexpr i64 NORM_BLOCK = 65536;  // floats of one array in a work item: 256 KB, a part of the second-level cache
 constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines blocks
-// Outputs larger than this are stored past the caches: they would take the room of the inputs, which are read twice.
+// Where the arrays that are read twice are larger than this, outputs are stored past the caches, whose room they would
+// take.
 constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
-constexpr int TOGETHER = 4;  // rows that a loop over columns takes at once, so that it loads a sum only once
+constexpr int TOGETHER = 2;  // rows that a loop over columns takes at once, so that it loads a sum less often
+
+template <int N>
+struct Count {
+  static constexpr int value = N;
+};
+
+// A work item: `rows` wide rows of a matrix, and `rest` floats of the part of a row after them; `at` is where they
+// begin in an array.
+struct RowBlock {
+  i64 number, matrix, at, rows, rest;
+};
 
 // Rows of channels that are not whole vectors are walked several at a time: `copies` rows side by side are a wide row
 // of whole, aligned vectors. A matrix too short for that keeps its rows and ends each with a part of a vector.
@@ -22,9 +34,9 @@ struct ColumnWalk {
   i64 block, pieces;                      // wide rows of a work item; work items of a matrix
   i64 size;                               // floats of a matrix
   bool streamed;                          // outputs go past the caches
-  bool ahead;                             // the backward pass asks for its inputs ahead: the caches cannot hold them
 
-  ColumnWalk(i64 matrices, i64 length, i64 channels)
+  // arrays: those that are read twice
+  ColumnWalk(i64 matrices, i64 length, i64 channels, int arrays)
       : matrices(matrices), channels(channels), copies(1), size(length * channels) {
     while (copies * channels % V != 0) copies *= 2;
     if (length < 4 * copies) copies = 1;
@@ -33,24 +45,40 @@ struct ColumnWalk {
     rest = length % copies * channels;
     block = most<i64>(1, NORM_BLOCK / (width * TOGETHER)) * TOGETHER;
     pieces = blocks(rows, block);
-    ahead = matrices * size * 4 > STREAM_BYTES;
-    streamed = matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
+    streamed = arrays * matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
   }
 
-  // body(item, matrix, offset into an array, wide rows, floats of the part of a row after them) for each work item.
-  // `backwards`: each thread starts where it ended the last time, with what is still in its caches.
+  // body(block) for each work item. `backwards`: each thread starts where it ended the last time, with what is still in
+  // its caches.
   template <class F>
-  void each_block(i64 work, bool backwards, const F& body) const {
+  void each_block(bool backwards, const F& body) const {
     const i64 items = matrices * pieces, threads = least<i64>(cnn::thread_count(), items);
     const auto first_of = [=](i64 thread) { return items * thread / threads; };  // as run_items divides
-    parallel(items, matrices * size * work, [&](i64 i) {
+    parallel(items, matrices * size * 8, [&](i64 i) {
       i64 thread = i * threads / items;
       if (first_of(thread + 1) <= i) thread++;
       const i64 item = backwards ? first_of(thread) + first_of(thread + 1) - 1 - i : i;
-      const i64 matrix = item / pieces, first = item % pieces * block;
-      const i64 count = least(block, rows - first);
-      body(item, matrix, matrix * size + first * width, count, first + count == rows ? rest : 0);
+      const i64 matrix = item / pieces, first = item % pieces * block, count = least(block, rows - first);
+      body(RowBlock{item, matrix, matrix * size + first * width, count, first + count == rows ? rest : 0});
     });
+  }
+
+  // body(matrix, first, last) for some groups of D channels, [first, last) of a matrix, at most NORM_CHUNK of them
+  template <class F>
+  void each_chunk(i64 D, const F& body) const {
+    const i64 groups = channels / D, together = most<i64>(1, NORM_CHUNK / D), chunks = blocks(groups, together);
+    parallel(matrices * chunks, matrices * pieces * width * 8, [&](i64 item) {
+      const i64 first = item % chunks * together;
+      body(item / chunks, first, least(groups, first + together));
+    });
+  }
+
+  // rows(r, count as a constant) for a block's rows, TOGETHER at a time and then singly
+  template <class F>
+  static void each_row(const RowBlock& block, const F& rows) {
+    i64 r = 0;
+    for (; r + TOGETHER <= block.rows; r += TOGETHER) rows(r, Count<TOGETHER>());
+    for (; r < block.rows; r++) rows(r, Count<1>());
   }
 };
 
@@ -98,22 +126,22 @@ inline void affine_rows(const float* x, const float* residual, float* y, i64 wid
 void affine(const ColumnWalk& w, const float* x, const float* residual, float* y, const float* coefficients,
             const Activation& activation, bool backwards) {
   const bool stream = w.streamed && is_aligned(y);
-  w.each_block(8, backwards, [&](i64, i64 matrix, i64 at, i64 rows, i64 rest) {
-    const float* c = coefficients + matrix * 3 * w.width;
-    const auto from = [&](i64 row) { return residual ? residual + at + row * w.width : nullptr; };
-    i64 r = 0;
-    for (; r + TOGETHER <= rows; r += TOGETHER)
-      affine_rows<TOGETHER>(x + at + r * w.width, from(r), y + at + r * w.width, w.width, w.width, c, activation,
-                            stream);
-    for (; r < rows; r++)
-      affine_rows<1>(x + at + r * w.width, from(r), y + at + r * w.width, w.width, w.width, c, activation, stream);
-    if (rest) affine_rows<1>(x + at + r * w.width, from(r), y + at + r * w.width, w.width, rest, c, activation, false);
+  w.each_block(backwards, [&](const RowBlock& b) {
+    const float* c = coefficients + b.matrix * 3 * w.width;
+    const auto from = [&](i64 row) { return residual ? residual + b.at + row * w.width : nullptr; };
+    const auto rows = [&](i64 r, auto count) {
+      affine_rows<count.value>(x + b.at + r * w.width, from(r), y + b.at + r * w.width, w.width, w.width, c, activation,
+                               stream);
+    };
+    w.each_row(b, rows);
+    const i64 end = b.at + b.rows * w.width;
+    if (b.rest) affine_rows<1>(x + end, from(b.rows), y + end, w.width, b.rest, c, activation, false);
     if (stream) stream_fence();
   });
 }
 
 void apply_epilogue(i64 rows, i64 channels, const float* x, float* y, const Epilogue& e) {
-  const ColumnWalk w(1, rows, channels);
+  const ColumnWalk w(1, rows, channels, 1);
   float* coefficients = scratch<float>(cnn::COEFFICIENTS, 3 * w.width);
   const float* parts[3] = {e.bias, e.scale, e.shift};
   const float absent[3] = {-0.0f, 1, -0.0f};  // x + -0 is x, also where x is -0
@@ -144,53 +172,54 @@ inline void add_rows(const float* x, i64 width, const float* shift, float* sum, 
   });
 }
 
-// The sums of a block of rows: shift, sum of d, sum of d^2, (3, width). The shift is the mean of rows spread over it.
-void sum_block(const float* x, i64 rows, i64 width, float* sums) {
+// The sums of a block: shift, sum of d, sum of d^2, (3, width). The shift is the mean of rows spread over it.
+void sum_block(const ColumnWalk& w, const RowBlock& b, const float* x, float* sums) {
   constexpr i64 SAMPLES = 8;
-  const i64 samples = least(rows, SAMPLES);
+  const i64 samples = least(b.rows, SAMPLES), width = w.width;
   each_vector(width, [&](i64 j, int lanes) {
     vec total{};
-    for (i64 i = 0; i < samples; i++) total += load_first(x + i * rows / samples * width + j, lanes);
+    for (i64 i = 0; i < samples; i++) total += load_first(x + b.at + i * b.rows / samples * width + j, lanes);
     store_first(sums + j, total / static_cast<float>(samples), lanes);
     store_first(sums + width + j, vec{}, lanes);
     store_first(sums + 2 * width + j, vec{}, lanes);
   });
-  i64 r = 0;
-  for (; r + TOGETHER <= rows; r += TOGETHER)
-    add_rows<TOGETHER>(x + r * width, width, sums, sums + width, sums + 2 * width);
-  for (; r < rows; r++) add_rows<1>(x + r * width, width, sums, sums + width, sums + 2 * width);
+  w.each_row(b, [&](i64 r, auto count) {
+    add_rows<count.value>(x + b.at + r * width, width, sums, sums + width, sums + 2 * width);
+  });
 }
 
-// Mean, and sum of squares about it, of columns [first, last) of one matrix from the sums of its blocks (pieces, 3,
+// Mean, and sum of squares about it, of channels [first, last) of one matrix from the sums of its blocks (pieces, 3,
 // width) and its last rows: sum of (x - mean)^2 = sum of d^2 + (shift - mean) * (2 * sum of d + count * (shift -
 // mean)).
 void combine_blocks(const ColumnWalk& w, const float* sums, const float* last_rows, i64 first, i64 last, double* mean,
                     double* square) {
-  const auto rows_of = [&](i64 piece) { return static_cast<double>(least(w.block, w.rows - piece * w.block)); };
-  for (i64 j = first; j < last; j++) mean[j] = j < w.rest ? last_rows[j] : 0;
-  for (i64 piece = 0; piece < w.pieces; piece++) {
-    const float *shift = sums + piece * 3 * w.width, *sum = shift + w.width;
-    const double count = rows_of(piece);
-    for (i64 j = first; j < last; j++) mean[j] += count * shift[j] + sum[j];
-  }
-  for (i64 j = first; j < last; j++) {
-    mean[j] /= static_cast<double>(w.rows + (j < w.rest));
-    const double d = j < w.rest ? last_rows[j] - mean[j] : 0;
-    square[j] = d * d;
-  }
-  for (i64 piece = 0; piece < w.pieces; piece++) {
-    const float *shift = sums + piece * 3 * w.width, *sum = shift + w.width, *squares = sum + w.width;
-    const double count = rows_of(piece);
-    for (i64 j = first; j < last; j++) {
-      const double d = shift[j] - mean[j];
-      square[j] += squares[j] + d * (2 * sum[j] + count * d);
+  const auto each_sum = [&](auto body) {  // body(rows, shift, sum of d, sum of d^2)
+    for (i64 piece = 0; piece < w.pieces; piece++)
+      for (i64 copy = 0; copy < w.width; copy += w.channels) {
+        const float* shift = sums + piece * 3 * w.width + copy;
+        body(static_cast<double>(least(w.block, w.rows - piece * w.block)), shift, shift + w.width,
+             shift + 2 * w.width);
+      }
+  };
+  const auto length = static_cast<double>(w.size / w.channels);
+  for (i64 c = first; c < last; c++) mean[c] = square[c] = 0;
+  each_sum([&](double count, const float* shift, const float* sum, const float*) {
+    for (i64 c = first; c < last; c++) mean[c] += count * shift[c] + sum[c];
+  });
+  for (i64 row = 0; row < w.rest; row += w.channels)
+    for (i64 c = first; c < last; c++) mean[c] += last_rows[row + c];
+  for (i64 c = first; c < last; c++) mean[c] /= length;
+  each_sum([&](double count, const float* shift, const float* sum, const float* squares) {
+    for (i64 c = first; c < last; c++) {
+      const double d = shift[c] - mean[c];
+      square[c] += squares[c] + d * (2 * sum[c] + count * d);
     }
-  }
-}
-
-// Groups of a work item that combines blocks
-inline i64 groups_together(const NormShape& s) {
-  return most<i64>(1, NORM_CHUNK / s.D);
+  });
+  for (i64 row = 0; row < w.rest; row += w.channels)
+    for (i64 c = first; c < last; c++) {
+      const double d = last_rows[row + c] - mean[c];
+      square[c] += d * d;
+    }
 }
 
 struct NormOutput {
@@ -199,61 +228,60 @@ struct NormOutput {
   int relu;
 };
 
-// mean, square (width,) of one matrix -> mean and variance of its groups [first, last) and their part of the
+// Every copy but the first of `count` coefficients (count, width) of channels [first, last)
+inline void repeat_coefficients(const ColumnWalk& w, int count, i64 first, i64 last, float* coefficients) {
+  for (int i = 0; i < count; i++)
+    for (i64 copy = w.channels; copy < w.width; copy += w.channels)
+      for (i64 c = first; c < last; c++) coefficients[i * w.width + copy + c] = coefficients[i * w.width + c];
+}
+
+// mean and square (channels,) of one matrix -> mean and variance of its groups [first, last) and their part of the
 // coefficients (3, width): y = (x - mean) * scale + offset, where what the float mean lacks goes into the offset
 void finish_groups(const NormShape& s, const ColumnWalk& w, const double* mean, const double* square, i64 first,
                    i64 last, const float* gain, const float* offset, float* means, float* variances, double epsilon,
                    float* coefficients) {
-  const double all = static_cast<double>(s.L) * s.D;
+  double middle[NORM_CHUNK], rstd[NORM_CHUNK];
   for (i64 g = first; g < last; g++) {
-    const auto each = [&](auto body) {  // body(column, channel)
-      for (i64 copy = 0; copy < w.copies; copy++)
-        for (i64 c = g * s.D; c < (g + 1) * s.D; c++) body(copy * w.channels + c, c);
-    };
-    double middle = 0, squares = 0;
-    each([&](i64 j, i64) { middle += mean[j] * static_cast<double>(w.rows + (j < w.rest)); });
-    middle /= all;
-    each([&](i64 j, i64) {
-      const double d = mean[j] - middle;
-      squares += square[j] + d * d * static_cast<double>(w.rows + (j < w.rest));
-    });
-    means[g] = static_cast<float>(middle);
-    variances[g] = static_cast<float>(squares / all);
-    const double rstd = 1 / __builtin_sqrt(squares / all + epsilon), lost = middle - means[g];
-    each([&](i64 j, i64 c) {
-      const double scale = gain ? rstd * gain[c] : rstd;
-      coefficients[j] = -means[g];
-      coefficients[w.width + j] = static_cast<float>(scale);
-      coefficients[2 * w.width + j] = static_cast<float>((offset ? offset[c] : 0) - lost * scale);
-    });
+    double total = 0, squares = 0;
+    for (i64 c = g * s.D; c < (g + 1) * s.D; c++) total += mean[c];
+    total /= s.D;
+    for (i64 c = g * s.D; c < (g + 1) * s.D; c++) squares += square[c] + s.L * (mean[c] - total) * (mean[c] - total);
+    middle[g - first] = total;
+    rstd[g - first] = squares;
   }
+  const double all = static_cast<double>(s.L) * s.D;
+  for (i64 i = 0; i < last - first; i++) rstd[i] /= all;
+  for (i64 i = 0; i < last - first; i++) variances[first + i] = static_cast<float>(rstd[i]);
+  for (i64 i = 0; i < last - first; i++) rstd[i] = 1 / __builtin_sqrt(rstd[i] + epsilon);
+  for (i64 g = first; g < last; g++) {
+    means[g] = static_cast<float>(middle[g - first]);
+    const double lost = middle[g - first] - means[g];
+    for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
+      const double scale = gain ? rstd[g - first] * gain[c] : rstd[g - first];
+      coefficients[c] = -means[g];
+      coefficients[w.width + c] = static_cast<float>(scale);
+      coefficients[2 * w.width + c] = static_cast<float>((offset ? offset[c] : 0) - lost * scale);
+    }
+  }
+  repeat_coefficients(w, 3, first * s.D, last * s.D, coefficients);
 }
 
 void norm_forward_columns(const NormShape& s, const float* x, const float* gain, const float* offset,
                           const float* residual, const NormOutput& out) {
-  const ColumnWalk w(s.N, s.L, static_cast<i64>(s.G) * s.D);
+  const ColumnWalk w(s.N, s.L, static_cast<i64>(s.G) * s.D, 1);
   const i64 wide = w.width, pieces = w.pieces;
   float* sums = scratch<float>(cnn::PARTIAL_SUMS, w.matrices * pieces * 3 * wide);
-  double* columns = scratch<double>(cnn::COLUMN_TOTALS, w.matrices * 2 * wide);
+  double* columns = scratch<double>(cnn::COLUMN_TOTALS, w.matrices * 2 * w.channels);
   float* coefficients = scratch<float>(cnn::COEFFICIENTS, w.matrices * 3 * wide);
-  w.each_block(4, false,
-               [&](i64 item, i64, i64 at, i64 rows, i64) { sum_block(x + at, rows, wide, sums + item * 3 * wide); });
-  const i64 chunks = blocks(wide, NORM_CHUNK);
-  parallel(w.matrices * chunks, w.matrices * pieces * wide * 8, [&](i64 item) {
-    const i64 n = item / chunks, first = item % chunks * NORM_CHUNK;
-    double* mean = columns + n * 2 * wide;
-    combine_blocks(w, sums + n * pieces * 3 * wide, x + n * w.size + w.rows * wide, first,
-                   least(wide, first + NORM_CHUNK), mean, mean + wide);
+  w.each_block(false, [&](const RowBlock& b) { sum_block(w, b, x, sums + b.number * 3 * wide); });
+  w.each_chunk(s.D, [&](i64 n, i64 first, i64 last) {
+    double *mean = columns + n * 2 * w.channels, *square = mean + w.channels;
+    combine_blocks(w, sums + n * pieces * 3 * wide, x + n * w.size + w.rows * wide, first * s.D, last * s.D, mean,
+                   square);
+    finish_groups(s, w, mean, square, first, last, gain, offset, out.mean + n * s.G, out.variance + n * s.G,
+                  out.epsilon, coefficients + n * 3 * wide);
   });
-  const i64 together = groups_together(s), parts = blocks(s.G, together);
-  parallel(w.matrices * parts, w.matrices * wide * 16, [&](i64 item) {
-    const i64 n = item / parts, first = item % parts * together;
-    const double* mean = columns + n * 2 * wide;
-    finish_groups(s, w, mean, mean + wide, first, least<i64>(s.G, first + together), gain, offset, out.mean + n * s.G,
-                  out.variance + n * s.G, out.epsilon, coefficients + n * 3 * wide);
-  });
-  affine(w, x, residual, out.y, coefficients, {out.relu ? RELU : IDENTITY, 0},
-         true);  // backwards: the end of x is still in the caches
+  affine(w, x, residual, out.y, coefficients, {out.relu ? RELU : IDENTITY, 0}, true);
 }
 
 // ---- by columns, backward
@@ -262,20 +290,18 @@ struct NormGradients {
   float *dx, *dgain, *doffset, *dresidual;  // null where not wanted
 };
 
-// sum_dz and sum_dzu (width,) += dz and dz * (x - mean) of ROWS rows; dz is dy, 0 where y <= 0, and goes to dresidual
+// sum_dz and sum_dzu (columns,) += dz and dz * (x - mean) of ROWS rows; dz is dy, 0 where y <= 0, and goes to dresidual
 template <int ROWS>
 inline void add_gradients(const float* x, const float* y, const float* dy, float* dresidual, i64 width, i64 columns,
-                          const float* mean, float* sum_dz, float* sum_dzu, bool ahead) {
+                          const float* mean, float* sum_dz, float* sum_dzu) {
   each_vector(columns, [&](i64 j, int lanes) {
     const vec centre = load_first(mean + j, lanes);
     vec s = load_first(sum_dz + j, lanes), u = load_first(sum_dzu + j, lanes);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
-      if (ahead) {
-        prefetch_l1(x + at + ELEMENTS_AHEAD);
-        prefetch_l1(dy + at + ELEMENTS_AHEAD);
-      }
+      prefetch_l1(x + at + ELEMENTS_AHEAD);
+      prefetch_l1(dy + at + ELEMENTS_AHEAD);
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       if (dresidual) store_first(dresidual + at, dz, lanes);
@@ -290,17 +316,15 @@ inline void add_gradients(const float* x, const float* y, const float* dy, float
 // dx = dz * p - ((x - mean) * q + r); coefficients: mean, p, q, r, (4, width)
 template <int ROWS>
 inline void input_gradients(const float* x, const float* y, const float* dy, float* dx, i64 width, i64 columns,
-                            const float* coefficients, bool stream, bool ahead) {
+                            const float* coefficients, bool stream) {
   each_vector(columns, [&](i64 j, int lanes) {
     const auto coefficient = [&](int i) { return load_first(coefficients + i * width + j, lanes); };
     const vec mean = coefficient(0), p = coefficient(1), q = coefficient(2), constant = coefficient(3);
 #pragma GCC unroll 4
     for (int r = 0; r < ROWS; r++) {
       const i64 at = r * width + j;
-      if (ahead) {
-        prefetch_l1(x + at + ELEMENTS_AHEAD);
-        prefetch_l1(dy + at + ELEMENTS_AHEAD);
-      }
+      prefetch_l1(x + at + ELEMENTS_AHEAD);
+      prefetch_l1(dy + at + ELEMENTS_AHEAD);
       vec dz = load_first(dy + at, lanes);
       if (y) dz = blend(load_first(y + at, lanes) <= 0, vec{}, dz);
       const vec t = dz * p - ((load_first(x + at, lanes) - mean) * q + constant);
@@ -321,84 +345,83 @@ void fold_gradients(const ColumnWalk& w, const float* sums, i64 first, i64 last,
   }
 }
 
+// totals (2, channels) of dz and dz * (x - mean) of groups [first, last) -> p, q and r of the coefficients (4, width)
+// of input_gradients; dz * (x - mean) becomes dz * u
+void finish_gradients(const NormShape& s, const ColumnWalk& w, double* totals, i64 first, i64 last, const float* gain,
+                      const float* variance, double epsilon, float* coefficients) {
+  double *dz = totals, *dzu = totals + w.channels, rstd[NORM_CHUNK];
+  const double share = 1 / (static_cast<double>(s.L) * s.D);
+  for (i64 g = first; g < last; g++) rstd[g - first] = 1 / __builtin_sqrt(variance[g] + epsilon);
+  for (i64 g = first; g < last; g++) {
+    const double r = rstd[g - first];
+    double average = 0, slope = 0;  // of du and du * (x - mean)
+    for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
+      average += gain ? dz[c] * gain[c] : dz[c];
+      slope += gain ? dzu[c] * gain[c] : dzu[c];
+      dzu[c] *= r;
+    }
+    for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
+      coefficients[w.width + c] = static_cast<float>(gain ? r * gain[c] : r);
+      coefficients[2 * w.width + c] = static_cast<float>(r * r * r * slope * share);
+      coefficients[3 * w.width + c] = static_cast<float>(r * average * share);
+    }
+  }
+  repeat_coefficients(w, 4, first * s.D, last * s.D, coefficients);
+}
+
+// result (channels,) = the sum of the matrices' totals, (matrices, 2, channels), which the first matrix's become
+inline void add_matrices(const ColumnWalk& w, double* totals, float* result) {
+  for (i64 n = 1; n < w.matrices; n++)
+    for (i64 c = 0; c < w.channels; c++) totals[c] += totals[n * 2 * w.channels + c];
+  for (i64 c = 0; c < w.channels; c++) result[c] = static_cast<float>(totals[c]);
+}
+
 void norm_backward_columns(const NormShape& s, const float* x, const float* gain, const float* mean,
                            const float* variance, const float* y, const float* dy, double epsilon,
                            const NormGradients& out) {
   const i64 C = static_cast<i64>(s.G) * s.D;
-  const ColumnWalk w(s.N, s.L, C);
+  const ColumnWalk w(s.N, s.L, C, 2);
   const i64 wide = w.width, pieces = w.pieces;
   float* sums = scratch<float>(cnn::PARTIAL_SUMS, w.matrices * pieces * 2 * wide);
   double* totals = scratch<double>(cnn::COLUMN_TOTALS, w.matrices * 2 * C);
   float* coefficients = scratch<float>(cnn::COEFFICIENTS, w.matrices * 4 * wide);
   parallel(w.matrices, w.matrices * wide, [&](i64 n) {
     float* m = coefficients + n * 4 * wide;
-    for (i64 copy = 0; copy < w.copies; copy++)
-      for (i64 g = 0; g < s.G; g++)
-        for (i64 d = 0; d < s.D; d++) m[copy * C + g * s.D + d] = mean[n * s.G + g];
+    for (i64 g = 0; g < s.G; g++)
+      for (i64 d = 0; d < s.D; d++) m[g * s.D + d] = mean[n * s.G + g];
+    repeat_coefficients(w, 1, 0, C, m);
   });
-  w.each_block(8, false, [&](i64 item, i64 n, i64 at, i64 rows, i64 rest) {
-    const float* m = coefficients + n * 4 * wide;
-    float *dz = sums + item * 2 * wide, *dzu = dz + wide;
+  w.each_block(false, [&](const RowBlock& b) {
+    const float* m = coefficients + b.matrix * 4 * wide;
+    float *dz = sums + b.number * 2 * wide, *dzu = dz + wide;
     for (i64 j = 0; j < 2 * wide; j++) dz[j] = 0;
-    const auto from = [&](auto* array, i64 r) { return array ? array + at + r * wide : nullptr; };
-    i64 r = 0;
-    for (; r + TOGETHER <= rows; r += TOGETHER)
-      add_gradients<TOGETHER>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu,
-                              w.ahead);
-    for (; r < rows; r++)
-      add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, wide, m, dz, dzu, w.ahead);
-    if (rest)
-      add_gradients<1>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, rest, m, dz, dzu, w.ahead);
+    const auto from = [&](auto* array, i64 r) { return array ? array + b.at + r * wide : nullptr; };
+    const auto add = [&](i64 r, i64 columns, auto count) {
+      add_gradients<count.value>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, columns, m, dz,
+                                 dzu);
+    };
+    w.each_row(b, [&](i64 r, auto count) { add(r, wide, count); });
+    if (b.rest) add(b.rows, b.rest, Count<1>());
   });
-  const i64 together = groups_together(s), parts = blocks(s.G, together);
-  parallel(w.matrices * parts, w.matrices * pieces * wide * 8, [&](i64 item) {
-    const i64 n = item / parts, first = item % parts * together, last = least<i64>(s.G, first + together);
-    double *dz = totals + n * 2 * C, *dzu = dz + C;
-    fold_gradients(w, sums + n * pieces * 2 * wide, first * s.D, last * s.D, dz);
-    const double all = static_cast<double>(s.L) * s.D;
-    float* coefficient = coefficients + n * 4 * wide;
-    for (i64 g = first; g < last; g++) {
-      const double rstd = 1 / __builtin_sqrt(variance[n * s.G + g] + epsilon);
-      double average = 0, slope = 0;  // of du and du * (x - mean)
-      for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
-        average += gain ? dz[c] * gain[c] : dz[c];
-        slope += gain ? dzu[c] * gain[c] : dzu[c];
-        dzu[c] *= rstd;
-      }
-      const auto q = static_cast<float>(rstd * rstd * rstd * slope / all);
-      const auto constant = static_cast<float>(rstd * average / all);
-      for (i64 copy = 0; copy < w.copies; copy++)
-        for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
-          float* column = coefficient + copy * C + c;
-          column[wide] = static_cast<float>(gain ? rstd * gain[c] : rstd);
-          column[2 * wide] = q;
-          column[3 * wide] = constant;
-        }
-    }
+  w.each_chunk(s.D, [&](i64 n, i64 first, i64 last) {
+    double* total = totals + n * 2 * C;
+    fold_gradients(w, sums + n * pieces * 2 * wide, first * s.D, last * s.D, total);
+    finish_gradients(s, w, total, first, last, gain, variance + n * s.G, epsilon, coefficients + n * 4 * wide);
   });
-  const auto over_matrices = [&](const double* first, float* result) {
-    for (i64 c = 0; c < C; c++) {
-      double total = 0;
-      for (i64 n = 0; n < w.matrices; n++) total += first[n * 2 * C + c];
-      result[c] = static_cast<float>(total);
-    }
-  };
-  if (out.doffset) over_matrices(totals, out.doffset);
-  if (out.dgain) over_matrices(totals + C, out.dgain);
+  if (out.doffset) add_matrices(w, totals, out.doffset);
+  if (out.dgain) add_matrices(w, totals + C, out.dgain);
   if (!out.dx) return;
   const bool stream = w.streamed && is_aligned(out.dx);
   const float* mask = out.dresidual ? nullptr : y;  // dresidual is dz already
   const float* dz = out.dresidual ? out.dresidual : dy;
-  w.each_block(8, true, [&](i64, i64 n, i64 at, i64 rows, i64 rest) {
-    const float* c = coefficients + n * 4 * wide;
-    const auto from = [&](auto* array, i64 r) { return array ? array + at + r * wide : nullptr; };
-    i64 r = 0;
-    for (; r + TOGETHER <= rows; r += TOGETHER)
-      input_gradients<TOGETHER>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, wide, c, stream,
-                                w.ahead);
-    for (; r < rows; r++)
-      input_gradients<1>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, wide, c, stream, w.ahead);
-    if (rest) input_gradients<1>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, rest, c, false, false);
+  w.each_block(true, [&](const RowBlock& b) {
+    const float* c = coefficients + b.matrix * 4 * wide;
+    const auto from = [&](auto* array, i64 r) { return array ? array + b.at + r * wide : nullptr; };
+    const auto write_rows = [&](i64 r, i64 columns, bool streams, auto count) {
+      input_gradients<count.value>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, columns, c, streams);
+    };
+    w.each_row(b, [&](i64 r, auto count) { write_rows(r, wide, stream, count); });
+    if (b.rest) write_rows(b.rows, b.rest, false, Count<1>());
     if (stream) stream_fence();
   });
 }
