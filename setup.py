@@ -11,12 +11,13 @@ ROOT = Path(__file__).parent
 X86 = platform.machine() in ("x86_64", "AMD64")
 # csrc/cpu/isa_NAME.cpp compiles every kernel once for one instruction set; csrc/cpu/module.cpp picks one at run time
 ISA_FLAGS = {
-    "isa_avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
+    "isa_avx2.cpp": ["-mavx2", "-mprfchw", "-mfma", "-mf16c"],
     "isa_avx512.cpp": [
         "-mavx512f",
         "-mavx512bw",
         "-mavx512dq",
         "-mavx512vl",
+        "-mprfchw",
         "-mfma",
         "-mf16c",
         "-mprefer-vector-width=512",

@@ -28,6 +28,7 @@ def conv2d(x: cnn.Tensor, w: cnn.Tensor, b: cnn.Tensor, **more: Any) -> cnn.Tens
 LAYERS: dict[str, tuple[Callable[..., cnn.Tensor], tuple[tuple[int, ...], ...]]] = {
     "conv2d": (conv2d, ((2, 5, 4, 3), (6, 3, 3, 3), (6,))),
     "linear": (F.linear, ((3, 2, 7), (5, 7), (5,))),
+    "max_pool2d": (lambda x, **more: F.max_pool2d(x, 3, 2, 1, **more), ((2, 7, 6, 3),)),
 }
 
 
@@ -54,7 +55,7 @@ def test_layer_with_an_activation(
         return results(y, leaves, np.ones(y.shape, np.float32))
 
     both = list(zip(run(True), run(False), strict=True))
-    assert len(both) == (4 if recorded else 1)
+    assert len(both) == (1 + len(arrays) if recorded else 1)
     for mine, expected in both:
         if kind in EXACT:
             assert_identical(mine, expected)
@@ -73,7 +74,7 @@ def test_the_parameter_is_passed_on() -> None:
     assert F.linear(cnn.Tensor([[-4.0]]), cnn.Tensor([[1.0]]), activation="leaky_relu").item() == np.float32(-0.04)
 
 
-@pytest.mark.parametrize("operation", ["conv2d", "linear"])
+@pytest.mark.parametrize("operation", LAYERS)
 def test_wrong_activations_raise(operation: str) -> None:
     call, shapes = LAYERS[operation]
     operands = [cnn.Tensor(np.ones(shape, np.float32)) for shape in shapes]
@@ -120,6 +121,57 @@ def test_sequential_gives_the_bits_of_its_modules(backend: Backend, frozen: bool
     assert len(found[0]) == (1 if frozen else 10)
     for mine, expected in zip(*found, strict=True):
         assert_identical(mine, expected)
+
+
+def pooled_network() -> nn.Sequential:
+    cnn.manual_seed(4)
+    return nn.Sequential(
+        nn.Conv2d(2, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.ReLU6(), nn.MaxPool2d(3, 1, 1), nn.ReLU(), nn.Flatten()
+    )
+
+
+def test_pooling_goes_before_an_activation_bit_for_bit(backend: Backend, rng: np.random.Generator) -> None:
+    """Also with ties, a NaN and infinities among the values, values past 6 and windows of negative ones."""
+    x = random_array(rng, (2, 10, 12, 2)) * 8
+    x[0, :4, :4] = -np.abs(x[0, :4, :4])
+    x[0, 8, 8, 0], x[1, 0, 0, 1], x[1, 9, 11, 0] = np.nan, np.inf, -np.inf
+    x[1, 3:6, 3:6] = 1.0
+    for make in (pooled_network, lambda: nn.Sequential(*list(pooled_network())[1:])):
+        found = []
+        for run in (lambda model, x: model(x), one_by_one):
+            model = make()
+            leaves = [cnn.Tensor(x.copy(), requires_grad=True), *model.parameters()]
+            y = run(model, leaves[0])
+            found.append(results(y, leaves, np.arange(y.size, dtype=np.float32).reshape(y.shape) - 50))
+        for mine, expected in zip(*found, strict=True):
+            assert_identical(mine, expected)
+
+
+def test_pooling_goes_before_an_activation_where_gradients_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[type, str]] = []
+    for layer in (nn.Conv2d, nn.MaxPool2d):
+
+        def forward(self: Any, x: Any, activation: str = "identity", original: Any = layer.forward) -> Any:
+            calls.append((type(self), activation))
+            return original(self, x, activation)
+
+        monkeypatch.setattr(layer, "forward", forward)
+    x = cnn.Tensor(np.ones((2, 10, 12, 2), np.float32))
+    model = pooled_network()
+    model(x)
+    assert calls == [(nn.Conv2d, "identity"), (nn.MaxPool2d, "relu"), (nn.MaxPool2d, "relu6")]
+    calls.clear()
+    with cnn.no_grad():
+        model(x)
+    assert calls == [(nn.Conv2d, "relu"), (nn.MaxPool2d, "identity"), (nn.MaxPool2d, "identity")]
+    calls.clear()
+    with model[2].register_forward_hook(lambda module, inputs, y: None):
+        model(x)
+    assert calls == [(nn.Conv2d, "relu"), (nn.MaxPool2d, "identity"), (nn.MaxPool2d, "relu6")]
+    calls.clear()
+    setattr(model, "2", nn.MaxPool2d(2, 1))
+    assert model(x).shape == (2, 7 * 9 * 5)
+    assert calls[1] == (nn.MaxPool2d, "relu"), "a module that takes another's place"
 
 
 def test_sequential_computes_layers_and_their_activations_together(monkeypatch: pytest.MonkeyPatch) -> None:

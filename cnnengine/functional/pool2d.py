@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..shapes import Pair, Pool2dShape, adaptive_pool2d_shape, pool2d_shape
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, shape_of, tensor
+from .activation import activate, gradient, parameter_of, reads_result
 from .layout import reshape
 
 
@@ -22,6 +25,17 @@ class Pool2d(Function):
         return (dx,)
 
 
+class Pool2dActivation(Pool2d):
+    """Pooling and an activation whose derivative is a function of its result; saved: (Pool2d's, Activation's)"""
+
+    __slots__ = ()
+    reads_result: ClassVar[bool] = True
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        self.saved, activation = self.saved
+        return super().backward(gradient(self.backend, activation, dy))
+
+
 def max_pool2d(
     x: Tensor,
     kernel_size: int | Pair,
@@ -29,12 +43,20 @@ def max_pool2d(
     padding: int | Pair = 0,
     dilation: int | Pair = 1,
     ceil_mode: bool = False,
+    *,
+    activation: str = "identity",
+    activation_parameter: float | None = None,
 ) -> Tensor:
-    """Largest value of each window of x (N, H, W, C): (N, P, Q, C). ``stride`` defaults to ``kernel_size``.
-    Raises ValueError."""
+    """Largest value of each window of x (N, H, W, C): (N, P, Q, C), then an activation as in ``conv2d``. ``stride``
+    defaults to ``kernel_size``. Raises ValueError."""
     x = tensor(x)
     shape = shape_of(pool2d_shape, "max_pool2d", x.data.shape, kernel_size, stride, padding, dilation, ceil_mode)
-    return _pool("max_pool2d", "max", shape, x)
+    if activation == "identity":
+        return _pool("max_pool2d", "max", shape, x)
+    parameter = parameter_of("max_pool2d", activation, activation_parameter)
+    if not reads_result(activation, parameter):
+        return activate(activation, _pool("max_pool2d", "max", shape, x), parameter)
+    return _pool("max_pool2d", "max", shape, x, activation, parameter)
 
 
 def avg_pool2d(
@@ -81,10 +103,20 @@ def _adaptive(operation: str, kind: str, x: Tensor, output_size: int | Pair) -> 
     return _pool(operation, kind, shape_of(adaptive_pool2d_shape, operation, x.data.shape, output_size), x)
 
 
-def _pool(operation: str, kind: str, shape: Pool2dShape, x: Tensor) -> Tensor:
+def _pool(
+    operation: str, kind: str, shape: Pool2dShape, x: Tensor, activation: str = "identity", parameter: float = 0.0
+) -> Tensor:
+    """Pooling, then an activation whose backward pass is given its result."""
     backend = backend_of(operation, x)
     y = backend.empty(shape.y, x.data.dtype)
     record_it = x.requires_grad and grad_enabled()
     index = backend.empty(shape.y, shape.index_dtype) if record_it and kind == "max" else None
     backend.pool2d_forward(kind, shape, x.data, y, index)
-    return record(y, Pool2d(backend, (x,), (kind, shape, index))) if record_it else wrap(y)
+    if activation != "identity":
+        backend.activation_forward(activation, y, y, parameter)
+    if not record_it:
+        return wrap(y)
+    saved = kind, shape, index
+    if activation == "identity":
+        return record(y, Pool2d(backend, (x,), saved))
+    return record(y, Pool2dActivation(backend, (x,), (saved, (activation, y, parameter))))

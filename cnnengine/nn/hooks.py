@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 Hooks = dict["RemovableHandle", Callable[..., Any]]
+changes = [0]  # of the hooks, children and ``forward`` of any module: what is derived from them is then out of date
 
 
 class RemovableHandle:
@@ -16,10 +17,12 @@ class RemovableHandle:
     def __init__(self, hooks: Hooks, hook: Callable[..., Any]) -> None:
         self._hooks = hooks
         hooks[self] = hook
+        changes[0] += 1
 
     def remove(self) -> None:
         """Unregister the hook; nothing happens the second time."""
         self._hooks.pop(self, None)
+        changes[0] += 1
 
     def __enter__(self) -> RemovableHandle:
         return self

@@ -10,7 +10,7 @@ import numpy as np
 from ..backends.contract import Array
 from ..backends.registry import active_on
 from ..tensor import Tensor
-from .hooks import Hooks, RemovableHandle
+from .hooks import Hooks, RemovableHandle, changes
 from .parameter import Parameter
 
 
@@ -73,6 +73,7 @@ class Module:
             store = self._buffers
         elif name in self._parameters or name in self._modules or name in self._buffers:
             raise TypeError(f"{type(self).__name__}.{name} is registered; cannot assign a {type(value).__name__} to it")
+        changes[0] += store is self._modules or name == "forward"
         if store is None:
             object.__setattr__(self, name, value)
             return
@@ -89,6 +90,7 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
+        changes[0] += 1
         if name in self.__dict__:
             object.__delattr__(self, name)
         elif not self._forget(name):

@@ -1,6 +1,7 @@
 // A step of an optimizer over all parameters at once, in place; the contract has the formulas. Bound by memory: 20
 // bytes an element for sgd with momentum, 12 without, 28 for adam. What is written was read just before and lies in the
-// cache, so that stores past it gain nothing; asking ahead for all the arrays does.
+// cache, so that stores past it gain nothing; asking ahead for all the arrays does, for those that are written in order
+// to write: another thread's forward pass has read them, and taking them over later is one more way to its cache.
 //   A state whose gradients have become 0, as behind a dead ReLU, decays geometrically into the denormal numbers, where
 // it would stay: their arithmetic takes many times as long as that of others. So states below the smallest normal
 // number become 0.
@@ -27,10 +28,10 @@ void for_each_parameter(const StepParameter* parameters, i64 count, i64 cost, co
     const i64 end = least(parameter.size, i + PIECE);
     for (; i + V <= end; i += V) {
       const i64 ahead = i + ELEMENTS_AHEAD;
-      prefetch_l1(parameter.p + ahead);
+      prefetch_to_write(parameter.p + ahead);
       prefetch_l1(parameter.gradient + ahead);
-      if (STATES > 0) prefetch_l1(parameter.first + ahead);
-      if (STATES > 1) prefetch_l1(parameter.second + ahead);
+      if (STATES > 0) prefetch_to_write(parameter.first + ahead);
+      if (STATES > 1) prefetch_to_write(parameter.second + ahead);
       update(parameter, i, V);
     }
     if (i < end) update(parameter, i, static_cast<int>(end - i));

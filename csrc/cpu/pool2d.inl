@@ -129,7 +129,9 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
   const i64 rows = static_cast<i64>(s.N) * s.P, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 2;
   const i64 row_size = static_cast<i64>(s.W) * s.C;
   const bool stream = s.C % V == 0 && is_aligned(y) && rows * s.Q * s.C * 4 > STREAM_BYTES;
-  parallel_pieces(rows, most<i64>(1, 131072 / cost), cost, [&](i64 begin, i64 end) {
+  Window* columns = scratch<Window>(cnn::TAPS, s.Q);
+  for (int q = 0; q < s.Q; q++) columns[q] = columns_of(s, q);
+  parallel_pieces(rows, most<i64>(1, 32768 / cost), cost, [&](i64 begin, i64 end) {
     for (i64 row = begin; row < end; row++) {
       PoolWindow p;
       p.h = rows_of(s, static_cast<int>(row % s.P));
@@ -139,7 +141,7 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
       p.stream = stream;
       const float* line = x + row / s.P * s.H * row_size + p.h.start * row_size;
       for (int q = 0; q < s.Q; q++) {
-        p.w = columns_of(s, q);
+        p.w = columns[q];
         p.divisor = divisor_of(s, p.h.size, p.w.size);
         p.x = line + static_cast<i64>(p.w.start) * s.C;
         body(p, row * s.Q + q);
@@ -149,8 +151,85 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
   });
 }
 
+// Few channels: a vector holds neighbouring output pixels, lane i channel i % C of pixel i / C. What a tap reads under
+// them lies within `span` floats of a row of x, at most two vectors, of which a permutation takes the lanes.
+struct PixelLanes {
+  int pixels;       // of a vector
+  int first, last;  // output columns whose windows lie inside x
+  int span;
+  veci source{};  // of tap 0
+};
+
+// pixels is 0 where it is not possible or a pixel fills most of a vector
+inline PixelLanes pixel_lanes(const Pool2dShape& s) {
+  PixelLanes l{};
+  if (s.adaptive || 2 * s.C > V) return l;
+  const int width = (s.S - 1) * s.dilation_w + 1;
+  if (width > 2 * V || width > s.W) return l;
+  l.first = static_cast<int>(blocks(s.pad_w, s.stride_w));
+  l.last = least(s.Q, (s.W + s.pad_w - width) / s.stride_w + 1);
+  l.pixels = most(0, least(V / s.C, least((2 * V / s.C - width) / s.stride_w + 1, l.last - l.first)));
+  if (width * s.C > 2 * V) l.pixels = 0;
+  l.span = ((l.pixels - 1) * s.stride_w + width) * s.C;
+  for (int i = 0; i < l.pixels * s.C; i++) l.source[i] = i / s.C * s.stride_w * s.C + i % s.C;
+  return l;
+}
+
+// The windows of some pixels; p is the first's.
+template <class Index>
+inline void max_pixels(const PoolWindow& p, const PixelLanes& l, int lanes, float* y, Index* index) {
+  vec best = broadcast(-__builtin_inff());
+  veci winner = veci{} + p.h.first * p.taps_w;
+  for (int r = p.h.first; r < p.h.last; r++) {
+    const float* at = p.x + r * p.row_step;
+    const vec a = load_first(at, l.span), b = l.span > V ? load_first(at + V, l.span - V) : vec{};
+    veci source = l.source;
+    for (int t = 0; t < p.taps_w; t++, source += static_cast<int>(p.column_step)) {
+      const vec value = shuffle(a, b, source);
+      const veci wins = ~(value <= best) & (best == best);  // as in max_window
+      best = wins ? value : best;
+      winner = wins ? veci{} + (r * p.taps_w + t) : winner;
+    }
+  }
+  store_first(y, best, lanes);
+  store_index(index, winner, lanes);
+}
+
+template <class Index>
+void max_forward_of_pixels(const Pool2dShape& shape, const PixelLanes& lanes, const float* x, float* y, Index* index) {
+  const Pool2dShape s = shape;
+  const PixelLanes l = lanes;
+  const i64 row_size = static_cast<i64>(s.W) * s.C, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 2;
+  parallel_pieces(static_cast<i64>(s.N) * s.P, most<i64>(1, 16384 / cost), cost, [=](i64 begin, i64 end) {
+    for (i64 row = begin; row < end; row++) {
+      PoolWindow p;
+      p.h = rows_of(s, static_cast<int>(row % s.P));
+      p.row_step = s.dilation_h * row_size;
+      p.column_step = static_cast<i64>(s.dilation_w) * s.C;
+      p.taps_w = s.S;
+      p.stream = false;
+      const float* line = x + row / s.P * s.H * row_size + p.h.start * row_size;
+      const auto move_to = [&](int q) {
+        p.x = line + (static_cast<i64>(q) * s.stride_w - s.pad_w) * s.C;
+        return (row * s.Q + q) * s.C;
+      };
+      for (int q = l.first > 0 ? 0 : l.last; q < s.Q; q = q + 1 == l.first ? l.last : q + 1) {
+        p.w = columns_of(s, q);  // it reaches over the border
+        const i64 out = move_to(q);
+        max_window<Index, 1>(p, 0, s.C, y + out, index_at(index, out));
+      }
+      for (int q = l.first; q < l.last; q += l.pixels) {  // the last vector begins before the end of the one before
+        const i64 out = move_to(least(q, l.last - l.pixels));
+        max_pixels(p, l, l.pixels * s.C, y + out, index_at(index, out));
+      }
+    }
+  });
+}
+
 template <class Index>
 void max_forward(const Pool2dShape& s, const float* x, float* y, Index* index) {
+  const PixelLanes lanes = pixel_lanes(s);
+  if (lanes.pixels > 1) return max_forward_of_pixels(s, lanes, x, y, index);
   for_each_window(s, x, y, [=](const PoolWindow& p, i64 pixel) {
     const i64 out = pixel * s.C;
     int c = 0;
@@ -283,40 +362,50 @@ inline bool tiles_input(const Pool2dShape& s) {
 }
 
 // Windows that tile an input of few channels: each hands its gradient to its own elements. Where the S * C elements of
-// a window's row fit a vector, its lane i belongs to tap i / C and channel i % C.
-struct WindowRow {
-  veci tap{}, channel{};
-  explicit WindowRow(const Pool2dShape& s) {
-    for (int i = 0; i < s.S * s.C; i++) {
-      tap[i] = i / s.C;
-      channel[i] = i % s.C;
+// a window's row fit a vector, several windows are taken together: lane i of the V * j.. elements under them belongs to
+// tap column[j][i], and to lane source[j][i] of their gradients.
+struct WindowsTogether {
+  int count;  // of windows, at most two vectors of elements
+  veci source[2]{}, column[2]{};
+  explicit WindowsTogether(const Pool2dShape& s) {
+    const int width = s.S * s.C;
+    count = least(s.Q, least(V / s.C, 2 * V / width));
+    for (int i = 0; i < count * width; i++) {
+      source[i / V][i % V] = i / width * s.C + i % s.C;
+      column[i / V][i % V] = i % width / s.C;
     }
   }
 };
 
-inline vec shares_of(const NoIndex*, int, const WindowRow&, int, vec gradients, float share) {
+inline vec shares_of(const NoIndex*, int, veci, veci, vec gradients, float share) {
   return gradients * share;
 }
 template <class Index>
-inline vec shares_of(const Index* index, int C, const WindowRow& together, int row_tap, vec gradients, float) {
-  const vec winner = reinterpret_cast<vec>(load_index(index, C));
-  const veci winners = reinterpret_cast<veci>(shuffle(winner, winner, together.channel));
-  return winners == together.tap + row_tap ? gradients : vec{};
+inline vec shares_of(const Index* index, int lanes, veci source, veci taps, vec gradients, float) {
+  const vec winner = reinterpret_cast<vec>(load_index(index, lanes));
+  return reinterpret_cast<veci>(shuffle(winner, winner, source)) == taps ? gradients : vec{};
 }
 
 template <class Index>
-void spread_rows(const Pool2dShape& s, i64 begin, i64 end, const float* dy, const Index* index, float share,
-                 float* dx) {
-  const WindowRow together(s);
+void spread_windows_together(const Pool2dShape& s, i64 begin, i64 end, const float* dy, const Index* index, float share,
+                             float* dx) {
+  const WindowsTogether together(s);
   const i64 line = static_cast<i64>(s.W) * s.C;
+  const int lanes = together.count * s.C, elements = lanes * s.S;
   for (i64 row = begin; row < end; row++)
-    for (int q = 0; q < s.Q; q++) {
-      const i64 at = (row * s.Q + q) * s.C;
-      const vec gradient = load_first(dy + at, s.C), gradients = shuffle(gradient, gradient, together.channel);
-      float* out = dx + row * s.R * line + static_cast<i64>(q) * s.S * s.C;
-      for (int r = 0; r < s.R; r++)
-        store_first(out + r * line, shares_of(index_at(index, at), s.C, together, r * s.S, gradients, share),
-                    s.S * s.C);
+    for (int q = 0; q < s.Q; q += together.count) {
+      const int window = least(q, s.Q - together.count);  // the last ones overlap those before
+      const i64 at = (row * s.Q + window) * s.C;
+      const vec gradient = load_first(dy + at, lanes);
+      float* out = dx + row * s.R * line + static_cast<i64>(window) * s.S * s.C;
+      for (int j = 0; j * V < elements; j++) {
+        const vec gradients = shuffle(gradient, gradient, together.source[j]);
+        for (int r = 0; r < s.R; r++)
+          store_first(
+              out + r * line + j * V,
+              shares_of(index_at(index, at), lanes, together.source[j], together.column[j] + r * s.S, gradients, share),
+              elements - j * V);
+      }
     }
 }
 
@@ -343,7 +432,7 @@ void spread_windows(const Pool2dShape& shape, const float* dy, const Index* inde
   const Pool2dShape s = shape;
   const float share = 1.0f / divisor_of(s, s.R, s.S);
   const i64 size = static_cast<i64>(s.R) * s.W * s.C;
-  const auto spread = s.S * s.C <= V ? spread_rows<Index> : spread_pixels<Index>;
+  const auto spread = s.S * s.C <= V ? spread_windows_together<Index> : spread_pixels<Index>;
   parallel_pieces(static_cast<i64>(s.N) * s.P, most<i64>(1, 16384 / size), size * 8,
                   [=](i64 begin, i64 end) { spread(s, begin, end, dy, index, share, dx); });
 }

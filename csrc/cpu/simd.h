@@ -63,6 +63,9 @@ inline bool is_aligned(const void* p) {
 inline void prefetch_l1(const void* p) {
   __builtin_prefetch(p, 0, 3);
 }
+inline void prefetch_to_write(const void* p) {
+  __builtin_prefetch(p, 1, 3);
+}
 inline void prefetch_l2(const void* p) {
   __builtin_prefetch(p, 0, 2);
 }

@@ -53,5 +53,6 @@ inline void store_bytes(u8* p, veci a, int n) {
   _mm512_mask_cvtepi32_storeu_epi8(p, n >= V ? 0xffff : first_lanes(n), reinterpret_cast<__m512i>(a));
 }
 inline veci load_bytes(const u8* p, int n) {
-  return reinterpret_cast<veci>(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(n >= V ? 0xffff : first_lanes(n), p)));
+  return reinterpret_cast<veci>(
+      _mm512_maskz_cvtepu8_epi32(0xffff, _mm_maskz_loadu_epi8(n >= V ? 0xffff : first_lanes(n), p)));
 }
