@@ -40,8 +40,12 @@ def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
     native = backends.get("native")
     if "winograd" not in native.algorithms["conv2d_forward"]:
         return
-    for case, shape, arrays in [*random_cases(smoke), *trained_cases(2 if smoke else STEPS)]:
-        for verb in CONV2D_VERBS:
+    *gathering, weight = CONV2D_VERBS
+    cases = [(gathering, case) for case in random_cases(smoke)]
+    cases += [([weight], case) for case in random_cases(smoke, all_images=True)]
+    cases += [(list(CONV2D_VERBS), case) for case in trained_cases(2 if smoke else STEPS)]
+    for verbs, (case, shape, arrays) in cases:
+        for verb in verbs:
             if "winograd" not in native.algorithms[verb]:
                 continue
             exact = convolved(backends.get("numpy"), verb, shape, arrays, None, np.float64)
@@ -72,12 +76,14 @@ def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
             }
 
 
-def random_cases(smoke: bool) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
-    """The 3x3 layers of stride 1 at batch 1."""
+def random_cases(smoke: bool, all_images: bool = False) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
+    """The 3x3 layers of stride 1 at batch 1, or at their own, over which the gradients of weights are summed."""
     chosen = [layer for layer in CONV2D if layer.kernel == 3 and layer.stride == 1 and layer.groups == 1]
     for layer in chosen[:1] if smoke else chosen:
-        shape, rng = replace(layer, N=1).shape, np.random.default_rng(0)
-        yield f"{layer.name} (1)", shape, {n: rng.standard_normal(getattr(shape, n), np.float32) for n in "xwy"}
+        images = layer.N if all_images else 1
+        shape, rng = replace(layer, N=images).shape, np.random.default_rng(0)
+        arrays = {name: rng.standard_normal(getattr(shape, name), np.float32) for name in "xwy"}
+        yield f"{layer.name} ({images})", shape, arrays
 
 
 def trained_cases(steps: int) -> Iterator[tuple[str, Conv2dShape, Arrays]]:

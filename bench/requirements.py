@@ -212,7 +212,7 @@ def accuracy(rows: list[Row]) -> list[Line]:
             worst = max(found, key=lambda case, found=found: found[case]) if found else None
             measured = "" if worst is None else f"{found[worst]:.2f}x ({worst})"
             holds = None if worst is None else found[worst] <= 2
-            lines.append(Line(f"Winograd F(4x4,3x3), {label}", f"<= 2x {kernel}", measured, holds))
+            lines.append(Line(f"Winograd, {label}", f"<= 2x {kernel}", measured, holds))
     return lines
 
 

@@ -167,8 +167,24 @@ def test_workspace_is_smaller_than_input_and_output(shape: Conv2dShape, threads:
         assert weights > 0
 
 
-def chosen(s: Conv2dShape, verb: int = 0) -> str:
-    return str(_native.conv2d_chosen(verb, s.packed))
+@pytest.mark.parametrize("isa", _native.isas())
+@pytest.mark.parametrize(
+    ("n", "h", "w", "padding"),
+    [(1, 3, 3, 0), (1, 1, 1, 1), (2, 1, 5, 3), (3, 4, 7, 2), (5, 7, 7, 1), (7, 8, 5, 0), (9, 2, 3, 1), (70, 5, 4, 1)],
+)
+def test_tiles_of_weight_gradients_cross_images(n: int, h: int, w: int, padding: int, isa: str) -> None:
+    """Mosaics that the batch fills and does not fill, with and without zeros between the images"""
+    _native.set_isa(isa)
+    s = conv2d_shape((n, h, w, 5), (19, 3, 3, 5), 1, padding)
+    arrays = random(s)
+    wide = {name: a.astype(np.float64) for name, a in arrays.items()}
+    exact = convolved(oracle(), "conv2d_backward_weight", s, wide, None, np.float64)
+    ours = convolved(BACKEND, "conv2d_backward_weight", s, arrays, "winograd")
+    np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-5 * np.sqrt(n * s.P * s.Q))
+
+
+def chosen(s: Conv2dShape, verb: str = "conv2d_forward") -> str:
+    return str(_native.conv2d_chosen(CONV2D_VERBS.index(verb), s.packed))
 
 
 @pytest.mark.skipif(_native.isa() != "avx512", reason="chosen where it was measured")
@@ -178,6 +194,12 @@ def test_it_is_chosen_where_products_outweigh_transforms() -> None:
     assert chosen(conv2d_shape((8, 56, 56, 3), (64, 3, 3, 3), 1, 1)) == "implicit_gemm"
     assert chosen(conv2d_shape((1, 4, 4, 512), (512, 3, 3, 512), 1, 1)) == "implicit_gemm"
     assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 2, 1)) == "implicit_gemm"
+    weight = "conv2d_backward_weight"
+    assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1), weight) == "winograd"
+    assert chosen(conv2d_shape((8, 7, 7, 512), (512, 3, 3, 512), 1, 1), weight) == "winograd"
+    assert chosen(conv2d_shape((8, 56, 56, 3), (64, 3, 3, 3), 1, 1), weight) == "implicit_gemm"
+    assert chosen(conv2d_shape((1, 7, 7, 512), (512, 3, 3, 512), 1, 1), weight) == "implicit_gemm"
+    assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 2, 1), weight) == "implicit_gemm"
 
 
 def test_one_switch_forbids_it() -> None:
@@ -188,7 +210,7 @@ def test_one_switch_forbids_it() -> None:
         packed = F.conv2d_prepare(x.shape, w, algorithm="winograd")
         with cnn.allow_winograd(False):
             assert not cnn.winograd_allowed()
-            assert chosen(s) == "implicit_gemm"
+            assert all(chosen(s, verb) == "implicit_gemm" for verb in CONV2D_VERBS)
             words = r"algorithm 'winograd(_6x6)?' is forbidden by cnn.allow_winograd\(False\)"
             for algorithm in BOUNDS:
                 with pytest.raises(ValueError, match=words):

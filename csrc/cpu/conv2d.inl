@@ -2,8 +2,9 @@
 //   depthwise      one channel and one filter a group; chosen for all of these
 //   grouped        groups narrower than a vector; chosen for up to eight channels and filters a group
 //   columns        backward_input, one group, no dilation along the width; chosen for few channels
-//   winograd       3 x 3 filters, one group, no stride and dilation: F(4 x 4, 3 x 3); chosen where products are counted
-//                  to weigh more than transforms, unless forbidden
+//   winograd       3 x 3 filters, one group, no stride and dilation: F(4 x 4, 3 x 3), and F(3 x 3, 3 x 3) for the
+//                  gradients of weights; chosen where products are counted to weigh more than transforms, unless
+//                  forbidden
 //   winograd_6x6   the same, F(6 x 6, 3 x 3); fewer products and ten times the rounding: only on request
 //   implicit_gemm  any shape; chosen otherwise
 //   direct         any shape; the definition
@@ -22,6 +23,7 @@
 #include "conv2d_depthwise_weight.inl"
 #include "conv2d_winograd_transforms.inl"
 #include "conv2d_winograd.inl"
+#include "conv2d_winograd_weight.inl"
 
 inline bool is_depthwise(const Conv2dShape& s) {
   return s.groups > 1 && s.groups == s.C && s.groups == s.K;
@@ -39,6 +41,7 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
     case COLUMNS:
       return verb == BACKWARD_INPUT && columns_can(s);
     case WINOGRAD:
+      return winograd_can(s);
     case WINOGRAD_6X6:
       return verb != BACKWARD_WEIGHT && winograd_can(s);
     default:
@@ -50,7 +53,7 @@ Algorithm conv2d_chosen(int verb, const Conv2dShape& s, bool winograd) {
   if (is_depthwise(s)) return DEPTHWISE;
   if (conv2d_can(verb, s, GROUPED) && most(s.C, s.K) / s.groups <= least(8, V)) return GROUPED;
   if (verb == BACKWARD_INPUT && columns_can(s) && s.S > 1 && s.C < V) return COLUMNS;
-  if (winograd && verb != BACKWARD_WEIGHT && winograd_wins(verb, s)) return WINOGRAD;
+  if (winograd && (verb == BACKWARD_WEIGHT ? winograd_weight_wins(s) : winograd_wins(verb, s))) return WINOGRAD;
   return IMPLICIT_GEMM;
 }
 
@@ -119,6 +122,8 @@ void conv2d_backward_weight(const Conv2dShape& s, Algorithm algorithm, const flo
     case DEPTHWISE:
     case GROUPED:
       return grouped_backward_weight(s, x, dy, dw);
+    case WINOGRAD:
+      return winograd_backward_weight<3>(s, x, dy, dw);
     default:
       return direct_backward_weight(s, x, dy, dw);
   }

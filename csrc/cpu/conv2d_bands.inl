@@ -156,3 +156,16 @@ inline BandAhead ahead_of_x(const Bands& b, const Band& band, i64 channel, i64 c
 inline BandAhead ahead_of_dy(const Bands& b, const Band& band, const float* dy, i64 k, i64 filters, i64 advances) {
   return band_ahead(dy + (band.n * b.s.P + band.p) * b.s.Q * b.s.K + k, pixels_of(b, band), b.s.K, filters, advances);
 }
+
+// dw = the sum of the partitions' results (partitions, size), in order
+void add_partitions(const float* partial, i64 size, i64 partitions, float* dw) {
+  if (partitions == 1) return;
+  parallel_pieces(size, 4096, partitions * 4, [=](i64 begin, i64 end) {
+    for (i64 i = begin; i < end; i += V) {
+      const int lanes = static_cast<int>(least<i64>(V, end - i));
+      vec total = load_first(partial + i, lanes);
+      for (i64 p = 1; p < partitions; p++) total += load_first(partial + p * size + i, lanes);
+      store_first(dw + i, total, lanes);
+    }
+  });
+}

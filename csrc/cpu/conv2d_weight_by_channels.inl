@@ -85,6 +85,7 @@ void weight_by_channels_item(const WeightByChannels& plan, i64 item) {
   o.length = b.length;
   o.y_pitch = filter;
   o.accumulate = false;
+  o.kept = nullptr;
   o.ahead_a = &ahead_dy;
   o.ahead_b = &ahead_x;
   const i64 calls = static_cast<i64>(tiles.tiles) * (last - first) * plan.taps;
@@ -170,13 +171,5 @@ void weight_by_channels(const Conv2dShape& s, const float* x, const float* dy, f
   plan.dw = partial;
   parallel(static_cast<i64>(s.groups) * plan.strips * plan.splits * partitions,
            static_cast<i64>(s.N) * s.P * s.Q * size / 4, [&](i64 item) { weight_by_channels_item(plan, item); });
-  if (partitions == 1) return;
-  parallel_pieces(size, 4096, partitions * 4, [=](i64 begin, i64 end) {
-    for (i64 i = begin; i < end; i += V) {
-      const int lanes = static_cast<int>(least<i64>(V, end - i));
-      vec total = load_first(partial + i, lanes);
-      for (i64 p = 1; p < partitions; p++) total += load_first(partial + p * size + i, lanes);
-      store_first(dw + i, total, lanes);
-    }
-  });
+  add_partitions(partial, size, partitions, dw);
 }

@@ -26,6 +26,7 @@ void weight_by_filters_item(const WeightByFilters& plan, i64 partition) {
   o.length = b.length;
   o.y_pitch = s.K;
   o.accumulate = false;
+  o.kept = nullptr;
   o.ahead_a = &ahead_x;
   o.ahead_b = &ahead_dy;
   float* sums = plan.sums + partition * s.R * length * s.K;

@@ -33,6 +33,7 @@ struct OuterProducts {
   i64 y_pitch;
   int lanes;        // columns of y, more than (VECTORS - 1) * V
   bool accumulate;  // add to y, else overwrite it
+  float* kept;      // null, or room for a tile: each line's sum starts from 0, and is then added to those before it
   BandAhead *ahead_a, *ahead_b;
 };
 
@@ -66,6 +67,19 @@ void add_outer_products(const OuterProducts& o, const float* a, const float* b, 
 #pragma GCC unroll 4
         for (int v = 0; v < VECTORS; v++) sums[p][v] += av * bv[v];
       }
+    }
+    if (o.kept) {
+      const bool first = left == o.pixels, last = left <= o.length;
+#pragma GCC unroll 16
+      for (int p = 0; p < ROWS; p++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) {
+          float* kept = o.kept + (p * VECTORS + v) * V;
+          if (!first) sums[p][v] += load(kept);
+          if (last) continue;
+          store(kept, sums[p][v]);
+          sums[p][v] = vec{};
+        }
     }
   }
   const int last = o.lanes - (VECTORS - 1) * V;

@@ -74,7 +74,7 @@ void transform_filters(const float* w, int C, int K, bool turned, int c, int cha
           g[tap / R][tap % R] =
               turned ? load_first(w + (static_cast<i64>(c + first + i) * R * R + R * R - 1 - tap) * K + k + v, columns)
                      : load(taps[tap][i]);
-        evaluate_tile<N, R>(g, u + (first + i) * width + v, plane);
+        evaluate_tile<N, R, true>(g, u + (first + i) * width + v, plane);
       }
     }
 }
@@ -144,7 +144,7 @@ void transform_outputs(const WinogradPlan& plan, i64 first, int tiles, int k, in
     for (int v = 0; v < lanes; v += V) {
       const int count = lanes - v, channel = k + v;
       vec y[M][M];
-      collect_tile<N, M>(m + t * plan.cut.width + v, plan.m_plane(), y);
+      collect_tile<N, M, false>(m + t * plan.cut.width + v, plan.m_plane(), y);
       for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) {
           const i64 at = ((n * g.P + p + i) * g.Q + q + j) * g.K + channel;

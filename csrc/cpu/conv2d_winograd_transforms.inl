@@ -1,32 +1,39 @@
 // The transforms of Winograd's convolution F(M x M, R x R) (Lavin and Gray, arXiv 1509.09308): a tile of M x M outputs
 // of an R x R filter needs (M + R - 1)^2 products instead of M^2 R^2,
 //   y = A^T ((G g G^T) * (B^T d B)) A                 d: N x N inputs, N = M + R - 1
-// Row p of A is (1, p, p^2, ...): the values of a polynomial at the point p; B^T and G interpolate. The points are 0,
-// infinity and pairs +-a, whose even and odd parts are shared. All of a point's factors 1 / N(p) are in G.
+// Row p of A is (1, p, p^2, ...): the values of a polynomial at the point p; B^T and G interpolate. The points are
+// infinity and pairs +-a, whose even and odd parts are shared, and 0 where N is even. G holds all of a point's factors
+// 1 / N(p), unless the products are summed over tiles.
 //
 // Which points: rounding errors grow with sum over p of A[p][i]^2 |B[p]|^2 |G[p]|^2, and a random search for its least
-// mean gave 0.651 and 1.535 for N = 6 (4.74; 2/3 and 3/2: 4.76; 1/sqrt(2) and sqrt(2): 5.02; 1 and 2: 10.8) and 0.506,
-// 1, 1.978 for N = 8 (20.62; 1/2, 1 and 2: 20.63, with exact constants). Points a and 1/a scale each other's errors:
-// see Alam et al., arXiv 2201.10369, and Barabasz et al., arXiv 1803.10986.
+// mean gave 0.382 and 1.279 for N = 5 (2.62; 13/32 and 5/4, with exact constants: 2.63, and the least for the taps at
+// the edges; 0, +-1 and 2: 6.0), 0.651 and 1.535 for N = 6 (4.74; 2/3 and 3/2: 4.76; 1/sqrt(2) and sqrt(2): 5.02; 1 and
+// 2: 10.8) and 0.506, 1, 1.978 for N = 8 (20.62; 1/2, 1 and 2: 20.63, with exact constants). Points a and 1/a scale
+// each other's errors: see Alam et al., arXiv 2201.10369, and Barabasz et al., arXiv 1803.10986.
 
-template <int PAIRS>
+template <int N>
 struct Points;
 template <>
-struct Points<2> {
+struct Points<5> {
+  static constexpr double at[2] = {13.0 / 32, 1.25};
+};
+template <>
+struct Points<6> {
   static constexpr double at[2] = {2.0 / 3, 1.5};
 };
 template <>
-struct Points<3> {
+struct Points<8> {
   static constexpr double at[3] = {0.5, 1, 2};
 };
 
-// What the transforms multiply by, for N = 2 * PAIRS + 2 points 0, a, -a, b, -b, ..., infinity.
-template <int PAIRS>
+// What the transforms multiply by, for N points a, -a, b, -b, ..., infinity, after 0 if N is even.
+template <int N>
 struct Factors {
+  static constexpr int PAIRS = (N - 1) / 2, ZERO = 1 - N % 2;
   double all[PAIRS + 1] = {};            // the product of (x - a^2) over all pairs, coefficients from the lowest
   double others[PAIRS][PAIRS + 1] = {};  // the same without pair j
   double power[PAIRS][8] = {};           // a^i
-  double normal[2 * PAIRS + 2] = {};     // 1 / N(p)
+  double normal[N] = {};                 // 1 / N(p)
 
   constexpr void multiply(double* product, int left_out) {
     product[0] = 1;
@@ -39,79 +46,81 @@ struct Factors {
   constexpr Factors() {
     for (int j = 0; j < PAIRS; j++) {
       power[j][0] = 1;
-      for (int i = 1; i < 8; i++) power[j][i] = power[j][i - 1] * Points<PAIRS>::at[j];
+      for (int i = 1; i < 8; i++) power[j][i] = power[j][i - 1] * Points<N>::at[j];
     }
     multiply(all, -1);
-    normal[0] = 1 / all[0];
-    normal[2 * PAIRS + 1] = 1;
+    if (ZERO) normal[0] = 1 / all[0];
+    normal[N - 1] = 1;
     for (int j = 0; j < PAIRS; j++) {
       multiply(others[j], j);
       double value = 0;
       for (int i = PAIRS - 1; i >= 0; i--) value = value * power[j][2] + others[j][i];
-      normal[1 + 2 * j] = normal[2 + 2 * j] = 1 / (2 * power[j][2] * value);
+      const double own = 2 * power[j][1 + ZERO] * value;
+      normal[ZERO + 2 * j] = 1 / own;
+      normal[ZERO + 2 * j + 1] = ZERO ? 1 / own : -1 / own;
     }
   }
 };
 template <int N>
-constexpr Factors<N / 2 - 1> FACTORS;
+constexpr Factors<N> FACTORS;
 
 // One line of each transform, on vectors `step` apart.
 
 // out = B^T in: N to N
 template <int N>
 inline void interpolate_line(const vec* in, int step, vec* out, int out_step) {
-  constexpr int PAIRS = N / 2 - 1;
-  vec zero = in[2 * PAIRS * step], infinity = in[(2 * PAIRS + 1) * step];
+  constexpr int PAIRS = FACTORS<N>.PAIRS, ZERO = FACTORS<N>.ZERO;
+  vec zero = in[2 * PAIRS * step], infinity = in[(N - 1) * step];
 #pragma GCC unroll 4
   for (int i = PAIRS - 1; i >= 0; i--) {
     zero += static_cast<float>(FACTORS<N>.all[i]) * in[2 * i * step];
-    infinity += static_cast<float>(FACTORS<N>.all[i]) * in[(2 * i + 1) * step];
+    infinity += static_cast<float>(FACTORS<N>.all[i]) * in[(2 * i + ZERO) * step];
   }
-  out[0] = zero;
+  if (ZERO) out[0] = zero;
   out[(N - 1) * out_step] = infinity;
 #pragma GCC unroll 4
   for (int j = 0; j < PAIRS; j++) {
-    vec even = in[2 * PAIRS * step], odd = in[(2 * PAIRS - 1) * step];
+    vec even = in[(N - 2) * step], odd = in[(N - 3) * step];
 #pragma GCC unroll 4
     for (int i = PAIRS - 2; i >= 0; i--) {
-      even += static_cast<float>(FACTORS<N>.others[j][i]) * in[(2 * i + 2) * step];
-      odd += static_cast<float>(FACTORS<N>.others[j][i]) * in[(2 * i + 1) * step];
+      even += static_cast<float>(FACTORS<N>.others[j][i]) * in[(2 * i + 1 + ZERO) * step];
+      odd += static_cast<float>(FACTORS<N>.others[j][i]) * in[(2 * i + ZERO) * step];
     }
     odd *= static_cast<float>(FACTORS<N>.power[j][1]);
-    out[(1 + 2 * j) * out_step] = even + odd;
-    out[(2 + 2 * j) * out_step] = even - odd;
+    out[(ZERO + 2 * j) * out_step] = even + odd;
+    out[(ZERO + 2 * j + 1) * out_step] = even - odd;
   }
 }
 
 // out = A in: LENGTH coefficients to N values
 template <int N, int LENGTH>
 inline void evaluate_line(const vec* in, int step, vec* out, int out_step) {
-  constexpr int PAIRS = N / 2 - 1;
-  out[0] = in[0];
+  constexpr int PAIRS = FACTORS<N>.PAIRS, ZERO = FACTORS<N>.ZERO;
+  if (ZERO) out[0] = in[0];
   out[(N - 1) * out_step] = in[(LENGTH - 1) * step];
 #pragma GCC unroll 4
   for (int j = 0; j < PAIRS; j++) {
     vec even = in[0], odd = static_cast<float>(FACTORS<N>.power[j][1]) * in[step];
 #pragma GCC unroll 8
     for (int i = 2; i < LENGTH; i++) (i % 2 ? odd : even) += static_cast<float>(FACTORS<N>.power[j][i]) * in[i * step];
-    out[(1 + 2 * j) * out_step] = even + odd;
-    out[(2 + 2 * j) * out_step] = even - odd;
+    out[(ZERO + 2 * j) * out_step] = even + odd;
+    out[(ZERO + 2 * j + 1) * out_step] = even - odd;
   }
 }
 
 // out = A^T in: N values to LENGTH sums
 template <int N, int LENGTH>
 inline void collect_line(const vec* in, int step, vec* out, int out_step) {
-  constexpr int PAIRS = N / 2 - 1;
+  constexpr int PAIRS = FACTORS<N>.PAIRS, ZERO = FACTORS<N>.ZERO;
   vec both[PAIRS], difference[PAIRS];
 #pragma GCC unroll 4
   for (int j = 0; j < PAIRS; j++) {
-    both[j] = in[(1 + 2 * j) * step] + in[(2 + 2 * j) * step];
-    difference[j] = in[(1 + 2 * j) * step] - in[(2 + 2 * j) * step];
+    both[j] = in[(ZERO + 2 * j) * step] + in[(ZERO + 2 * j + 1) * step];
+    difference[j] = in[(ZERO + 2 * j) * step] - in[(ZERO + 2 * j + 1) * step];
   }
 #pragma GCC unroll 8
   for (int i = 0; i < LENGTH; i++) {
-    vec total = i == 0 ? in[0] : i == LENGTH - 1 ? in[(N - 1) * step] : vec{};
+    vec total = ZERO && i == 0 ? in[0] : i == LENGTH - 1 ? in[(N - 1) * step] : vec{};
 #pragma GCC unroll 4
     for (int j = 0; j < PAIRS; j++)
       total += static_cast<float>(FACTORS<N>.power[j][i]) * (i % 2 ? difference[j] : both[j]);
@@ -139,8 +148,14 @@ inline void interpolate_tile(const float* const* d, i64 channel, int lanes, floa
   }
 }
 
+// The factors 1 / N(p) are those of the filter or, where products are summed over tiles, of the sums.
+template <int N>
+inline vec times_normals(vec a, int i, int j) {
+  return a * static_cast<float>(FACTORS<N>.normal[i] * FACTORS<N>.normal[j]);
+}
+
 // A^T m A of (N, N), `plane` floats apart, to the LENGTH x LENGTH vectors of `out`.
-template <int N, int LENGTH>
+template <int N, int LENGTH, bool NORMALS>
 inline void collect_tile(const float* in, i64 plane, vec (&out)[LENGTH][LENGTH]) {
   vec rows[LENGTH][N];
 #pragma GCC unroll 8
@@ -149,6 +164,7 @@ inline void collect_tile(const float* in, i64 plane, vec (&out)[LENGTH][LENGTH])
 #pragma GCC unroll 8
     for (int i = 0; i < N; i++) {
       column[i] = load(in + (i * N + j) * plane);
+      if (NORMALS) column[i] = times_normals<N>(column[i], i, j);
     }
     collect_line<N, LENGTH>(column, 1, &rows[0][j], N);
   }
@@ -157,7 +173,7 @@ inline void collect_tile(const float* in, i64 plane, vec (&out)[LENGTH][LENGTH])
 }
 
 // G g G^T of LENGTH x LENGTH vectors to (N, N), `plane` floats apart.
-template <int N, int LENGTH>
+template <int N, int LENGTH, bool NORMALS>
 inline void evaluate_tile(const vec (&in)[LENGTH][LENGTH], float* out, i64 plane) {
   vec rows[N][LENGTH];
 #pragma GCC unroll 8
@@ -167,9 +183,6 @@ inline void evaluate_tile(const vec (&in)[LENGTH][LENGTH], float* out, i64 plane
     vec line[N];
     evaluate_line<N, LENGTH>(rows[i], 1, line, 1);
 #pragma GCC unroll 8
-    for (int j = 0; j < N; j++) {
-      const auto normal = static_cast<float>(FACTORS<N>.normal[i] * FACTORS<N>.normal[j]);
-      store(out + (i * N + j) * plane, line[j] * normal);
-    }
+    for (int j = 0; j < N; j++) store(out + (i * N + j) * plane, NORMALS ? times_normals<N>(line[j], i, j) : line[j]);
   }
 }

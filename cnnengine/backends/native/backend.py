@@ -43,7 +43,7 @@ class NativeBackend(HostMemory):
             "grouped",
             "direct",
         ),
-        "conv2d_backward_weight": ("implicit_gemm", "depthwise", "grouped", "direct"),
+        "conv2d_backward_weight": ("implicit_gemm", "winograd", "depthwise", "grouped", "direct"),
     }
     notes: ClassVar[Mapping[str, str]] = {
         "fill": "composed: NumPy's fill",
