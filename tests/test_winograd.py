@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -176,11 +177,16 @@ def test_tiles_of_weight_gradients_cross_images(n: int, h: int, w: int, padding:
     """Mosaics that the batch fills and does not fill, with and without zeros between the images"""
     _native.set_isa(isa)
     s = conv2d_shape((n, h, w, 5), (19, 3, 3, 5), 1, padding)
+    check_weight_gradients(s)
+    check_weight_gradients(replace(s, P=s.P + 1, Q=s.Q + 2))  # more padding after the image than before it
+
+
+def check_weight_gradients(s: Conv2dShape) -> None:
     arrays = random(s)
     wide = {name: a.astype(np.float64) for name, a in arrays.items()}
     exact = convolved(oracle(), "conv2d_backward_weight", s, wide, None, np.float64)
     ours = convolved(BACKEND, "conv2d_backward_weight", s, arrays, "winograd")
-    np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-5 * np.sqrt(n * s.P * s.Q))
+    np.testing.assert_allclose(ours, exact, rtol=1e-5, atol=1e-5 * np.sqrt(s.N * s.P * s.Q))
 
 
 def chosen(s: Conv2dShape, verb: str = "conv2d_forward") -> str:

@@ -19,13 +19,14 @@ constexpr int FILTER_BLOCK = 64;      // at most
 constexpr int MOSAIC_SIDE = 8;        // images, at most
 constexpr int WEIGHT_THREADS = 8;     // so many have room for their bands
 
-// One axis of a mosaic: image i has positions i * period.. of dy, those of x begin the padding before.
+// One axis of a mosaic: image i has positions i * period.. of dy, those of x begin the padding before. Neither the
+// padding before an image nor what is read after it reaches another.
 struct MosaicAxis {
   int images, period, tiles;
 };
 
 inline MosaicAxis mosaic_axis(int images, int input, int output, int padding, int M) {
-  const int period = most(output, input + padding);
+  const int period = most(most(output, input + padding), output + 2 - padding);
   return {images, period, static_cast<int>(blocks(static_cast<i64>(images - 1) * period + output, M))};
 }
 
