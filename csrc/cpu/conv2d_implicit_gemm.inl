@@ -136,7 +136,8 @@ struct GatherPlan {
   bool padded;                    // read x through a zero-padded copy
   bool streams;                   // y is written past the caches
   int images, rows, columns;      // of a patch, at most
-  int bands, strips, splits;      // places along the grid's rows and columns, and items along the column blocks
+  int sheaves, bands, strips;     // places along the images, the grid's rows and columns
+  int splits;                     // items along the column blocks
   int panel_rows, panel_columns;  // of the padded copy of one image's part
   const i64 *pixel, *at, *run;    // addresses: of an item's pixels in x or the panel, and in y; of the runs
   u64 call;                       // tells the panels of different calls apart
@@ -148,18 +149,24 @@ struct Patch {
   int images, i, rows, j, columns, group;
 };
 
+// Where part number i of n things begins, which `parts` share as evenly as can be.
+inline int part(int n, int parts, i64 i) {
+  return static_cast<int>(n * i / parts);
+}
+
 inline Patch patch_of(const GatherPlan& plan, i64 number) {
   const Gather& g = plan.g;
   Patch p;
   p.group = static_cast<int>(number % g.groups);
   number /= g.groups;
-  p.j = static_cast<int>(number % plan.strips) * plan.columns;
-  p.columns = least(plan.columns, g.columns - p.j);
+  p.j = part(g.columns, plan.strips, number % plan.strips);
+  p.columns = part(g.columns, plan.strips, number % plan.strips + 1) - p.j;
   number /= plan.strips;
-  p.i = static_cast<int>(number % plan.bands) * plan.rows;
-  p.rows = least(plan.rows, g.rows - p.i);
-  p.n = number / plan.bands * plan.images;
-  p.images = static_cast<int>(least<i64>(plan.images, g.N - p.n));
+  p.i = part(g.rows, plan.bands, number % plan.bands);
+  p.rows = part(g.rows, plan.bands, number % plan.bands + 1) - p.i;
+  number /= plan.bands;
+  p.n = part(g.N, plan.sheaves, number);
+  p.images = part(g.N, plan.sheaves, number + 1) - static_cast<int>(p.n);
   return p;
 }
 
@@ -311,10 +318,12 @@ void cut_grid(GatherPlan& plan) {
   i64 wanted = most<i64>(48, least(MOST_PIXELS, ITEM_BYTES / bytes));
   wanted = least(wanted, most<i64>(48, blocks(total, blocks(ENOUGH_ITEMS, splits))));
   plan.images = static_cast<int>(most<i64>(1, least<i64>(g.N, wanted / image)));
-  plan.images = static_cast<int>(blocks(g.N, blocks(g.N, plan.images)));
   plan.columns = g.columns <= 2 * wanted ? g.columns : static_cast<int>(blocks(g.columns, blocks(g.columns, wanted)));
   plan.rows = plan.columns < g.columns ? 1 : static_cast<int>(most<i64>(1, least<i64>(g.rows, wanted / g.columns)));
   plan.rows = static_cast<int>(blocks(g.rows, blocks(g.rows, plan.rows)));
+  plan.sheaves = static_cast<int>(blocks(g.N, plan.images));
+  if (plan.sheaves > 1 && plan.sheaves < g.N) plan.sheaves += plan.sheaves % 2;  // so that two threads have as many
+  plan.images = static_cast<int>(blocks(g.N, plan.sheaves));
   plan.bands = static_cast<int>(blocks(g.rows, plan.rows));
   plan.strips = static_cast<int>(blocks(g.columns, plan.columns));
 }
@@ -333,8 +342,9 @@ void run_gather(const Gather& g, const float* filter, const Filter& source, cons
                 (g.columns - 1) * g.step_w + g.column[g.taps_w - 1] >= g.W ||
                 (g.groups > 1 && plan.terms.merged && g.taps_w > 1);
   cut_grid(plan);
-  const i64 places = blocks(g.N, plan.images) * plan.bands * plan.strips * g.groups;
-  plan.splits = static_cast<int>(most<i64>(1, least<i64>(plan.blocks_of_k.count, blocks(ENOUGH_ITEMS, places))));
+  const i64 places = static_cast<i64>(plan.sheaves) * plan.bands * plan.strips * g.groups;
+  const i64 wanted = most<i64>(1, least<i64>(plan.blocks_of_k.count, blocks(ENOUGH_ITEMS, places)));
+  plan.splits = static_cast<int>(blocks(plan.blocks_of_k.count, plan.blocks_of_k.count / wanted));
   plan.panel_rows = (plan.rows - 1) * g.step_h + g.row[g.taps_h - 1] - g.row[0] + 1;
   plan.panel_columns = (plan.columns - 1) * g.step_w + g.column[g.taps_w - 1] - g.column[0] + 1;
   if (!filter && (source.tap_row || places > FEW_PLACES * g.groups)) {
