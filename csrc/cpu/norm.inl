@@ -15,11 +15,6 @@ constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines block
 constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
 constexpr int TOGETHER = 2;  // rows that a loop over columns takes at once, so that it loads a sum less often
 
-template <int N>
-struct Count {
-  static constexpr int value = N;
-};
-
 // A work item: `rows` wide rows of a matrix, and `rest` floats of the part of a row after them; `at` is where they
 // begin in an array.
 struct RowBlock {
@@ -77,8 +72,8 @@ struct ColumnWalk {
   template <class F>
   static void each_row(const RowBlock& block, const F& rows) {
     i64 r = 0;
-    for (; r + TOGETHER <= block.rows; r += TOGETHER) rows(r, Count<TOGETHER>());
-    for (; r < block.rows; r++) rows(r, Count<1>());
+    for (; r + TOGETHER <= block.rows; r += TOGETHER) rows(r, Constant<TOGETHER>());
+    for (; r < block.rows; r++) rows(r, Constant<1>());
   }
 };
 
@@ -401,7 +396,7 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
                                  dzu);
     };
     w.each_row(b, [&](i64 r, auto count) { add(r, wide, count); });
-    if (b.rest) add(b.rows, b.rest, Count<1>());
+    if (b.rest) add(b.rows, b.rest, Constant<1>());
   });
   w.each_chunk(s.D, [&](i64 n, i64 first, i64 last) {
     double* total = totals + n * 2 * C;
@@ -421,7 +416,7 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
       input_gradients<count.value>(from(x, r), from(mask, r), from(dz, r), from(out.dx, r), wide, columns, c, streams);
     };
     w.each_row(b, [&](i64 r, auto count) { write_rows(r, wide, stream, count); });
-    if (b.rest) write_rows(b.rows, b.rest, false, Count<1>());
+    if (b.rest) write_rows(b.rows, b.rest, false, Constant<1>());
     if (stream) stream_fence();
   });
 }

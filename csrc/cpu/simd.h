@@ -70,6 +70,13 @@ inline void prefetch_l2(const void* p) {
   __builtin_prefetch(p, 0, 2);
 }
 
+// A number that is known when a kernel is compiled
+template <int N>
+struct Constant {
+  static constexpr int value = N;
+  constexpr operator i64() const { return N; }
+};
+
 template <class T>
 constexpr T least(T a, T b) {
   return a < b ? a : b;

@@ -88,39 +88,46 @@ void multiply_tile(const Operands& o, const i64* row, const i64* at, const TileO
   for (int p = 0; p < ROWS; p++)
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++) sums[p][v] = vec{};
-  const i64 length = o.length, a_step = o.a_step, b_step = o.b_step;
-  const float* b = o.b;
-  const char* line = lines.next;
-  i64 left = lines.left;
-  for (i64 run = 0; run < o.runs; run++) {
-    if (o.b_run) b = o.b + o.b_run[run];
-    const float* a[ROWS];
+  const auto add_runs = [&](auto a_step, auto b_step) __attribute__((always_inline)) {
+    const i64 length = o.length;
+    const float* b = o.b;
+    const char* line = lines.next;
+    i64 left = lines.left;
+    for (i64 run = 0; run < o.runs; run++) {
+      if (o.b_run) b = o.b + o.b_run[run];
+      const float* a[ROWS];
 #pragma GCC unroll 16
-    for (int p = 0; p < ROWS; p++) a[p] = o.a + row[p] + o.a_run[run];
-    i64 at_a = 0;
-    const auto step = [&]() __attribute__((always_inline)) {
-      vec bv[VECTORS];
+      for (int p = 0; p < ROWS; p++) a[p] = o.a + row[p] + o.a_run[run];
+      i64 at_a = 0;
+      const auto step = [&]() __attribute__((always_inline)) {
+        vec bv[VECTORS];
 #pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; v++) bv[v] = load(b + v * V);
+        for (int v = 0; v < VECTORS; v++) bv[v] = load(b + v * V);
 #pragma GCC unroll 16
-      for (int p = 0; p < ROWS; p++) {
-        const vec av = broadcast(a[p][at_a]);
+        for (int p = 0; p < ROWS; p++) {
+          const vec av = broadcast(a[p][at_a]);
 #pragma GCC unroll 4
-        for (int v = 0; v < VECTORS; v++) sums[p][v] += av * bv[v];
+          for (int v = 0; v < VECTORS; v++) sums[p][v] += av * bv[v];
+        }
+        at_a += a_step;
+        b += b_step;
+      };
+      for (i64 i = 1; i < length; i += 2) {
+        if (left > 0) {
+          prefetch_l2(line);
+          line += CACHE_LINE;
+          left--;
+        }
+        step();
+        step();
       }
-      at_a += a_step;
-      b += b_step;
-    };
-    for (i64 i = 1; i < length; i += 2) {
-      if (left > 0) {
-        prefetch_l2(line);
-        line += CACHE_LINE;
-        left--;
-      }
-      step();
-      step();
+      if (length % 2) step();
     }
-    if (length % 2) step();
+  };
+  if (o.a_step == 1 && o.b_step == VECTORS * V) {  // packed: steps that the compiler knows cost no registers
+    add_runs(Constant<1>(), Constant<VECTORS * V>());
+  } else {
+    add_runs(o.a_step, o.b_step);
   }
   if (!out.finishes && out.lanes == VECTORS * V) {
 #pragma GCC unroll 16
