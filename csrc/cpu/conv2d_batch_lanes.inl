@@ -1,22 +1,101 @@
 // Few channels and many images, as in LeNet-5: vectors of channels would be mostly empty, so a vector holds one value
-// of V images. The input is transposed to (block of images, row, column, channel, image), the register tile multiplies
-// filters by images, and each finished row is transposed back to y or dx. Every lane is used, and the forward pass's
-// padding is zeros of the transposed copy. One group, no dilation along the width.
+// of V images, and a block of 2 V images is computed at a time. The input is transposed to (block of images, row,
+// column, channel, image), a register tile multiplies filters by images, and each finished row is transposed back to y
+// or dx. Every lane is used, and the forward pass's padding is zeros of the transposed copy. A thread that goes from
+// block to block reads what it wrote in the layer before. One group, no dilation along the width.
 
-constexpr int MOST_TAP_ROWS = 16;
+constexpr int MOST_TAPS = 16;  // of a filter's rows, and of its columns
+constexpr int IMAGES = 2 * V;  // of a block: every value takes so many lanes
+
+// ---- the tile: for each of some pixels
+//   y[p][image] (+)= sum over runs and i of a[a_run + i * a_step + p] * b[b_run + i * IMAGES][image]
+
+struct ImageProducts {
+  i64 a_run[MOST_TAPS], b_run[MOST_TAPS];
+  int runs;
+  i64 length, a_step;
+  int pixels;
+  i64 b_pixel, y_pixel;  // from pixel to pixel
+  bool accumulate;       // add to y
+};
+
+constexpr int PIXELS_AT_ONCE = 2;  // under all tiles: what they read stays in the first-level cache
+
+template <int ROWS, int VECTORS>
+void multiply_images(const ImageProducts& o, const float* a, const float* b, float* y) {
+  const i64 a_step = o.a_step, length = o.length;
+  const bool accumulate = o.accumulate;
+  for (int pixel = 0; pixel < o.pixels; pixel++, b += o.b_pixel, y += o.y_pixel) {
+    vec sums[ROWS][VECTORS];
+#pragma GCC unroll 16
+    for (int p = 0; p < ROWS; p++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) sums[p][v] = vec{};
+    for (int run = 0; run < o.runs; run++) {
+      const float *ap = a + o.a_run[run], *bp = b + o.b_run[run];
+      for (i64 i = length; i > 0; i--, ap += a_step, bp += IMAGES) {
+        vec bv[VECTORS];
+#pragma GCC unroll 2
+        for (int v = 0; v < VECTORS; v++) bv[v] = load(bp + v * V);
+#pragma GCC unroll 16
+        for (int p = 0; p < ROWS; p++) {
+          const vec av = broadcast(ap[p]);
+#pragma GCC unroll 2
+          for (int v = 0; v < VECTORS; v++) sums[p][v] += av * bv[v];
+        }
+      }
+    }
+#pragma GCC unroll 16
+    for (int p = 0; p < ROWS; p++)
+#pragma GCC unroll 2
+      for (int v = 0; v < VECTORS; v++) {
+        float* out = y + p * IMAGES + v * V;
+        store(out, accumulate ? load(out) + sums[p][v] : sums[p][v]);
+      }
+  }
+}
+
+using MultiplyImages = void (*)(const ImageProducts&, const float*, const float*, float*);
+
+template <int VECTORS, int ROWS = TILE_ROWS[2]>
+inline MultiplyImages image_tile_of(int rows) {
+  if constexpr (ROWS > 1)
+    if (rows < ROWS) return image_tile_of<VECTORS, ROWS - 1>(rows);
+  return multiply_images<ROWS, VECTORS>;
+}
+
+// `count` values a pixel, in tiles of nearly equal height.
+void multiply_all_images(const ImageProducts& all, int count, int images, const float* a, const float* b, float* y) {
+  constexpr int MOST_TILES = MOST_TAPS * V / TILE_ROWS[2] + 1;
+  MultiplyImages tile[MOST_TILES];
+  const int tiles = static_cast<int>(blocks(count, TILE_ROWS[2])), height = static_cast<int>(blocks(count, tiles));
+  for (int t = 0; t < tiles; t++) {
+    const int rows = least(height, count - t * height);
+    tile[t] = images > V ? image_tile_of<2>(rows) : image_tile_of<1>(rows);
+  }
+  ImageProducts o = all;
+  for (int pixel = 0; pixel < all.pixels; pixel += PIXELS_AT_ONCE) {
+    o.pixels = least(PIXELS_AT_ONCE, all.pixels - pixel);
+    for (int t = 0; t < tiles; t++)
+      tile[t](o, a + t * height, b + pixel * o.b_pixel, y + pixel * o.y_pixel + t * height * IMAGES);
+  }
+}
+
+// ---- rows of values and lanes of images
 
 struct BatchPlan {
   Conv2dShape s;
-  const float *in, *filter;  // x and w, or dy and w as (R, S, C, K)
+  const float *in, *filter;  // x and w as (R, S, C, filter_step), or dy and w
   float* out;                // y or dx
   Epilogue epilogue;         // each part repeated for a row of y
-  Columns cut;               // of the images; every value takes `width` lanes in the panel and the sums
   i64 in_row, in_rows;       // values of a row of the input, and rows of an image
-  int before;                // rows of zeros above the input
-  int band, bands;           // rows of the output in a work item
-  i64 line, margin;          // floats of a row of the panel, and of what is left of the input
-  i64 sums, tile_rows;       // values of a row of sums, rows of the tile
-  const i64 *row, *at;       // (tile_rows,) their addresses in the filter and in the sums
+  i64 out_row;               // values of a row of sums
+  i64 filter_step;
+  int before;       // rows of zeros above the input
+  int band, bands;  // rows of the output in a work item
+  i64 line;         // values of a row of the panel: `margin` zeros, then the input
+  i64 margin;
+  int images(i64 block) const { return static_cast<int>(least<i64>(IMAGES, s.N - block * IMAGES)); }
 };
 
 // What belongs to K channels, repeated for J * K; null stays null.
@@ -26,77 +105,75 @@ inline const float* repeated(const float* values, int K, int together, float* ou
   return out;
 }
 
-// A row of x or dy of some images, `length` values each, to lanes.
-inline void row_to_lanes(const float* in, i64 pitch, int images, i64 length, float* out, int lanes) {
-  for (int n = 0; n < lanes; n += V)
-    transpose_into(in + n * pitch, pitch, most(0, least(V, images - n)), length, out + n, lanes);
-}
-
-// And back, with the epilogue, whose parts belong to value 0.
-void lanes_to_row(const float* in, int lanes, i64 length, const Epilogue& e, float* out, i64 pitch, int images) {
+// A row of y or dx of some images from their lanes, `pitch` from image to image. The parts of the epilogue belong to
+// value 0.
+void lanes_to_row(const float* in, i64 length, const Epilogue& e, float* out, i64 pitch, int images) {
+  Epilogue rest = e;
+  rest.bias = nullptr;
+  const bool finishes = rest.scale || rest.shift || rest.residual || rest.activation.kind;
   for (int n = 0; n < images; n += V)
     for (i64 j = 0; j < length; j += V) {
-      const int rows = static_cast<int>(least<i64>(V, length - j));
+      const int values = static_cast<int>(least<i64>(V, length - j)), rows = least(V, images - n);
       vec square[V];
-      for (int i = 0; i < V; i++) square[i] = i < rows ? load(in + (j + i) * lanes + n) : vec{};
+      for (int i = 0; i < V; i++) square[i] = i < values ? load(in + (j + i) * IMAGES + n) : vec{};
       transpose_squares<V / 2>(square);
-      for (int i = 0; i < V && n + i < images; i++) {
-        const i64 to = (n + i) * pitch + j;
-        store_first(out + to, finish_vector(e, square[i], j, to, rows), rows);
+      const i64 to = n * pitch + j;
+      if (e.bias) {
+        const vec bias = load_first(e.bias + j, values);
+        for (int i = 0; i < V; i++) square[i] += bias;
       }
+      if (finishes)
+        for (int i = 0; i < rows; i++) square[i] = finish_vector(rest, square[i], j, to + i * pitch, values);
+      for (int i = 0; i < rows; i++) store_first(out + to + i * pitch, square[i], values);
     }
 }
 
-// Row r of the padded input of one block of images.
+// Row r of the padded input of one block of images, to lanes.
 void fill_batch_row(const BatchPlan& plan, i64 block, int r, float* to) {
-  const i64 n = block * plan.cut.width, image = plan.in_rows * plan.in_row, h = r - plan.before;
-  const int images = static_cast<int>(least<i64>(plan.cut.width, plan.s.N - n)), lanes = plan.cut.width;
+  const i64 n = block * IMAGES, image = plan.in_rows * plan.in_row, h = r - plan.before;
+  const int images = plan.images(block);
   if (h < 0 || h >= plan.in_rows) {
-    __builtin_memset(to, 0, sizeof(float) * plan.line);
+    __builtin_memset(to, 0, sizeof(float) * plan.line * IMAGES);
     return;
   }
-  const i64 values = least(plan.in_row, (plan.line - plan.margin) / lanes), filled = plan.margin + values * lanes;
-  __builtin_memset(to, 0, sizeof(float) * plan.margin);
-  row_to_lanes(plan.in + n * image + h * plan.in_row, image, images, values, to + plan.margin, lanes);
-  __builtin_memset(to + filled, 0, sizeof(float) * (plan.line - filled));
+  const i64 values = least(plan.in_row, plan.line - plan.margin), filled = plan.margin + values;
+  const float* in = plan.in + n * image + h * plan.in_row;
+  __builtin_memset(to, 0, sizeof(float) * plan.margin * IMAGES);
+  for (int i = 0; i < images; i += V)
+    transpose_into(in + i * image, image, images - i, values, to + plan.margin * IMAGES + i, IMAGES);
+  __builtin_memset(to + filled * IMAGES, 0, sizeof(float) * (plan.line - filled) * IMAGES);
 }
 
-// Rows top..bottom-1 of y of one block of images: a tile is one pixel.
+// ---- the two passes
+
+// Rows top..bottom-1 of y of one block of images.
 void batch_forward_item(const BatchPlan& plan, i64 block, int top, int bottom) {
   const Conv2dShape& s = plan.s;
-  const int lanes = plan.cut.width, first = top * s.stride_h;
+  const i64 n = block * IMAGES, line = plan.line * IMAGES;
+  const int images = plan.images(block), first = top * s.stride_h;
   const int rows = (bottom - 1 - top) * s.stride_h + (s.R - 1) * s.dilation_h + 1;
-  const i64 n = block * lanes;
-  float* panel = scratch<float>(cnn::PANEL, rows * plan.line);
-  for (int r = 0; r < rows; r++) fill_batch_row(plan, block, first + r, panel + r * plan.line);
-  float* sums = scratch<float>(cnn::PARTIAL_SUMS, plan.sums * lanes);
-  i64 a_run[MOST_TAP_ROWS], b_run[MOST_TAP_ROWS];
+  float* panel = scratch<float>(cnn::PANEL, rows * line);
+  for (int r = 0; r < rows; r++) fill_batch_row(plan, block, first + r, panel + r * line);
+  float* sums = scratch<float>(cnn::PARTIAL_SUMS, plan.out_row * IMAGES);
+  ImageProducts o;
   for (int r = 0; r < s.R; r++) {
-    a_run[r] = static_cast<i64>(r) * s.S * s.C;
-    b_run[r] = r * s.dilation_h * plan.line;
+    o.a_run[r] = static_cast<i64>(r) * s.S * s.C * plan.filter_step;
+    o.b_run[r] = r * s.dilation_h * line;
   }
-  Operands o;
-  o.a = plan.filter;
-  o.a_run = a_run;
-  o.a_step = 1;
-  o.b_run = b_run;
-  o.b_step = lanes;
   o.runs = s.R;
   o.length = static_cast<i64>(s.S) * s.C;
-  TileOutput out;
-  out.lanes = static_cast<int>(least<i64>(lanes, blocks(s.N - n, V) * V));
-  out.accumulate = out.finishes = false;
+  o.a_step = plan.filter_step;
+  o.pixels = s.Q;
+  o.b_pixel = static_cast<i64>(s.stride_w) * s.C * IMAGES;
+  o.y_pixel = static_cast<i64>(s.K) * IMAGES;
+  o.accumulate = false;
   for (int p = top; p < bottom; p++) {
-    for (int q = 0; q < s.Q; q++) {
-      o.b = panel + static_cast<i64>(p - top) * s.stride_h * plan.line + static_cast<i64>(q) * s.stride_w * s.C * lanes;
-      out.y = sums + static_cast<i64>(q) * s.K * lanes;
-      multiply_rows(o, plan.tile_rows, plan.row, plan.at, out);
-    }
-    const i64 place = (n * s.P + p) * plan.sums;
+    const float* x = panel + static_cast<i64>(p - top) * s.stride_h * line;
+    multiply_all_images(o, s.K, images, plan.filter, x, sums);
+    const i64 place = (n * s.P + p) * plan.out_row;
     Epilogue e = plan.epilogue;
     if (e.residual) e.residual += place;
-    lanes_to_row(sums, lanes, plan.sums, e, plan.out + place, s.P * plan.sums,
-                 static_cast<int>(least<i64>(lanes, s.N - n)));
+    lanes_to_row(sums, plan.out_row, e, plan.out + place, s.P * plan.out_row, images);
   }
 }
 
@@ -104,110 +181,91 @@ void batch_forward_item(const BatchPlan& plan, i64 block, int top, int bottom) {
 // taps, where it lies; a tile sums over the filters and over the tap rows that reach the row of dx.
 void batch_backward_item(const BatchPlan& plan, i64 block, int top, int bottom) {
   const Conv2dShape& s = plan.s;
-  const int lanes = plan.cut.width;
-  const i64 n = block * lanes, length = static_cast<i64>(s.W) * s.C;
+  const i64 n = block * IMAGES, length = static_cast<i64>(s.W) * s.C, line = plan.line * IMAGES;
+  const int images = plan.images(block);
   const int above = top + s.pad_h - (s.R - 1) * s.dilation_h;  // rows of dy that reach the band
   const int first = above > 0 ? static_cast<int>(blocks(above, s.stride_h)) : 0;
   const int last = least(s.P, (bottom - 1 + s.pad_h) / s.stride_h + 1);
-  float* panel = scratch<float>(cnn::PANEL, most(1, last - first) * plan.line);
-  for (int p = first; p < last; p++) fill_batch_row(plan, block, p, panel + (p - first) * plan.line);
-  float* sums = scratch<float>(cnn::PARTIAL_SUMS, plan.sums * lanes);
-  i64 a_run[MOST_TAP_ROWS], b_run[MOST_TAP_ROWS];
-  Operands o;
-  o.a = plan.filter;
-  o.a_run = a_run;
-  o.a_step = 1;
-  o.b_run = b_run;
-  o.b_step = lanes;
+  float* panel = scratch<float>(cnn::PANEL, most(1, last - first) * line);
+  for (int p = first; p < last; p++) fill_batch_row(plan, block, p, panel + (p - first) * line);
+  float* sums = scratch<float>(cnn::PARTIAL_SUMS, plan.out_row * IMAGES);
+  ImageProducts o;
   o.length = s.K;
-  TileOutput out;
-  out.lanes = static_cast<int>(least<i64>(lanes, blocks(s.N - n, V) * V));
-  out.accumulate = true;
-  out.finishes = false;
+  o.a_step = plan.filter_step;
+  o.pixels = s.Q;
+  o.b_pixel = static_cast<i64>(s.K) * IMAGES;
+  o.y_pixel = static_cast<i64>(s.stride_w) * s.C * IMAGES;
+  o.accumulate = true;
   for (int h = top; h < bottom; h++) {
     o.runs = 0;
     for (int r = 0; r < s.R; r++) {
       const int shifted = h + s.pad_h - r * s.dilation_h, p = shifted / s.stride_h;
       if (shifted < 0 || shifted % s.stride_h != 0 || p >= s.P) continue;
-      a_run[o.runs] = r * plan.tile_rows * s.K;
-      b_run[o.runs++] = (p - first) * plan.line;
+      o.a_run[o.runs] = static_cast<i64>(r) * s.S * s.C;
+      o.b_run[o.runs++] = (p - first) * line;
     }
-    __builtin_memset(sums, 0, sizeof(float) * plan.sums * lanes);
-    for (int q = 0; q < s.Q; q++) {
-      o.b = panel + static_cast<i64>(q) * s.K * lanes;
-      out.y = sums + static_cast<i64>(q) * s.stride_w * s.C * lanes;
-      multiply_rows(o, plan.tile_rows, plan.row, plan.at, out);
-    }
-    lanes_to_row(sums + static_cast<i64>(s.pad_w) * s.C * lanes, lanes, length, Epilogue{},
-                 plan.out + (n * s.H + h) * length, s.H * length, static_cast<int>(least<i64>(lanes, s.N - n)));
+    __builtin_memset(sums, 0, sizeof(float) * plan.out_row * IMAGES);
+    multiply_all_images(o, s.S * s.C, images, plan.filter, panel, sums);
+    lanes_to_row(sums + static_cast<i64>(s.pad_w) * s.C * IMAGES, length, Epilogue{}, plan.out + (n * s.H + h) * length,
+                 s.H * length, images);
   }
 }
 
 // Few channels of the output, and images for two vectors.
 inline bool batch_lanes_pay(const Conv2dShape& s, int verb) {
-  return s.groups == 1 && s.dilation_w == 1 && s.N >= 2 * V && s.R <= MOST_TAP_ROWS &&
-         (verb == FORWARD ? 2 * s.K <= V && s.C < V : s.C < V && s.K < 2 * V);
+  return s.groups == 1 && s.dilation_w == 1 && s.N >= 2 * V && s.R <= MOST_TAPS && s.S <= MOST_TAPS && s.C < V &&
+         (verb == FORWARD ? s.K <= V : s.K < 2 * V);
 }
 
 // Runs item(plan, block, top, bottom) for every block of images and band of the output's rows. Neighbouring bands
 // transpose up to R rows of the input twice, so they have at least as many; an even number keeps two threads busy.
-// a_pitch is from one row of the tile to the next in the filter.
 template <class F>
-void run_batch(BatchPlan& plan, int rows, i64 a_pitch, const F& item) {
+void run_batch(BatchPlan& plan, int rows, const F& item) {
   const Conv2dShape& s = plan.s;
+  const i64 count = blocks(s.N, IMAGES);
   plan.bands = 1;
-  while (2 * plan.bands * s.R <= rows && plan.bands * plan.cut.count < ENOUGH_ITEMS) plan.bands *= 2;
+  while (2 * plan.bands * s.R <= rows && plan.bands * count < ENOUGH_ITEMS) plan.bands *= 2;
   plan.band = static_cast<int>(blocks(rows, plan.bands));
   plan.bands = static_cast<int>(blocks(rows, plan.band));
-  i64* row = scratch<i64>(cnn::OFFSETS, 2 * plan.tile_rows);
-  for (i64 i = 0; i < plan.tile_rows; i++) {
-    row[i] = i * a_pitch;
-    row[plan.tile_rows + i] = i * plan.cut.width;
-  }
-  plan.row = row;
-  plan.at = row + plan.tile_rows;
   const i64 work = static_cast<i64>(s.N) * s.P * s.Q * s.K * s.R * s.S * s.C / 4;
-  parallel(static_cast<i64>(plan.cut.count) * plan.bands, work, [&](i64 number) {
+  parallel(count * plan.bands, work, [&](i64 number) {
     const int top = static_cast<int>(number % plan.bands) * plan.band;
     item(plan, number / plan.bands, top, least(rows, top + plan.band));
   });
 }
 
 void batch_forward(const Conv2dShape& s, const float* x, const float* w, float* y, const Epilogue& e) {
+  const i64 taps = static_cast<i64>(s.R) * s.S * s.C;
   BatchPlan plan{};
   plan.s = s;
   plan.in = x;
-  plan.filter = w;
+  plan.filter_step = blocks(s.K, V) * V;
+  float* filter = scratch<float>(cnn::PACKED_WEIGHT, taps * plan.filter_step);
+  for (int k = 0; k < s.K; k += V) transpose_into(w + k * taps, taps, s.K - k, taps, filter + k, plan.filter_step);
+  plan.filter = filter;
   plan.out = y;
-  plan.cut = columns_for(s.N);
   plan.in_row = static_cast<i64>(s.W) * s.C;
   plan.in_rows = s.H;
   plan.before = s.pad_h;
-  plan.line = (static_cast<i64>(s.Q - 1) * s.stride_w + s.S) * s.C * plan.cut.width;
-  plan.margin = least(plan.line, static_cast<i64>(s.pad_w) * s.C * plan.cut.width);
-  plan.sums = static_cast<i64>(s.Q) * s.K;
-  plan.tile_rows = s.K;
-  float* parts = scratch<float>(cnn::WIDENED, 3 * plan.sums);
-  plan.epilogue = {repeated(e.bias, s.K, s.Q, parts), repeated(e.scale, s.K, s.Q, parts + plan.sums),
-                   repeated(e.shift, s.K, s.Q, parts + 2 * plan.sums), e.residual, e.activation};
-  run_batch(plan, s.P, static_cast<i64>(s.R) * s.S * s.C, batch_forward_item);
+  plan.line = (static_cast<i64>(s.Q - 1) * s.stride_w + s.S) * s.C;
+  plan.margin = least(plan.line, static_cast<i64>(s.pad_w) * s.C);
+  plan.out_row = static_cast<i64>(s.Q) * s.K;
+  float* parts = scratch<float>(cnn::WIDENED, 3 * plan.out_row);
+  plan.epilogue = {repeated(e.bias, s.K, s.Q, parts), repeated(e.scale, s.K, s.Q, parts + plan.out_row),
+                   repeated(e.shift, s.K, s.Q, parts + 2 * plan.out_row), e.residual, e.activation};
+  run_batch(plan, s.P, batch_forward_item);
 }
 
 void batch_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
-  const i64 taps = static_cast<i64>(s.R) * s.S * s.C;
-  float* filter = scratch<float>(cnn::PACKED_WEIGHT, taps * s.K);
-  for (int k = 0; k < s.K; k++)
-    for (i64 i = 0; i < taps; i++) filter[i * s.K + k] = w[k * taps + i];
   BatchPlan plan{};
   plan.s = s;
   plan.in = dy;
-  plan.filter = filter;
+  plan.filter = w;
+  plan.filter_step = static_cast<i64>(s.R) * s.S * s.C;
   plan.out = dx;
-  plan.cut = columns_for(s.N);
   plan.in_row = static_cast<i64>(s.Q) * s.K;
   plan.in_rows = s.P;
-  plan.line = plan.in_row * plan.cut.width;
-  plan.sums = static_cast<i64>(most(s.W + s.pad_w, (s.Q - 1) * s.stride_w + s.S)) * s.C;
-  plan.tile_rows = static_cast<i64>(s.S) * s.C;
-  run_batch(plan, s.H, s.K, batch_backward_item);
+  plan.line = plan.in_row;
+  plan.out_row = static_cast<i64>(most(s.W + s.pad_w, (s.Q - 1) * s.stride_w + s.S)) * s.C;
+  run_batch(plan, s.H, batch_backward_item);
 }

@@ -6,7 +6,7 @@
 // Vector multiply-adds of one output row of `vectors` vectors, a term; a tile one vector wide loads more than it adds.
 inline double tile_cost(int columns) {
   const int vectors = static_cast<int>(blocks(columns, V));
-  return vectors == 1 ? 1.4 : vectors;
+  return vectors == 1 ? 1.1 : vectors;
 }
 
 // The pixels to take together; 1 where it does not pay or is not possible.

@@ -1,7 +1,7 @@
 // AVX-512: lanes are masked, so a part of a vector costs what a whole one does.
 constexpr int TILE_VECTORS = 4;  // output vectors of a register tile, at most
 // rows of a tile of so many vectors: 6 x 64 needs 24 + 4 + 1 of 32 registers, 8 x 48 24 + 3 + 1, 12 x 32 24 + 2 + 1
-constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 8, 12, 8, 6};
+constexpr int TILE_ROWS[TILE_VECTORS + 1] = {0, 12, 12, 8, 6};
 constexpr int WEIGHT_ROWS[TILE_VECTORS + 1] = {0, 14, 14, 8, 6};  // of the tile of weight gradients
 
 inline __mmask16 first_lanes(int n) {
