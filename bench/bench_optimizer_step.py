@@ -1,4 +1,4 @@
-"""An optimizer's step over all parameters of a network in one pass: SGD with momentum and weight decay."""
+"""An optimizer's step over all parameters of a network in one pass: SGD with momentum, Adam, both with weight decay."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 
 from bench.suite import Race, run_alone, task_races
-from bench.task import Arrays, Run, Task
+from bench.task import Arrays, Run, Task, Theirs
 from cnnengine.backends.contract import Array, Backend
 
 LEARNING_RATE, MOMENTUM, DECAY = 1e-3, 0.9, 1e-4
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 LENET5 = (6 * 25, 6, 16 * 150, 16, 120 * 400, 120, 84 * 120, 84, 10 * 84, 10)
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
     networks = {"smoke": (5, 300)} if smoke else {"LeNet-5": LENET5, "ResNet-50": tuple(resnet50())}
-    return task_races("optimizer_step", [_sgd(name, sizes) for name, sizes in networks.items()], device, smoke)
+    tasks = [task for name, sizes in networks.items() for task in (_sgd(name, sizes), _adam(name, sizes))]
+    return task_races("optimizer_step", tasks, device, smoke)
 
 
 def resnet50() -> Iterator[int]:
@@ -42,8 +44,23 @@ def resnet50() -> Iterator[int]:
 
 def _sgd(network: str, sizes: tuple[int, ...]) -> Task:
     """Reads parameters, gradients and velocities, writes parameters and velocities."""
-    theirs = {kind: partial(_torch, kind) for kind in ("fused", "foreach")}
-    return Task("sgd", network, partial(_draw, sizes), {"": _ours}, theirs, elements=5 * sum(sizes))
+    options = {"lr": LEARNING_RATE, "momentum": MOMENTUM, "weight_decay": DECAY}
+    ours = {"": partial(_ours, "sgd", 1, (LEARNING_RATE, MOMENTUM, DECAY, 0, 1))}
+    return Task("sgd", network, partial(_draw, sizes), ours, _theirs("SGD", options), elements=5 * sum(sizes))
+
+
+def _adam(network: str, sizes: tuple[int, ...]) -> Task:
+    """Reads parameters, gradients and both moments, writes all but the gradients. Every step is the first: what differs
+    between steps is ten numbers."""
+    options = {"lr": LEARNING_RATE, "betas": (BETA1, BETA2), "eps": EPSILON, "weight_decay": DECAY}
+    correction = (1 - BETA2) ** -0.5
+    step = (LEARNING_RATE / (1 - BETA1), BETA1, 1 - BETA1, BETA2, 1 - BETA2, correction, EPSILON, DECAY, 1, 1)
+    ours = {"": partial(_ours, "adam", 2, step)}
+    return Task("adam", network, partial(_draw, sizes), ours, _theirs("Adam", options), elements=7 * sum(sizes))
+
+
+def _theirs(name: str, options: dict[str, Any]) -> dict[str, Theirs]:
+    return {way: partial(_torch, name, options, way) for way in ("fused", "foreach")}
 
 
 def _draw(sizes: tuple[int, ...], rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -55,25 +72,24 @@ def _named(arrays: Arrays, what: str) -> list[Any]:
     return [a for name, a in arrays.items() if name.startswith(what)]
 
 
-def _ours(backend: Backend, a: Arrays) -> Run:
+def _ours(kind: str, states_each: int, numbers: tuple[float, ...], backend: Backend, a: Arrays) -> Run:
     gradients = _named(a, "gradient")
     parameters = [backend.to_device(np.array(backend.to_host(p))) for p in _named(a, "parameter")]
-    velocities = [backend.to_device(np.zeros(p.shape, np.float32)) for p in parameters]
-    hyper = backend.to_device(np.array([LEARNING_RATE, MOMENTUM, DECAY, 0, 1], np.float32))
+    states = [backend.to_device(np.zeros(p.shape, np.float32)) for p in parameters * states_each]
+    hyper = backend.to_device(np.array(numbers, np.float32))
 
     def run() -> Array:
-        backend.optimizer_step("sgd", parameters, gradients, velocities, hyper)
+        backend.optimizer_step(kind, parameters, gradients, states, hyper)
         return parameters[-1]
 
     return run
 
 
-def _torch(kind: str, torch: Any, t: Arrays) -> Run:
+def _torch(name: str, options: dict[str, Any], way: str, torch: Any, t: Arrays) -> Run:
     parameters = [torch.nn.Parameter(p.clone()) for p in _named(t, "parameter")]
     for parameter, gradient in zip(parameters, _named(t, "gradient"), strict=True):
         parameter.grad = gradient.clone()
-    options = {"lr": LEARNING_RATE, "momentum": MOMENTUM, "weight_decay": DECAY}
-    optimizer = torch.optim.SGD(parameters, **options, fused=kind == "fused", foreach=kind == "foreach")
+    optimizer = getattr(torch.optim, name)(parameters, **options, fused=way == "fused", foreach=way == "foreach")
 
     def run() -> Any:
         optimizer.step()

@@ -129,6 +129,11 @@ NORM = (
 )
 
 
+EXPANDED = MapLayer("eff 96 @112", "EfficientNet-B0", 8, 96, 112)  # where networks use other activations than ReLU
+RESIDUAL = MapLayer("r50 256 @56", "ResNet-50", 8, 256, 56)
+LAYER_NORM = MapLayer("convnext 96 @56", "ConvNeXt-T", 32, 96, 56)
+
+
 L = TypeVar("L", Conv2dLayer, PoolLayer, MapLayer)
 
 

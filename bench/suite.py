@@ -11,7 +11,18 @@ from .contenders import Contender, contenders
 from .task import Task, check_agreement
 
 AS_SHIPPED = ", as shipped"  # ends the name of a contender that runs with malloc's own settings
-SUITES = ("lenet5", "overhead", "conv2d", "pool2d", "activation", "norm", "optimizer_step")  # bench/bench_NAME.py
+SUITES = (  # bench/bench_NAME.py
+    "lenet5",
+    "overhead",
+    "conv2d",
+    "pool2d",
+    "activation",
+    "binary",
+    "norm",
+    "softmax_cross_entropy",
+    "dropout",
+    "optimizer_step",
+)
 
 
 @dataclass(frozen=True, eq=False)

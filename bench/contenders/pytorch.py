@@ -13,11 +13,11 @@ from ..task import Prepared, Task
 
 
 class PyTorch:
-    """``variant`` is one of the task's ways; "nchw" keeps torch's default memory layout, any other is channels-last.
-    Operators are called below autograd."""
+    """``variant`` is one of the task's ways; "nchw" keeps torch's default memory layout, any other is channels-last, ""
+    where there is no layout to choose. Operators are called below autograd."""
 
     def __init__(self, variant: str, device: str = "cpu") -> None:
-        self.name = f"PyTorch {variant}"
+        self.name = f"PyTorch {variant}".strip()
         self.device = device
         self._variant = variant
 
