@@ -73,6 +73,12 @@ def test_accuracy_on_random_data(shape: Conv2dShape, algorithm: str, verb: str) 
     check_accuracy(verb, shape, random(shape), algorithm)
 
 
+@pytest.mark.parametrize("kernel", [4, 5, 7])
+def test_accuracy_of_the_gradients_of_larger_filters(kernel: int) -> None:
+    s = conv2d_shape((2, 21, 20, 64), (64, kernel, kernel, 64), 1, 2)
+    check_accuracy("conv2d_backward_weight", s, random(s), "winograd")
+
+
 @pytest.fixture(scope="module")
 def trained() -> list[tuple[Conv2dShape, dict[str, np.ndarray]]]:
     """Shapes, activations, weights and gradients of the 3x3 layers of a small network that has learned the digits."""
@@ -178,6 +184,7 @@ def test_tiles_of_weight_gradients_cross_images(n: int, h: int, w: int, padding:
     _native.set_isa(isa)
     s = conv2d_shape((n, h, w, 5), (19, 3, 3, 5), 1, padding)
     check_weight_gradients(s)
+    check_weight_gradients(conv2d_shape((n, h + 3, w + 2, 5), (19, 4, 5, 5), 1, padding))
     check_weight_gradients(replace(s, P=s.P + 1, Q=s.Q + 2))  # more padding after the image than before it
 
 
@@ -204,6 +211,7 @@ def test_it_is_chosen_where_products_outweigh_transforms() -> None:
     assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1), weight) == "winograd"
     assert chosen(conv2d_shape((8, 7, 7, 512), (512, 3, 3, 512), 1, 1), weight) == "winograd"
     assert chosen(conv2d_shape((8, 56, 56, 3), (64, 3, 3, 3), 1, 1), weight) == "implicit_gemm"
+    assert chosen(conv2d_shape((16, 27, 27, 64), (192, 5, 5, 64), 1, 2), weight) == "winograd"
     assert chosen(conv2d_shape((1, 7, 7, 512), (512, 3, 3, 512), 1, 1), weight) == "implicit_gemm"
     assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 2, 1), weight) == "implicit_gemm"
 

@@ -2,8 +2,9 @@
 //   depthwise      one channel and one filter a group; chosen for all of these
 //   grouped        groups narrower than a vector; chosen for up to eight channels and filters a group
 //   columns        backward_input, one group, no dilation along the width; chosen for few channels
-//   winograd       3 x 3 filters, one group, no stride and dilation: F(4 x 4, 3 x 3), and F(3 x 3, 3 x 3) for the
-//                  gradients of weights; chosen where products are counted to weigh more than transforms, unless
+//   winograd       one group, no stride and dilation: F(4 x 4, 3 x 3) for 3 x 3 filters, F(3 x 3, 3 x 3) for the
+//   gradients
+//                  of these and larger ones; chosen where products are counted to weigh more than transforms, unless
 //                  forbidden
 //   winograd_6x6   the same, F(6 x 6, 3 x 3); fewer products and ten times the rounding: only on request
 //   implicit_gemm  any shape; chosen otherwise
@@ -41,7 +42,7 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
     case COLUMNS:
       return verb == BACKWARD_INPUT && columns_can(s);
     case WINOGRAD:
-      return winograd_can(s);
+      return verb == BACKWARD_WEIGHT ? winograd_weight_can(s) : winograd_can(s);
     case WINOGRAD_6X6:
       return verb != BACKWARD_WEIGHT && winograd_can(s);
     default:
