@@ -342,3 +342,17 @@ print(others() - before)
 
 def test_the_module_names_its_instruction_set() -> None:
     assert _native.isa() in _native.isas()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads cannot be placed here")
+def test_woken_threads_may_run_anywhere() -> None:
+    """A sleeper is kept off its waker's CPU until it runs, and no longer."""
+    set_num_threads(3)
+    x = values(1 << 20)
+    for _ in range(3):
+        BACKEND.activation_forward("relu", x, np.empty_like(x), 0.0)
+        time.sleep(0.02)  # the workers fall asleep
+    tasks = [int(task) for task in os.listdir("/proc/self/task")]
+    assert len(tasks) >= 3
+    for task in tasks:
+        assert os.sched_getaffinity(task) == os.sched_getaffinity(0)

@@ -15,7 +15,6 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
-#include <vector>
 
 namespace cnn {
 namespace {
@@ -60,11 +59,49 @@ struct Job {
   }
 };
 
+#ifdef __linux__
+// A thread that is woken may be put on the CPU of the one that wakes it, while others are idle, and then waits there
+// until the job is over. So a sleeper is kept off that CPU until it runs.
+struct Placement {
+  cpu_set_t allowed;  // before
+  bool restricted = false;
+
+  void keep_off(int cpu, std::thread& thread) {
+    if (restricted || cpu < 0 || pthread_getaffinity_np(thread.native_handle(), sizeof allowed, &allowed) != 0) return;
+    cpu_set_t others = allowed;
+    CPU_CLR(static_cast<unsigned>(cpu), &others);
+    if (CPU_COUNT(&others) > 0)
+      restricted = pthread_setaffinity_np(thread.native_handle(), sizeof others, &others) == 0;
+  }
+  void release() {  // by the thread itself
+    if (restricted) pthread_setaffinity_np(pthread_self(), sizeof allowed, &allowed);
+    restricted = false;
+  }
+};
+inline int own_cpu() {
+  return sched_getcpu();
+}
+#else
+struct Placement {
+  void keep_off(int, std::thread&) {}
+  void release() {}
+};
+inline int own_cpu() {
+  return -1;
+}
+#endif
+
+struct Worker {
+  std::thread thread;
+  bool asleep = false;  // this and placement: with the lock `sleep_`
+  Placement placement;
+};
+
 // One job at a time. `gate` lets workers in: bits 32.. count the jobs, bit 31 says that the job may be joined, the low
 // bits count who has. A worker that comes too late finds the gate closed, so the caller never waits for a sleeper.
 class Pool {
  public:
-  explicit Pool(int count) : count_(count), ranges_(new Range[count]) {}
+  explicit Pool(int count) : count_(count), ranges_(new Range[count]), workers_(new Worker[count]) {}
 
   ~Pool() {
     {
@@ -72,13 +109,14 @@ class Pool {
       stop_ = true;
     }
     wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
+    for (int i = 1; i < count_; i++)
+      if (workers_[i].thread.joinable()) workers_[i].thread.join();
   }
 
   int count() const { return count_; }
 
   void run(long long items, Body body, void* context) {
-    if (workers_.empty()) start();
+    if (!started_) start();
     Job job{body, context, ranges_.get(), count_};
     for (int i = 0; i < count_; i++) {
       ranges_[i].next.store(items * i / count_, std::memory_order_relaxed);
@@ -90,6 +128,8 @@ class Pool {
     if (sleepers_.load() > 0) {
       {
         std::lock_guard<std::mutex> lock(sleep_);
+        for (int i = 1; i < count_; i++)
+          if (workers_[i].asleep) workers_[i].placement.keep_off(own_cpu(), workers_[i].thread);
       }
       wake_.notify_all();
     }
@@ -108,13 +148,13 @@ class Pool {
   static constexpr uint64_t OPEN = 1ull << 31;
 
   void start() {
-    workers_.reserve(count_ - 1);
-    for (int i = 1; i < count_; i++) workers_.emplace_back([this, i] { work(i); });
+    started_ = true;
+    for (int i = 1; i < count_; i++) workers_[i].thread = std::thread([this, i] { work(i); });
   }
 
   void work(int thread) {
     for (uint64_t seen = 0;;) {
-      uint64_t gate = wait_for_job(seen);
+      uint64_t gate = wait_for_job(seen, workers_[thread]);
       if (gate == 0) return;
       while ((gate & OPEN) && gate >> 32 != seen) {
         if (!gate_.compare_exchange_weak(gate, gate + 1)) continue;
@@ -127,7 +167,7 @@ class Pool {
 
   // The gate of a job after `seen`, or 0 when the pool is being taken down. Whoever was woken too late for a job looks
   // for the next one before it sleeps again.
-  uint64_t wait_for_job(uint64_t seen) {
+  uint64_t wait_for_job(uint64_t seen, Worker& self) {
     for (;;) {
       const auto start = std::chrono::steady_clock::now();
       uint64_t gate;
@@ -141,15 +181,19 @@ class Pool {
       }
       std::unique_lock<std::mutex> lock(sleep_);
       sleepers_.fetch_add(1);
+      self.asleep = true;
       wake_.wait(lock, [&] { return stop_ || gate_.load() >> 32 != gate >> 32; });
+      self.asleep = false;
       sleepers_.fetch_sub(1);
+      self.placement.release();
       if (stop_) return 0;
     }
   }
 
   const int count_;
   std::unique_ptr<Range[]> ranges_;
-  std::vector<std::thread> workers_;
+  std::unique_ptr<Worker[]> workers_;  // from 1 on: 0 is the caller
+  bool started_ = false;
   Job* job_ = nullptr;
   std::atomic<uint64_t> gate_{0}, left_{0};
   std::atomic<int> sleepers_{0};
