@@ -39,6 +39,23 @@ def test_same_bits_as_the_oracle(backend: Backend, name: str, rng: np.random.Gen
     np.testing.assert_array_equal(actual, expected)
 
 
+@pytest.mark.parametrize("offset", [0, 1])
+def test_larger_than_the_caches(backend: Backend, offset: int, rng: np.random.Generator) -> None:
+    """Stores past the caches, where the array's address allows them"""
+    if backend.name != "native":
+        pytest.skip("only the native kernels look at addresses and sizes")
+    n = 9 * 2**18 + 5
+    x, state = random_array(rng, (n + offset,))[offset:], np.array([3, 2**33], np.uint64)
+    memory = np.full(n + 64, 7, np.float32)
+    start = -memory.ctypes.data // 4 % 16 + offset
+    y, expected = memory[start : start + n], np.empty(n, np.float32)
+    backend.dropout(x, y, 2**31, 2.0, state)
+    oracle().dropout(x, expected, 2**31, 2.0, state)
+    np.testing.assert_array_equal(y, expected)
+    assert (memory[:start] == 7).all()
+    assert (memory[start + n :] == 7).all()
+
+
 def test_share_scale_and_repeatability(backend: Backend) -> None:
     x = np.ones((40, 50), np.float32)
     cnn.manual_seed(5)

@@ -1,6 +1,7 @@
-// One vector type for every kernel: `vec` is V floats, `veci` V int32. Arithmetic, comparisons and `mask ? a : b` are
-// the compiler's vector extensions, and a * b + c becomes one fused instruction where there is one; only what these
-// cannot say is written per instruction set, in simd_*.h. Included once, inside the namespace of one instruction set.
+// One vector type for every kernel: `vec` is V floats, `veci` V int32, `vecu` V uint32, `vecl` V / 2 uint64.
+// Arithmetic, comparisons and `mask ? a : b` are the compiler's vector extensions, and a * b + c becomes one fused
+// instruction where there is one; only what these cannot say is written per instruction set, in simd_*.h. Included
+// once, inside the namespace of one instruction set.
 
 #if defined(__AVX512F__)
 constexpr int V = 16;
@@ -13,6 +14,7 @@ constexpr int V = 4;
 typedef float vec __attribute__((vector_size(4 * V)));
 typedef int veci __attribute__((vector_size(4 * V)));
 typedef u32 vecu __attribute__((vector_size(4 * V)));
+typedef u64 vecl __attribute__((vector_size(4 * V)));
 typedef float vec_unaligned __attribute__((vector_size(4 * V), aligned(4), may_alias));
 
 inline vec load(const float* p) {

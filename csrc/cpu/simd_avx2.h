@@ -31,6 +31,11 @@ inline vec at_most(vec a, vec high) {
   return _mm256_min_ps(high, a);
 }
 
+// Products of the lower halves of 64-bit lanes
+inline vecl low_products(vecl a, vecl b) {
+  return reinterpret_cast<vecl>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);

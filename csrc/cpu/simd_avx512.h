@@ -48,6 +48,12 @@ inline vec at_most(vec a, vec high) {
   return _mm512_maskz_min_ps(0xffff, high, a);
 }
 
+// Products of the lower halves of 64-bit lanes
+inline vecl low_products(vecl a, vecl b) {
+  return reinterpret_cast<vecl>(
+      _mm512_maskz_mul_epu32(0xff, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b)));
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   _mm512_mask_cvtepi32_storeu_epi8(p, n >= V ? 0xffff : first_lanes(n), reinterpret_cast<__m512i>(a));

@@ -27,6 +27,11 @@ inline vec at_most(vec a, vec high) {
   return blend(a > high, high, a);
 }
 
+// Products of the lower halves of 64-bit lanes
+inline vecl low_products(vecl a, vecl b) {
+  return (a & 0xffffffffu) * (b & 0xffffffffu);
+}
+
 // int32 lanes in [0, 255] to bytes, the first n; and back
 inline void store_bytes(u8* p, veci a, int n) {
   for (int i = 0; i < V && i < n; i++) p[i] = static_cast<u8>(a[i]);
