@@ -86,7 +86,7 @@ def backward(root: Tensor, gradient: Array) -> None:
     """Add d(root)/d(leaf) * gradient to the ``grad`` of every leaf that requires one. Raises RuntimeError, before any
     gradient is touched, where the tape is gone or what it reads was changed."""
     if root.node is None:
-        _accumulate(root, gradient, root_backend(root), shared=True)
+        root.add_gradient(gradient, root_backend(root), shared=True)
         return
     pending = _count_consumers(root.node)
     gradients: dict[Function, Array] = {root.node: gradient}
@@ -105,7 +105,7 @@ def backward(root: Tensor, gradient: Array) -> None:
                 continue
             if not isinstance(parent, Function):
                 if dx is not None and parent.requires_grad:
-                    _accumulate(parent, dx, node.backend, node.shares)
+                    parent.add_gradient(dx, node.backend, node.shares)
                 continue
             if dx is not None:
                 known = gradients.get(parent)
@@ -146,13 +146,3 @@ def _count_consumers(root: Function) -> dict[Function, int]:
                     stack.append(parent)
                 pending[parent] += 1
     return pending
-
-
-def _accumulate(leaf: Tensor, dx: Array, backend: Backend, shared: bool) -> None:
-    """leaf.grad += dx; an array that others may hold is copied first, so that a gradient is its owner's alone."""
-    from .tensor import wrap
-
-    if leaf.grad is not None:
-        leaf.grad = wrap(add(backend, leaf.grad.data, dx))
-    else:
-        leaf.grad = wrap(dx.copy() if shared else dx)

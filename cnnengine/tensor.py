@@ -10,7 +10,7 @@ import numpy as np
 from . import autograd
 from . import functional as F
 from ._border import as_array
-from .backends.contract import Array
+from .backends.contract import Array, Backend
 from .backends.registry import active_on, device_of
 
 
@@ -135,6 +135,13 @@ class Tensor:
             if device_of(start) != self.device:
                 raise ValueError(f"backward: the gradient is on {device_of(start)}, the tensor on {self.device}")
         autograd.backward(self, start)
+
+    def add_gradient(self, dx: Array, backend: Backend, shared: bool) -> None:
+        """grad += dx; an array that others may hold is copied first, so that a gradient is its owner's alone."""
+        if self.grad is not None:
+            self.grad = wrap(autograd.add(backend, self.grad.data, dx))
+        else:
+            self.grad = wrap(dx.copy() if shared else dx)
 
     def detach(self) -> Tensor:
         """The same data, outside the graph."""

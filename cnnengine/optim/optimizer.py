@@ -86,18 +86,19 @@ class Optimizer:
 
     def step(self) -> None:
         """Change every parameter that has a gradient. Raises ValueError where a gradient does not fit its parameter."""
-        calls: dict[tuple[int, str, str, int], list[int]] = {}  # what can share the contract's numbers
+        calls: dict[tuple[int, type, Any, int], list[int]] = {}  # what can share the contract's numbers
         for i, parameter in enumerate(self.parameters):
-            if parameter.grad is not None:
-                if parameter.grad.shape != parameter.shape or parameter.grad.dtype != parameter.dtype:
-                    raise ValueError(
-                        f"{type(self).__name__}: parameter {i} is {parameter.shape} {parameter.dtype}, its gradient"
-                        f" {parameter.grad.shape} {parameter.grad.dtype}"
-                    )
-                key = (self._group_of[i], parameter.device, parameter.dtype.name, self._steps[i])
-                calls.setdefault(key, []).append(i)
-        for (group, device, _, steps), indices in calls.items():
-            self._step_on(self.param_groups[group], device, steps + 1, indices)
+            if parameter.grad is None:
+                continue
+            p, gradient = parameter.data, parameter.grad.data
+            if gradient.shape != p.shape or gradient.dtype != p.dtype:
+                raise ValueError(
+                    f"{type(self).__name__}: parameter {i} is {p.shape} {p.dtype}, its gradient {gradient.shape}"
+                    f" {gradient.dtype}"
+                )
+            calls.setdefault((self._group_of[i], type(p), p.dtype, self._steps[i]), []).append(i)
+        for (group, _, _, steps), indices in calls.items():
+            self._step_on(self.param_groups[group], self.parameters[indices[0]].device, steps + 1, indices)
 
     def _step_on(self, group: Group, device: str, step: int, indices: list[int]) -> None:
         backend = active_on(device)
