@@ -64,11 +64,16 @@ void transform_filters(const float* w, int C, int K, bool turned, int c, int cha
       const int rows = least(V, channels - first), columns = least(V, lanes - v);
       if (!turned) {
         const float* in = w + static_cast<i64>(k + v) * R * R * C + c + first;
-        for (int tap = 0; tap < R * R; tap++)
+        for (int tap = 0; tap < R * R; tap++) {
+          for (int j = 0; j < columns; j++) prefetch_l2(in + (static_cast<i64>(j) * R * R + tap) * C + V);
           transpose_into(in + static_cast<i64>(tap) * C, static_cast<i64>(R) * R * C, columns, rows, taps[tap][0], V);
+        }
       }
       for (int i = 0; i < rows; i++) {
         vec g[R][R];
+        if (turned)
+          for (int tap = 0; tap < R * R; tap++)
+            prefetch_l2(w + (static_cast<i64>(c + first + i + V) * R * R + tap) * K + k + v);
 #pragma GCC unroll 25
         for (int tap = 0; tap < R * R; tap++)
           g[tap / R][tap % R] =
@@ -79,6 +84,8 @@ void transform_filters(const float* w, int C, int K, bool turned, int c, int cha
     }
 }
 
+// U of all filters. V channels at a time are transformed in the second-level cache and copied from there: memory that
+// lies further away is written in runs of pages instead of N^2 places at once.
 template <int N, int R>
 void transform_all_filters(const float* w, int C, int K, bool turned, float* u) {
   const Columns cut = columns_for(K);
@@ -87,8 +94,18 @@ void transform_all_filters(const float* w, int C, int K, bool turned, float* u) 
   parallel(static_cast<i64>(cut.count) * stages.count, filter_size(N, C, K) * 2, [&](i64 item) {
     const int k = static_cast<int>(item / stages.count) * cut.width;
     const int c = static_cast<int>(item % stages.count) * stages.length;
-    transform_filters<N, R>(w, C, K, turned, c, least(stages.length, C - c), k, least(cut.width, K - k),
-                            u + item * N * N * plane, plane);
+    const int lanes = least(cut.width, K - k), channels = least(stages.length, C - c);
+    const i64 width = blocks(lanes, V) * V, near_plane = V * width + V;
+    float* near = scratch<float>(cnn::NEAR_WEIGHT, near_plane * N * N);
+    for (int first = 0; first < channels; first += V) {
+      const int rows = least(V, channels - first);
+      transform_filters<N, R>(w, C, K, turned, c + first, rows, k, lanes, near, near_plane);
+      for (int xi = 0; xi < N * N; xi++) {
+        const float* in = near + xi * near_plane;
+        float* out = u + (item * N * N + xi) * plane + first * width;
+        for (i64 i = 0; i < rows * width; i += V) store(out + i, load(in + i));
+      }
+    }
   });
 }
 
@@ -100,21 +117,20 @@ struct WinogradPlan {
   Epilogue epilogue;
   Columns cut;
   Stages stages;
-  int block;                                    // tiles of a work item, at most
-  int splits;                                   // work items that share a block's column blocks
-  bool whole;                                   // V holds all stages
-  i64 row[WINOGRAD_TILES], at[WINOGRAD_TILES];  // of the tiles in V and M
+  int block;   // tiles of a work item, at most
+  int splits;  // work items that share a block's column blocks
+  bool whole;  // V holds all stages
   i64 blocks_of_tiles() const { return blocks(g.tiles(), block); }
   i64 items() const { return blocks_of_tiles() * splits; }
-  i64 v_plane() const { return static_cast<i64>(block) * stages.length + V; }
+  i64 v_plane() const { return static_cast<i64>(block) * STAGE + V; }
   i64 m_plane() const { return static_cast<i64>(block) * cut.width + V; }
   i64 planes() const { return v_plane() * (whole ? stages.count : 1) + m_plane(); }  // floats an xi of V and M
 };
 
-// V of tiles first.. for `channels` channels from c, its tiles `pitch` floats apart
+// V of tiles first.. for `channels` channels from c
 template <int N, int M>
 void transform_inputs(const WinogradShape& g, const float* x, i64 first, int tiles, int c, int channels, float* v,
-                      i64 pitch, i64 plane) {
+                      i64 plane) {
   for (int t = 0; t < tiles; t++) {
     const i64 tile = first + t, n = tile / g.tiles_w / g.tiles_h;
     const int h = static_cast<int>(tile / g.tiles_w % g.tiles_h) * M - g.top;
@@ -125,7 +141,7 @@ void transform_inputs(const WinogradShape& g, const float* x, i64 first, int til
       const bool inside = row >= 0 && row < g.H && column >= 0 && column < g.W;
       pixel[i] = inside ? x + ((n * g.H + row) * g.W + column) * g.C + c : ZEROS;
     }
-    float* out = v + t * pitch;
+    float* out = v + static_cast<i64>(t) * STAGE;
     int i = 0;
     for (; i + V <= channels; i += V) interpolate_tile<N>(pixel, i, V, out + i, plane);
     if (i < channels) interpolate_tile<N>(pixel, i, channels - i, out + i, plane);
@@ -136,6 +152,7 @@ void transform_inputs(const WinogradShape& g, const float* x, i64 first, int til
 template <int N, int M>
 void transform_outputs(const WinogradPlan& plan, i64 first, int tiles, int k, int lanes, const float* m) {
   const WinogradShape& g = plan.g;
+  const i64 width = blocks(lanes, V) * V;
   for (int t = 0; t < tiles; t++) {
     const i64 tile = first + t, n = tile / g.tiles_w / g.tiles_h;
     const int p = static_cast<int>(tile / g.tiles_w % g.tiles_h) * M;
@@ -144,7 +161,7 @@ void transform_outputs(const WinogradPlan& plan, i64 first, int tiles, int k, in
     for (int v = 0; v < lanes; v += V) {
       const int count = lanes - v, channel = k + v;
       vec y[M][M];
-      collect_tile<N, M, false>(m + t * plan.cut.width + v, plan.m_plane(), y);
+      collect_tile<N, M, false>(m + t * width + v, plan.m_plane(), y);
       for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++) {
           const i64 at = ((n * g.P + p + i) * g.Q + q + j) * g.K + channel;
@@ -154,38 +171,98 @@ void transform_outputs(const WinogradPlan& plan, i64 first, int tiles, int k, in
   }
 }
 
-// M (+)= V U for the `channels` of a stage, `first` being the first one. A register tile goes through all of its sums,
-// its part of M waiting in the first-level cache, and asks for filters of the next xi.
+// M (+)= V U for ROWS tiles and one xi, as many filters as U is wide: the register tile with its rows at constant
+// distances, which leaves the sums all of the registers. Every second channel also asks for a cache line of `next`.
+template <int ROWS, int VECTORS>
+void multiply_tiles(const float* v, const float* u, int channels, bool accumulate, float* m, Lines next) {
+  constexpr int WIDTH = VECTORS * V;
+  for (int first = 0; first < channels; first += TERMS) {
+    vec sums[ROWS][VECTORS];
+#pragma GCC unroll 16
+    for (int t = 0; t < ROWS; t++)
+#pragma GCC unroll 4
+      for (int i = 0; i < VECTORS; i++) sums[t][i] = vec{};
+    const auto add_channel = [&]() __attribute__((always_inline)) {
+      vec filters[VECTORS];
+#pragma GCC unroll 4
+      for (int i = 0; i < VECTORS; i++) filters[i] = load(u + i * V);
+#pragma GCC unroll 16
+      for (int t = 0; t < ROWS; t++) {
+        const vec input = broadcast(v[t * STAGE]);
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTORS; i++) sums[t][i] += input * filters[i];
+      }
+      v++;
+      u += WIDTH;
+    };
+    const int length = least(TERMS, channels - first);
+    for (int c = 1; c < length; c += 2) {
+      if (next.left > 0) {
+        prefetch_l2(next.next);
+        next.next += CACHE_LINE;
+        next.left--;
+      }
+      add_channel();
+      add_channel();
+    }
+    if (length % 2) add_channel();
+#pragma GCC unroll 16
+    for (int t = 0; t < ROWS; t++)
+#pragma GCC unroll 4
+      for (int i = 0; i < VECTORS; i++) {
+        float* out = m + t * WIDTH + i * V;
+        store(out, accumulate ? sums[t][i] + load(out) : sums[t][i]);
+      }
+    accumulate = true;
+  }
+}
+
+using MultiplyTiles = void (*)(const float*, const float*, int, bool, float*, Lines);
+
+template <int VECTORS, int ROWS = 1>
+inline MultiplyTiles multiply_tiles_of(int rows) {
+  if constexpr (ROWS < TILE_ROWS[VECTORS]) {
+    if (rows > ROWS) return multiply_tiles_of<VECTORS, ROWS + 1>(rows);
+  }
+  return multiply_tiles<ROWS, VECTORS>;
+}
+
+inline MultiplyTiles multiply_tiles_of(int rows, int vectors) {
+  switch (vectors) {
+    case 1:
+      return multiply_tiles_of<1>(rows);
+    case 2:
+      return multiply_tiles_of<2>(rows);
+#if defined(__AVX512F__)
+    case 3:
+      return multiply_tiles_of<3>(rows);
+    default:
+      return multiply_tiles_of<4>(rows);
+#else
+    default:
+      return multiply_tiles_of<2>(rows);
+#endif
+  }
+}
+
+// M (+)= V U for the `channels` of a stage, `first` being the first one; meanwhile the filters of the next xi are asked
+// for.
 void multiply_planes(const WinogradPlan& plan, int planes, int tiles, bool first, int channels, int lanes,
                      const float* v, const float* u, float* m) {
-  const i64 no_run = 0, u_plane = filter_plane(plan.g.C, plan.g.K);
+  const i64 u_plane = filter_plane(plan.g.C, plan.g.K);
   const int vectors = static_cast<int>(blocks(lanes, V));
-  const i64 steps = blocks(tiles, TILE_ROWS[vectors]);
-  Operands o;
-  o.a_run = &no_run;
-  o.a_step = 1;
-  o.b_run = nullptr;
-  o.b_step = vectors * V;
-  o.runs = 1;
-  TileOutput out;
-  out.lanes = vectors * V;
-  out.finishes = false;
+  const int steps = static_cast<int>(blocks(tiles, TILE_ROWS[vectors]));
   for (int xi = 0; xi < planes; xi++) {
-    out.y = m + xi * plan.m_plane();
-    Lines next = lines_of(u + (xi + 1) * u_plane, plan.u && xi + 1 < planes ? u_plane : 0);
-    i64 p = 0;
-    for (i64 step = 0; step < steps; step++) {
-      const int rows = static_cast<int>(blocks(tiles - p, steps - step));
-      const MultiplyTile tile = tile_of(rows, vectors);
-      for (int c = 0; c < channels; c += TERMS) {
-        o.a = v + xi * plan.v_plane() + c;
-        o.b = u + xi * u_plane + c * o.b_step;
-        o.length = least(TERMS, channels - c);
-        out.accumulate = !first || c > 0;
-        tile(o, plan.row + p, plan.at + p, out, next.take(o.length / 2));
-      }
-      p += rows;
+    Lines next = lines_of(u + u_plane, plan.u && xi + 1 < planes ? u_plane : 0);
+    for (int step = 0, t = 0; step < steps; step++) {
+      const int rows = static_cast<int>(blocks(tiles - t, steps - step));
+      multiply_tiles_of(rows, vectors)(v + t * STAGE, u, channels, !first, m + t * vectors * V,
+                                       next.take(channels / 2));
+      t += rows;
     }
+    v += plan.v_plane();
+    u += u_plane;
+    m += plan.m_plane();
   }
 }
 
@@ -207,7 +284,7 @@ void winograd_item(const WinogradPlan& plan, i64 item) {
       const int c = stage * plan.stages.length, channels = least(plan.stages.length, g.C - c);
       float* stage_v = v + stage * v_stage;
       if (block == first_block || !plan.whole)
-        transform_inputs<N, M>(g, plan.x, first, tiles, c, channels, stage_v, plan.stages.length, plan.v_plane());
+        transform_inputs<N, M>(g, plan.x, first, tiles, c, channels, stage_v, plan.v_plane());
       if (own) transform_filters<N, R>(plan.w, g.C, g.K, plan.turned, c, channels, k, lanes, own, u_plane);
       const float* u = own ? own : plan.u + (static_cast<i64>(block) * plan.stages.count + stage) * N * N * u_plane;
       multiply_planes(plan, N * N, tiles, stage == 0, channels, lanes, stage_v, u, m);
@@ -240,10 +317,6 @@ WinogradPlan winograd_plan(int verb, const Conv2dShape& s) {
   int block = static_cast<int>(blocks(g.tiles(), even));
   if (!fits(true, block) && !fits(true, static_cast<int>(blocks(block, 2))))
     while (!fits(false, block) && block > 1) block = static_cast<int>(blocks(block, 2));
-  for (int t = 0; t < plan.block; t++) {
-    plan.row[t] = static_cast<i64>(t) * plan.stages.length;
-    plan.at[t] = static_cast<i64>(t) * plan.cut.width;
-  }
   return plan;
 }
 

@@ -32,6 +32,7 @@ void free_cached_blocks() noexcept;
 // What a piece of scratch memory holds; pieces of different purposes live at the same time.
 enum Purpose {
   PACKED_WEIGHT,
+  NEAR_WEIGHT,
   WIDENED,
   PANEL,
   LAST_BAND,
@@ -46,8 +47,8 @@ enum Purpose {
 // Weights packed or transformed, partial sums of their gradients, numbers a channel; what else there is comes from
 // activations.
 inline bool holds_weights(Purpose purpose) {
-  return purpose == PACKED_WEIGHT || purpose == WIDENED || purpose == PARTIAL_SUMS || purpose == COLUMN_TOTALS ||
-         purpose == COEFFICIENTS;
+  return purpose == PACKED_WEIGHT || purpose == NEAR_WEIGHT || purpose == WIDENED || purpose == PARTIAL_SUMS ||
+         purpose == COLUMN_TOTALS || purpose == COEFFICIENTS;
 }
 
 // Memory of the calling thread, 64-byte aligned and not initialised; valid until its next call for the same purpose.
