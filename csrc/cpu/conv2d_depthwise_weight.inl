@@ -7,7 +7,79 @@ struct LaneWeight {
   Conv2dShape s;
   Lanes lanes;
   const float *x, *dy;
+  i64 band;                                                            // output rows of a band, at most
   i64 sums_size() const { return lane_filter_size(lanes, s.R, s.S); }  // (vectors, R, inputs, S, V)
+  i64 span() const { return blocks(lanes.span(), V) * V; }
+  i64 lines() const { return (band - 1) * s.stride_h + (s.R - 1) * s.dilation_h + 1; }  // of x under a band
+  i64 columns() const { return (s.Q - 1) * s.stride_w + (s.S - 1) * s.dilation_w + 1; }
+  i64 panel_size() const { return lines() * columns() * span() + band * s.Q * V; }
+};
+
+// Output rows first .. last of an image and one vector: where x and dy lie, or copied to a panel, x (lines, columns,
+// span) with its zero padding and dy (rows, Q, V). Where a group has many channels each is read as often, and pixels
+// that lie a power of two apart would throw each other out of the first-level cache.
+struct WeightBand {
+  const LaneWeight& d;
+  i64 n;
+  int first, last;
+  float* panel;                            // or null
+  const float *x, *dy;                     // of line 0 and column 0 of the image, of output row 0
+  i64 x_line, x_pitch, dy_line, dy_pitch;  // from a line or a pixel to the next
+
+  WeightBand(const LaneWeight& d, i64 n, int first, int last, int vector, float* panel)
+      : d(d), n(n), first(first), last(last), panel(panel) {
+    const Conv2dShape& s = d.s;
+    const i64 group = d.lanes.group(vector);
+    x = d.x + n * s.H * s.W * s.C + group * d.lanes.inputs;
+    dy = d.dy + n * s.P * s.Q * s.K + group * d.lanes.outputs;
+    x_line = static_cast<i64>(s.W) * s.C, x_pitch = s.C, dy_line = static_cast<i64>(s.Q) * s.K, dy_pitch = s.K;
+    if (panel) fill();
+  }
+
+  // Whether filter row r meets x in output row p
+  bool meets(int p, int r) const { return panel || static_cast<unsigned>(line(p, r)) < static_cast<unsigned>(d.s.H); }
+  int line(int p, int r) const { return p * d.s.stride_h - d.s.pad_h + r * d.s.dilation_h; }
+
+ private:
+  void fill() {
+    const Conv2dShape& s = d.s;
+    const int span = d.lanes.span(), lanes = d.lanes.count(), top = line(first, 0), end = line(last - 1, s.R - 1) + 1;
+    const i64 columns = d.columns(), pitch = d.span(), width = columns * pitch;
+    const int inside = most(0, least<int>(s.W, static_cast<int>(columns) - s.pad_w));
+    const i64 before = least<i64>(columns, s.pad_w) * pitch, after = before + inside * pitch;
+    float* to = panel;
+    for (int h = top; h < end; h++, to += width) {
+      if (h < 0 || h >= s.H) {
+        __builtin_memset(to, 0, sizeof(float) * width);
+        continue;
+      }
+      __builtin_memset(to, 0, sizeof(float) * before);
+      const float* from = x + h * x_line;
+      for (float* pixel = to + before; pixel < to + after; pixel += pitch, from += x_pitch)
+        for (int i = 0; i < span; i += V) store(pixel + i, load_first(from + i, span - i));
+      __builtin_memset(to + after, 0, sizeof(float) * (width - after));
+    }
+    float* gradients = to;
+    for (int p = first; p < last; p++)
+      for (int q = 0; q < s.Q; q++, to += V) store(to, load_first(dy + p * dy_line + q * dy_pitch, lanes));
+    x = panel + s.pad_w * pitch - top * width, x_line = width, x_pitch = pitch;
+    dy = gradients - static_cast<i64>(first) * s.Q * V, dy_line = static_cast<i64>(s.Q) * V, dy_pitch = V;
+  }
+};
+
+// As GroupChannel, of a panel: vectors are whole.
+template <bool TWO>
+struct PanelChannel {
+  static constexpr bool OWN = false;
+  veci source;
+  int count;
+  explicit PanelChannel(const Lanes& l) : source(l.source), count(l.inputs) {}
+  int inputs() const { return count; }
+  vec input(const float* x, int number) const {
+    const vec a = load(x);
+    return shuffle(a, TWO ? load(x + V) : a, source + number);
+  }
+  vec output(const float* y) const { return load(y); }
 };
 
 constexpr int weight_lines(int taps) {  // sums, gradients and an input in 32 registers of AVX-512, else in 16
@@ -38,31 +110,26 @@ inline void add_to(float* sums, vec a) {
   store(sums, load(sums) + a);
 }
 
-// Filter rows r0 .. r0 + LINES of one vector over output rows first .. last, counted through the batch.
+// Filter rows r0 .. r0 + LINES.
 template <class Channels, int LINES, int TAPS, int STEP>
-void weight_band(const LaneWeight& d, i64 first, i64 last, int vector, int input, int r0, float* sums) {
-  const Conv2dShape& s = d.s;
-  const Channels channels(d.lanes);
-  const int group = d.lanes.group(vector);
-  const i64 C = s.C, K = s.K;
+void weight_band(const WeightBand& band, int input, int r0, float* sums) {
+  const Conv2dShape& s = band.d.s;
+  const Channels channels(band.d.lanes);
+  const i64 C = band.x_pitch, K = band.dy_pitch;
   vec total[LINES][TAPS] = {};
-  for (i64 row = first; row < last; row++) {
-    const i64 n = row / s.P;
-    const int p = static_cast<int>(row % s.P);
+  for (int p = band.first; p < band.last; p++) {
     const float* x[LINES];
 #pragma GCC unroll 4
-    for (int l = 0; l < LINES; l++) {
-      const int h = p * s.stride_h - s.pad_h + (r0 + l) * s.dilation_h;
-      x[l] = h < 0 || h >= s.H ? nullptr : d.x + (n * s.H + h) * s.W * C + group * channels.inputs();
-    }
-    const float* dy = d.dy + row * s.Q * K + group * d.lanes.outputs;
+    for (int l = 0; l < LINES; l++)
+      x[l] = band.meets(p, r0 + l) ? band.x + band.line(p, r0 + l) * band.x_line : nullptr;
+    const float* dy = band.dy + p * band.dy_line;
     int q = 0;
     for (; q + PIXELS <= s.Q; q += PIXELS) {
       vec gradient[PIXELS];
 #pragma GCC unroll 8
       for (int i = 0; i < PIXELS; i++) gradient[i] = channels.output(dy + (q + i) * K);
       const int left = q * STEP - s.pad_w;
-      if (left >= 0 && left + (PIXELS - 1) * STEP + TAPS <= s.W) {
+      if (!Channels::OWN || (left >= 0 && left + (PIXELS - 1) * STEP + TAPS <= s.W)) {
         add_weights<Channels, LINES, TAPS, STEP, true>(channels, x, C, left, s.W, gradient, input, total);
       } else {
         add_weights<Channels, LINES, TAPS, STEP, false>(channels, x, C, left, s.W, gradient, input, total);
@@ -73,7 +140,7 @@ void weight_band(const LaneWeight& d, i64 first, i64 last, int vector, int input
 #pragma GCC unroll 8
       for (int u = 0; u < TAPS; u++) {
         const int v = q * STEP - s.pad_w + u;
-        if (v < 0 || v >= s.W) continue;
+        if (Channels::OWN && (v < 0 || v >= s.W)) continue;
 #pragma GCC unroll 4
         for (int l = 0; l < LINES; l++)
           if (x[l]) total[l][u] += gradient * channels.input(x[l] + v * C, input);
@@ -89,24 +156,23 @@ void weight_band(const LaneWeight& d, i64 first, i64 last, int vector, int input
 
 // Up to MOST_TAPS tap columns from u0 on of filter row r, at any distances.
 template <class Channels>
-void weight_band_of_taps(const LaneWeight& d, i64 first, i64 last, int vector, int input, int r, int u0, float* sums) {
+void weight_band_of_taps(const WeightBand& band, int input, int r, int u0, float* sums) {
   constexpr int MOST_TAPS = 8;
-  const Conv2dShape& s = d.s;
-  const Channels channels(d.lanes);
-  const int group = d.lanes.group(vector), taps = least(MOST_TAPS, s.S - u0);
+  const Conv2dShape& s = band.d.s;
+  const Channels channels(band.d.lanes);
+  const int taps = least(MOST_TAPS, s.S - u0);
   vec total[MOST_TAPS] = {};
-  for (i64 row = first; row < last; row++) {
-    const i64 n = row / s.P, h = row % s.P * s.stride_h - s.pad_h + static_cast<i64>(r) * s.dilation_h;
-    if (h < 0 || h >= s.H) continue;
-    const float *x = d.x + (n * s.H + h) * s.W * s.C + group * channels.inputs(),
-                *dy = d.dy + row * s.Q * s.K + group * d.lanes.outputs;
-    for (int q = 0; q < s.Q; q++, dy += s.K) {
+  for (int p = band.first; p < band.last; p++) {
+    if (!band.meets(p, r)) continue;
+    const float *x = band.x + band.line(p, r) * band.x_line, *dy = band.dy + p * band.dy_line;
+    for (int q = 0; q < s.Q; q++, dy += band.dy_pitch) {
       const vec gradient = channels.output(dy);
       const int left = q * s.stride_w - s.pad_w + u0 * s.dilation_w;
 #pragma GCC unroll 8
       for (int u = 0; u < MOST_TAPS; u++) {
         const int v = left + u * s.dilation_w;
-        if (u < taps && v >= 0 && v < s.W) total[u] += gradient * channels.input(x + static_cast<i64>(v) * s.C, input);
+        if (u < taps && (!Channels::OWN || (v >= 0 && v < s.W)))
+          total[u] += gradient * channels.input(x + v * band.x_pitch, input);
       }
     }
   }
@@ -116,25 +182,25 @@ void weight_band_of_taps(const LaneWeight& d, i64 first, i64 last, int vector, i
 }
 
 template <class Channels, int TAPS, int STEP>
-void weight_rows(const LaneWeight& d, i64 first, i64 last, int vector, int input, float* sums) {
+void weight_rows(const WeightBand& band, int input, float* sums) {
   constexpr int LINES = weight_lines(TAPS);
   int r = 0;
-  for (; r + LINES <= d.s.R; r += LINES)
-    weight_band<Channels, LINES, TAPS, STEP>(d, first, last, vector, input, r, sums);
-  if (LINES > 2 && r + 2 <= d.s.R) {
-    weight_band<Channels, 2, TAPS, STEP>(d, first, last, vector, input, r, sums);
+  const int R = band.d.s.R;
+  for (; r + LINES <= R; r += LINES) weight_band<Channels, LINES, TAPS, STEP>(band, input, r, sums);
+  if (LINES > 2 && r + 2 <= R) {
+    weight_band<Channels, 2, TAPS, STEP>(band, input, r, sums);
     r += 2;
   }
-  for (; r < d.s.R; r++) weight_band<Channels, 1, TAPS, STEP>(d, first, last, vector, input, r, sums);
+  for (; r < R; r++) weight_band<Channels, 1, TAPS, STEP>(band, input, r, sums);
 }
 
 template <class Channels>
-void weight_rows_of_taps(const LaneWeight& d, i64 first, i64 last, int vector, int input, float* sums) {
-  for (int r = 0; r < d.s.R; r++)
-    for (int u = 0; u < d.s.S; u += 8) weight_band_of_taps<Channels>(d, first, last, vector, input, r, u, sums);
+void weight_rows_of_taps(const WeightBand& band, int input, float* sums) {
+  for (int r = 0; r < band.d.s.R; r++)
+    for (int u = 0; u < band.d.s.S; u += 8) weight_band_of_taps<Channels>(band, input, r, u, sums);
 }
 
-using WeightRows = void (*)(const LaneWeight&, i64, i64, int, int, float*);
+using WeightRows = void (*)(const WeightBand&, int, float*);
 
 template <class Channels>
 inline WeightRows weight_rows_for(const Conv2dShape& s) {
@@ -161,8 +227,8 @@ inline WeightRows weight_rows_for(const Conv2dShape& s) {
 
 inline WeightRows weight_rows_for(const Conv2dShape& s, const Lanes& l) {
   return l.own()         ? weight_rows_for<OwnChannel>(s)
-         : l.span() <= V ? weight_rows_for<GroupChannel<false>>(s)
-                         : weight_rows_for<GroupChannel<true>>(s);
+         : l.span() <= V ? weight_rows_for<PanelChannel<false>>(s)
+                         : weight_rows_for<PanelChannel<true>>(s);
 }
 
 // Work items are runs of vectors and partitions of the bands, each with sums of its own: partitions first, because they
@@ -170,25 +236,29 @@ inline WeightRows weight_rows_for(const Conv2dShape& s, const Lanes& l) {
 void grouped_backward_weight(const Conv2dShape& s, const float* x, const float* dy, float* dw) {
   constexpr i64 ITEMS = 16;       // wanted
   constexpr int LANE_BAND = 112;  // pixels of a band
-  const LaneWeight d{s, lanes_of(s.groups, s.C / s.groups, s.K / s.groups), x, dy};
+  const int band = most(1, least(s.P, LANE_BAND / s.Q)), image = static_cast<int>(blocks(s.P, band));
+  const LaneWeight d{s, lanes_of(s.groups, s.C / s.groups, s.K / s.groups), x, dy, band};
   const Lanes& l = d.lanes;
-  const i64 size = d.sums_size(), vector_size = size / l.vectors, rows = static_cast<i64>(s.N) * s.P;
-  const i64 band = most<i64>(1, LANE_BAND / s.Q), bands = blocks(rows, band);
-  const i64 read = static_cast<i64>(s.N) * s.H * s.W * s.C + rows * s.Q * s.K;
+  const i64 size = d.sums_size(), vector_size = size / l.vectors, bands = static_cast<i64>(s.N) * image;
+  const i64 pixels = static_cast<i64>(s.N) * s.P * s.Q;
+  const i64 read = static_cast<i64>(s.N) * s.H * s.W * s.C + pixels * s.K;
   const i64 partitions = least(least(bands, ITEMS), most<i64>(1, read / (16 * size)));
   const i64 strips = least<i64>(l.vectors, blocks(ITEMS, partitions));
   float* sums = scratch<float>(cnn::PARTIAL_SUMS, partitions * size);
   const WeightRows add = weight_rows_for(s, l);
-  parallel(strips * partitions, rows * s.Q * s.K * s.R * s.S * l.inputs, [&](i64 item) {
+  parallel(strips * partitions, pixels * s.K * s.R * s.S * l.inputs, [&](i64 item) {
     const i64 strip = item % strips, partition = item / strips;
     const int begin = static_cast<int>(l.vectors * strip / strips),
               end = static_cast<int>(l.vectors * (strip + 1) / strips);
     float* own = sums + partition * size;
     __builtin_memset(own + begin * vector_size, 0, sizeof(float) * (end - begin) * vector_size);
+    float* panel = l.own() ? nullptr : scratch<float>(cnn::PANEL, d.panel_size());
     for (i64 b = bands * partition / partitions; b < bands * (partition + 1) / partitions; b++)
-      for (int vector = begin; vector < end; vector++)
-        for (int input = 0; input < l.inputs; input++)
-          add(d, b * band, least(rows, (b + 1) * band), vector, input, own + vector * vector_size);
+      for (int vector = begin; vector < end; vector++) {
+        const int first = static_cast<int>(b % image) * band;
+        const WeightBand part(d, b / image, first, least(s.P, first + band), vector, panel);
+        for (int input = 0; input < l.inputs; input++) add(part, input, own + vector * vector_size);
+      }
   });
   parallel_pieces(l.vectors, 4, vector_size * (partitions + 4), [&](i64 begin, i64 end) {
     for (i64 vector = begin; vector < end; vector++) {
