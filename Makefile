@@ -7,6 +7,7 @@
 #   RESULTS=latest      what `make bench` calls its files in bench/results/
 #   SHAPES=3000         how many random cases of each verb `make fuzz` draws (most of them distinct shapes)
 #   TORCH=torch==2.13.0 the PyTorch that `make bench` measures against (a CPU build saves gigabytes)
+#   SECONDS=0.2         how long each race of `make bench` is timed (without it 1.5 to 25, by suite; 0: five rounds)
 
 SHELL  := /bin/sh
 PYTHON ?= python3
@@ -14,6 +15,8 @@ EPOCHS ?= 6
 RESULTS ?= latest
 SHAPES ?= 3000
 TORCH  ?= torch
+SECONDS ?=
+RUN    := bench/run.py $(if $(SECONDS),--seconds $(SECONDS))
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
@@ -45,13 +48,13 @@ sanitize: $(VENV)/.extra-test
 	$(BIN)/python tests/sanitize.py thread
 
 bench: $(VENV)/.extra-bench
-	$(BIN)/python bench/run.py --output bench/results/$(RESULTS).jsonl
+	$(BIN)/python $(RUN) --output bench/results/$(RESULTS).jsonl
 	$(BIN)/python bench/report.py bench/results/$(RESULTS).jsonl --output bench/results/$(RESULTS).md
 
 # the native backend against PyTorch alone, with freed memory kept for PyTorch and as shipped, under the roofs measured
 # beside every row; prints all tables and which requirements hold. About 12 minutes
 bench-cpu: $(VENV)/.extra-bench
-	$(BIN)/python bench/run.py --keep-freed-memory --as-shipped --without NumPy --output bench/results/$(RESULTS).jsonl
+	$(BIN)/python $(RUN) --keep-freed-memory --as-shipped --without NumPy --output bench/results/$(RESULTS).jsonl
 	$(BIN)/python bench/report.py bench/results/$(RESULTS).jsonl --output bench/results/$(RESULTS).md
 
 lint: $(VENV)/.extra-test $(VENV)/.extra-dev
