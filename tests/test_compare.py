@@ -7,7 +7,7 @@ import pytest
 
 from cnnengine.backends import get
 
-from .compare import assert_close, assert_identical, tolerance
+from .compare import LONG_SUM, assert_close, assert_identical, tolerance
 from .harness import Guarded
 
 ONE = np.ones((2, 3), np.float32)
@@ -81,3 +81,18 @@ def test_knows_how_large_the_terms_of_a_cancelling_sum_are() -> None:
         assert_close(wrong, expected, 100, terms=terms)
     with pytest.raises(AssertionError, match="1 of 1 elements are off"):
         assert_close(rounded, expected, 100)
+
+
+@pytest.mark.parametrize(("algorithm", "short", "long"), [("winograd", 4, 1.5), ("winograd_6x6", 20, 10)])
+def test_winograds_rounding_is_allowed_for_and_less_in_long_sums(algorithm: str, short: float, long: float) -> None:
+    """Of terms of size 1 where the result is 0: 3 * 2^-24 * sqrt(R) * 2, times the growth, plus half a unit twice"""
+    expected, terms = np.zeros(4), np.ones(4)
+    for reduction, growth in ((LONG_SUM - 1, short), (LONG_SUM, long)):
+        allowed = 2 * 2.0**-24 * (3 * growth * reduction**0.5 + 1)
+        for share in (0.99, 1.01):
+            actual = np.full(4, share * allowed, np.float32)
+            if share < 1:
+                assert_close(actual, expected, reduction, terms=terms, algorithm=algorithm)
+            else:
+                with pytest.raises(AssertionError, match="4 of 4 elements are off"):
+                    assert_close(actual, expected, reduction, terms=terms, algorithm=algorithm)
