@@ -13,6 +13,7 @@ constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines block
 // Where the arrays that are read twice are larger than this, outputs are stored past the caches, whose room they would
 // take.
 constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
+constexpr i64 NORM_BACKWARDS_BYTES = 64 << 20;  // of an array; larger ones are read faster in order
 constexpr int TOGETHER = 2;  // rows that a loop over columns takes at once, so that it loads a sum less often
 
 // A work item: `rows` wide rows of a matrix, and `rest` floats of the part of a row after them; `at` is where they
@@ -43,10 +44,11 @@ struct ColumnWalk {
     streamed = arrays * matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
   }
 
-  // body(block) for each work item. `backwards`: each thread starts where it ended the last time, with what is still in
-  // its caches.
+  // body(block) for each work item. `again`: the second time, for which each thread goes backwards from where it ended,
+  // with what is still in its caches, unless that is too small a part of an array.
   template <class F>
-  void each_block(bool backwards, const F& body) const {
+  void each_block(bool again, const F& body) const {
+    const bool backwards = again && matrices * size * 4 <= NORM_BACKWARDS_BYTES;
     const i64 items = matrices * pieces, threads = least<i64>(cnn::thread_count(), items);
     const auto first_of = [=](i64 thread) { return items * thread / threads; };  // as run_items divides
     parallel(items, matrices * size * 8, [&](i64 i) {
@@ -119,9 +121,9 @@ inline void affine_rows(const float* x, const float* residual, float* y, i64 wid
 
 // coefficients (matrices, 3, width)
 void affine(const ColumnWalk& w, const float* x, const float* residual, float* y, const float* coefficients,
-            const Activation& activation, bool backwards) {
+            const Activation& activation, bool again) {
   const bool stream = w.streamed && is_aligned(y);
-  w.each_block(backwards, [&](const RowBlock& b) {
+  w.each_block(again, [&](const RowBlock& b) {
     const float* c = coefficients + b.matrix * 3 * w.width;
     const auto from = [&](i64 row) { return residual ? residual + b.at + row * w.width : nullptr; };
     const auto rows = [&](i64 r, auto count) {
