@@ -425,7 +425,7 @@ def test_bad_input_is_named() -> None:
         ),
         (lambda: nn.BatchNorm2d(4)(four), ValueError, r"expected x \(N, H, W, 4\), received \(4,\)"),
         (lambda: nn.BatchNorm1d(4)(x), ValueError, r"expected x \(N, 4\)"),
-        (lambda: nn.BatchNorm2d(0), ValueError, "num_features must be at least 1"),
+        (lambda: nn.BatchNorm2d(0), ValueError, "num_features must be an int of at least 1"),
         (lambda: nn.GroupNorm(3, 4), ValueError, "must be a multiple"),
         (lambda: nn.LayerNorm(0), ValueError, "at least 1"),
     ):
@@ -449,3 +449,13 @@ def test_a_changed_weight_is_noticed() -> None:
     weight.bump_version()
     with pytest.raises(RuntimeError, match=r"backward of Norm: its input 1, shape \(2,\), was changed in place"):
         y.backward(np.ones((4, 2), np.float32))
+
+
+def test_sizes_are_ints() -> None:
+    x = cnn.Tensor(np.ones((2, 6), np.float32))
+    assert nn.LayerNorm(np.int64(6))(x).shape == (2, 6)
+    with pytest.raises(ValueError, match=r"layer_norm: x must end in normalized_shape \(6.7,\)"):
+        F.layer_norm(x, 6.7)
+    for make in (lambda: nn.LayerNorm(6.5), lambda: nn.BatchNorm2d(3.5), lambda: nn.GroupNorm(2.0, 6)):
+        with pytest.raises(ValueError, match="received"):
+            make()

@@ -285,3 +285,10 @@ def test_cosine_falls_from_lr_to_zero() -> None:
     assert all(a < b for a, b in itertools.pairwise(warm[:5]))
     with pytest.raises(ValueError, match="steps must be at least 1, received 0"):
         optim.cosine(0.4, 0, 0)
+
+
+def test_what_is_no_iterable_of_parameters_is_named() -> None:
+    layer = cnn.nn.Linear(2, 3)
+    for given in (layer, layer.weight, [{"params": layer.weight}]):
+        with pytest.raises(TypeError, match=r"SGD: parameters must be an iterable .*model.parameters\(\), received a"):
+            cnn.optim.SGD(given, lr=0.1)

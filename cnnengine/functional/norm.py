@@ -150,8 +150,8 @@ def layer_norm(
 ) -> Tensor:
     """x normalised over its last axes, which are ``normalized_shape``, as are weight and bias. Raises ValueError."""
     x = tensor(x)
-    shape = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (int(normalized_shape),)
-    if not shape or x.shape[-len(shape) :] != shape:
+    shape = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+    if not shape or not all(map(is_int, shape)) or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: x must end in normalized_shape {shape}, received {x.shape}")
     weight, bias, _ = _operands("layer_norm", x, shape, weight, bias, None)
     return _normalise("layer_norm", norm_shape(x.size // prod(shape), 1, 1, prod(shape)), x, weight, bias, None, eps)[0]

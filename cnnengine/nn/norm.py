@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import functional as F
+from .._arguments import is_int
 from ..tensor import Tensor
 from .module import Module
 from .parameter import Parameter
@@ -33,8 +34,10 @@ class BatchNorm2d(Module):
         track_running_stats: bool = True,
     ) -> None:
         super().__init__()
-        if num_features < 1:
-            raise ValueError(f"{type(self).__name__}: num_features must be at least 1, received {num_features}")
+        if not is_int(num_features) or num_features < 1:
+            raise ValueError(
+                f"{type(self).__name__}: num_features must be an int of at least 1, received {num_features!r}"
+            )
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
@@ -87,13 +90,13 @@ class LayerNorm(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
-        if not shape or min(shape) < 1:
+        shape = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+        if not shape or not all(is_int(n) and n >= 1 for n in shape):
             raise ValueError(f"LayerNorm: normalized_shape must be sizes of at least 1, received {normalized_shape!r}")
-        self.normalized_shape = shape
+        self.normalized_shape = tuple(int(n) for n in shape)
         self.eps = eps
         self.elementwise_affine = elementwise_affine
-        _register_affine(self, shape, elementwise_affine, bias)
+        _register_affine(self, self.normalized_shape, elementwise_affine, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
@@ -108,7 +111,8 @@ class GroupNorm(Module):
 
     def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True) -> None:
         super().__init__()
-        if num_groups < 1 or num_channels < 1 or num_channels % num_groups:
+        known = is_int(num_groups) and is_int(num_channels)
+        if not known or num_groups < 1 or num_channels < 1 or num_channels % num_groups:
             raise ValueError(
                 f"GroupNorm: num_channels must be a multiple of num_groups, received {num_channels} and {num_groups}"
             )

@@ -31,6 +31,7 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Tensor] | Iterable[Mapping[str, Any]], **options: Any) -> None:
         name = type(self).__name__
+        _check_iterable(name, parameters)
         given: list[Any] = list(parameters)
         if not any(isinstance(g, Mapping) for g in given):
             given = [{"params": given}]
@@ -41,6 +42,7 @@ class Optimizer:
                 raise TypeError(
                     f"{name}: a group has 'params' and may have {', '.join(options)}, received {set(group)}"
                 )
+            _check_iterable(name, group["params"])
             self.param_groups.append({**options, **group, "params": list(group["params"])})
         self.parameters: list[Tensor] = [p for group in self.param_groups for p in group["params"]]
         if not self.parameters:
@@ -190,3 +192,12 @@ class Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}: {option} must be a finite number, 0 or above, received {options[option]}"
                 )
+
+
+def _check_iterable(optimizer: str, parameters: Any) -> None:
+    """Raise TypeError for a module, or for a Tensor, which is an iterable of its rows."""
+    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
+        raise TypeError(
+            f"{optimizer}: parameters must be an iterable of Tensors, such as model.parameters(), received a"
+            f" {type(parameters).__name__}"
+        )
