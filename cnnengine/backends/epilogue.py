@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Epilogue:
+class Epilogue(NamedTuple):
     """What follows a convolution or product on its way to memory, or is a pass of its own (``apply_epilogue``):
     y = activation((y + bias) * scale + shift + residual).
 
