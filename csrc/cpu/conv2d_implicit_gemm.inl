@@ -317,7 +317,8 @@ void cut_grid(GatherPlan& plan) {
   const i64 splits = most<i64>(1, least<i64>(plan.blocks_of_k.count, ENOUGH_ITEMS / most<i64>(1, g.groups)));
   i64 wanted = most<i64>(48, least(MOST_PIXELS, ITEM_BYTES / bytes));
   wanted = least(wanted, most<i64>(48, blocks(total, blocks(ENOUGH_ITEMS, splits))));
-  plan.images = static_cast<int>(most<i64>(1, least<i64>(g.N, wanted / image)));
+  const i64 most_images = plan.padded ? blocks(g.N, 2) : g.N;  // a panel of all images would be larger than x
+  plan.images = static_cast<int>(most<i64>(1, least<i64>(most_images, wanted / image)));
   plan.columns = g.columns <= 2 * wanted ? g.columns : static_cast<int>(blocks(g.columns, blocks(g.columns, wanted)));
   plan.rows = plan.columns < g.columns ? 1 : static_cast<int>(most<i64>(1, least<i64>(g.rows, wanted / g.columns)));
   plan.rows = static_cast<int>(blocks(g.rows, blocks(g.rows, plan.rows)));
