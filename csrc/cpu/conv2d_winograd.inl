@@ -6,12 +6,14 @@
 // A work item is a block of tiles and a range of column blocks of filters. The channels are cut into stages, whose
 // products are added up in M, one column block after the other. V of all stages is transformed once and serves all
 // column blocks, where the room for it is there; else V holds one stage, and each column block transforms it again.
+// A tile at the lower or right edge that has fewer outputs takes part in the products of as many points less.
 
 struct WinogradShape {
   int N, H, W, C;  // of x
   int P, Q, K;     // of y
   int top, left;   // y[p, q] is under x[p - top + r, q - left + s]
   int tiles_h, tiles_w;
+  int last_h, last_w;  // outputs of the last tile of an axis that exist
   i64 tiles() const { return static_cast<i64>(N) * tiles_h * tiles_w; }
 };
 
@@ -22,10 +24,12 @@ inline bool winograd_can(const Conv2dShape& s) {
 
 // With tiles of M x M outputs
 inline WinogradShape winograd_shape(int verb, const Conv2dShape& s, int M) {
-  WinogradShape g{s.N, s.H, s.W, s.C, s.P, s.Q, s.K, s.pad_h, s.pad_w, 0, 0};
-  if (verb == BACKWARD_INPUT) g = {s.N, s.P, s.Q, s.K, s.H, s.W, s.C, s.R - 1 - s.pad_h, s.S - 1 - s.pad_w, 0, 0};
+  WinogradShape g{s.N, s.H, s.W, s.C, s.P, s.Q, s.K, s.pad_h, s.pad_w, 0, 0, 0, 0};
+  if (verb == BACKWARD_INPUT) g = {s.N, s.P, s.Q, s.K, s.H, s.W, s.C, s.R - 1 - s.pad_h, s.S - 1 - s.pad_w, 0, 0, 0, 0};
   g.tiles_h = static_cast<int>(blocks(g.P, M));
   g.tiles_w = static_cast<int>(blocks(g.Q, M));
+  g.last_h = g.P - (g.tiles_h - 1) * M;
+  g.last_w = g.Q - (g.tiles_w - 1) * M;
   return g;
 }
 
@@ -127,47 +131,117 @@ struct WinogradPlan {
   i64 planes() const { return v_plane() * (whole ? stages.count : 1) + m_plane(); }  // floats an xi of V and M
 };
 
-// V of tiles first.. for `channels` channels from c
+// One tile: the image, its first output, and how many outputs it has.
+struct TilePlace {
+  i64 n;
+  int p, q, rows, columns;
+};
+
+// The tiles of a block. Those that take part at a point lie side by side: first the tiles that are short both ways,
+// then those short of columns, the whole ones, and those short of rows.
+struct BlockTiles {
+  TilePlace place[WINOGRAD_TILES];
+  int begin[5] = {};  // of each kind, and the end
+
+  int count() const { return begin[4]; }
+  int first_at(bool row, bool column) const { return !column ? begin[2] : !row ? begin[1] : 0; }
+  int end_at(bool row) const { return row ? begin[4] : begin[3]; }
+};
+
+inline BlockTiles sort_tiles(const WinogradShape& g, int M, i64 first, int count) {
+  constexpr int KIND[2][2] = {{2, 1}, {3, 0}};  // [short of rows][short of columns]
+  TilePlace place[WINOGRAD_TILES];
+  int kind[WINOGRAD_TILES];
+  BlockTiles tiles;
+  int i = static_cast<int>(first / g.tiles_w % g.tiles_h), j = static_cast<int>(first % g.tiles_w);
+  i64 n = first / g.tiles_w / g.tiles_h;
+  for (int t = 0; t < count; t++) {
+    place[t] = {n, i * M, j * M, i + 1 < g.tiles_h ? M : g.last_h, j + 1 < g.tiles_w ? M : g.last_w};
+    kind[t] = KIND[place[t].rows < M][place[t].columns < M];
+    tiles.begin[kind[t] + 1]++;
+    if (++j < g.tiles_w) continue;
+    j = 0;
+    if (++i < g.tiles_h) continue;
+    i = 0;
+    n++;
+  }
+  int next[4];
+  for (int k = 0; k < 4; k++) {
+    next[k] = tiles.begin[k];
+    tiles.begin[k + 1] += tiles.begin[k];
+  }
+  for (int t = 0; t < count; t++) tiles.place[next[kind[t]]++] = place[t];
+  return tiles;
+}
+
+// Calls body with the number of outputs as a constant. Tiles larger than 4 x 4 are computed whole: they are rare, and
+// have many sizes.
+template <int M, int SIZE = M, class F>
+inline void with_outputs(int outputs, const F& body) {
+  if constexpr (M == 4 && SIZE > 1) {
+    if (outputs < SIZE) return with_outputs<M, SIZE - 1>(outputs, body);
+  }
+  body(Constant<SIZE>());
+}
+
+// V of one tile, from the addresses of its pixels
+template <int N, int ROWS, int COLUMNS>
+void transform_input(const float* const* pixel, int channels, float* v, i64 plane) {
+  int i = 0;
+  for (; i + V <= channels; i += V) interpolate_tile<N, ROWS, COLUMNS>(pixel, i, V, v + i, plane);
+  if (i < channels) interpolate_tile<N, ROWS, COLUMNS>(pixel, i, channels - i, v + i, plane);
+}
+
+// V of a block for `channels` channels from c
 template <int N, int M>
-void transform_inputs(const WinogradShape& g, const float* x, i64 first, int tiles, int c, int channels, float* v,
+void transform_inputs(const WinogradShape& g, const float* x, const BlockTiles& tiles, int c, int channels, float* v,
                       i64 plane) {
-  for (int t = 0; t < tiles; t++) {
-    const i64 tile = first + t, n = tile / g.tiles_w / g.tiles_h;
-    const int h = static_cast<int>(tile / g.tiles_w % g.tiles_h) * M - g.top;
-    const int w = static_cast<int>(tile % g.tiles_w) * M - g.left;
+  for (int t = 0; t < tiles.count(); t++) {
+    const TilePlace tile = tiles.place[t];
     const float* pixel[N * N];
     for (int i = 0; i < N * N; i++) {
-      const int row = h + i / N, column = w + i % N;
+      const int row = tile.p - g.top + i / N, column = tile.q - g.left + i % N;
       const bool inside = row >= 0 && row < g.H && column >= 0 && column < g.W;
-      pixel[i] = inside ? x + ((n * g.H + row) * g.W + column) * g.C + c : ZEROS;
+      pixel[i] = inside ? x + ((tile.n * g.H + row) * g.W + column) * g.C + c : ZEROS;
     }
-    float* out = v + static_cast<i64>(t) * STAGE;
-    int i = 0;
-    for (; i + V <= channels; i += V) interpolate_tile<N>(pixel, i, V, out + i, plane);
-    if (i < channels) interpolate_tile<N>(pixel, i, channels - i, out + i, plane);
+    with_outputs<M>(tile.rows, [&](auto rows) {
+      with_outputs<M>(tile.columns, [&](auto columns) {
+        transform_input<N, N - M + rows, N - M + columns>(pixel, channels, v + static_cast<i64>(t) * STAGE, plane);
+      });
+    });
   }
 }
 
-// y of tiles first.. for `lanes` filters from k, from M
-template <int N, int M>
-void transform_outputs(const WinogradPlan& plan, i64 first, int tiles, int k, int lanes, const float* m) {
+// y of one tile for `lanes` filters from k, from M
+template <int N, int M, int ROWS, int COLUMNS>
+void transform_output(const WinogradPlan& plan, TilePlace tile, int k, int lanes, const float* m) {
   const WinogradShape& g = plan.g;
+  const Epilogue epilogue = plan.epilogue;
+  const i64 plane = plan.m_plane(), K = g.K, line = g.Q * K, first = ((tile.n * g.P + tile.p) * g.Q + tile.q) * K;
+  float* const out = plan.y;
+  for (int v = 0; v < lanes; v += V) {
+    const int count = lanes - v, channel = k + v;
+    vec y[M][M];
+    collect_tile<N, M, false, ROWS, COLUMNS>(m + v, plane, y);
+    for (int i = 0; i < tile.rows; i++)
+      for (int j = 0; j < tile.columns; j++) {
+        const i64 at = first + i * line + j * K + channel;
+        store_first(out + at, finish_vector(epilogue, y[i][j], channel, at, count), count);
+      }
+  }
+}
+
+// y of a block for `lanes` filters from k, from M
+template <int N, int M>
+void transform_outputs(const WinogradPlan& plan, const BlockTiles& tiles, int k, int lanes, const float* m) {
   const i64 width = blocks(lanes, V) * V;
-  for (int t = 0; t < tiles; t++) {
-    const i64 tile = first + t, n = tile / g.tiles_w / g.tiles_h;
-    const int p = static_cast<int>(tile / g.tiles_w % g.tiles_h) * M;
-    const int q = static_cast<int>(tile % g.tiles_w) * M;
-    const int rows = least(M, g.P - p), columns = least(M, g.Q - q);
-    for (int v = 0; v < lanes; v += V) {
-      const int count = lanes - v, channel = k + v;
-      vec y[M][M];
-      collect_tile<N, M, false>(m + t * width + v, plan.m_plane(), y);
-      for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++) {
-          const i64 at = ((n * g.P + p + i) * g.Q + q + j) * g.K + channel;
-          store_first(plan.y + at, finish_vector(plan.epilogue, y[i][j], channel, at, count), count);
-        }
-    }
+  for (int t = 0; t < tiles.count(); t++) {
+    const TilePlace tile = tiles.place[t];
+    with_outputs<M>(tile.rows, [&](auto rows) {
+      with_outputs<M>(tile.columns, [&](auto columns) {
+        transform_output<N, M, N - M + rows, N - M + columns>(plan, tile, k, lanes, m + t * width);
+      });
+    });
   }
 }
 
@@ -247,15 +321,19 @@ inline MultiplyTiles multiply_tiles_of(int rows, int vectors) {
 
 // M (+)= V U for the `channels` of a stage, `first` being the first one; meanwhile the filters of the next xi are asked
 // for.
-void multiply_planes(const WinogradPlan& plan, int planes, int tiles, bool first, int channels, int lanes,
+template <int N, int M>
+void multiply_planes(const WinogradPlan& plan, const BlockTiles& block, bool first, int channels, int lanes,
                      const float* v, const float* u, float* m) {
   const i64 u_plane = filter_plane(plan.g.C, plan.g.K);
   const int vectors = static_cast<int>(blocks(lanes, V));
-  const int steps = static_cast<int>(blocks(tiles, TILE_ROWS[vectors]));
-  for (int xi = 0; xi < planes; xi++) {
-    Lines next = lines_of(u + u_plane, plan.u && xi + 1 < planes ? u_plane : 0);
-    for (int step = 0, t = 0; step < steps; step++) {
-      const int rows = static_cast<int>(blocks(tiles - t, steps - step));
+  const int points_h = M == 4 ? N - M + plan.g.last_h : N, points_w = M == 4 ? N - M + plan.g.last_w : N;
+  for (int xi = 0; xi < N * N; xi++) {
+    const bool row = has_point<N>(points_h, xi / N), column = has_point<N>(points_w, xi % N);
+    int t = block.first_at(row, column);
+    const int end = block.end_at(row), steps = static_cast<int>(blocks(end - t, TILE_ROWS[vectors]));
+    Lines next = lines_of(u + u_plane, plan.u && xi + 1 < N * N ? u_plane : 0);
+    for (int step = 0; step < steps; step++) {
+      const int rows = static_cast<int>(blocks(end - t, steps - step));
       multiply_tiles_of(rows, vectors)(v + t * STAGE, u, channels, !first, m + t * vectors * V,
                                        next.take(channels / 2));
       t += rows;
@@ -271,7 +349,7 @@ void winograd_item(const WinogradPlan& plan, i64 item) {
   constexpr int N = M + R - 1;
   const WinogradShape& g = plan.g;
   const i64 split = item % plan.splits, first = item / plan.splits * plan.block;
-  const int tiles = static_cast<int>(least<i64>(plan.block, g.tiles() - first));
+  const BlockTiles tiles = sort_tiles(g, M, first, static_cast<int>(least<i64>(plan.block, g.tiles() - first)));
   const int first_block = static_cast<int>(split * plan.cut.count / plan.splits);
   const int last_block = static_cast<int>((split + 1) * plan.cut.count / plan.splits);
   const i64 u_plane = filter_plane(g.C, g.K), v_stage = plan.whole ? plan.v_plane() * N * N : 0;
@@ -284,12 +362,12 @@ void winograd_item(const WinogradPlan& plan, i64 item) {
       const int c = stage * plan.stages.length, channels = least(plan.stages.length, g.C - c);
       float* stage_v = v + stage * v_stage;
       if (block == first_block || !plan.whole)
-        transform_inputs<N, M>(g, plan.x, first, tiles, c, channels, stage_v, plan.v_plane());
+        transform_inputs<N, M>(g, plan.x, tiles, c, channels, stage_v, plan.v_plane());
       if (own) transform_filters<N, R>(plan.w, g.C, g.K, plan.turned, c, channels, k, lanes, own, u_plane);
       const float* u = own ? own : plan.u + (static_cast<i64>(block) * plan.stages.count + stage) * N * N * u_plane;
-      multiply_planes(plan, N * N, tiles, stage == 0, channels, lanes, stage_v, u, m);
+      multiply_planes<N, M>(plan, tiles, stage == 0, channels, lanes, stage_v, u, m);
     }
-    transform_outputs<N, M>(plan, first, tiles, k, lanes, m);
+    transform_outputs<N, M>(plan, tiles, k, lanes, m);
   }
 }
 
@@ -346,7 +424,8 @@ inline bool winograd_wins(int verb, const Conv2dShape& s) {
   if (!winograd_can(s)) return false;
   const WinogradShape g = winograd_shape(verb, s, 4);
   if (g.C < LEAST_CHANNELS) return false;
-  const double tiles = static_cast<double>(g.tiles());
-  const double products = 36 * tiles + 460 + 800 * tiles * (1.0 / g.C + 1.0 / g.K);
+  const double tiles = static_cast<double>(g.tiles()), rows = 6 * (g.tiles_h - 1) + 2 + g.last_h,
+               columns = 6 * (g.tiles_w - 1) + 2 + g.last_w;  // points along an image
+  const double products = g.N * rows * columns + 460 + 800 * tiles * (1.0 / g.C + 1.0 / g.K);
   return 1.2 * products < 9.0 * g.N * g.P * g.Q;
 }

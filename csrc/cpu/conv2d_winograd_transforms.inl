@@ -5,6 +5,9 @@
 // infinity and pairs +-a, whose even and odd parts are shared, and 0 where N is even. G holds all of a point's factors
 // 1 / N(p), unless the products are summed over tiles.
 //
+// A tile at an edge, of which only LENGTH < M outputs exist, needs LENGTH + R - 1 of the N points: infinity, the first
+// pairs, and 0 if their number is even. Their filters are those of all N points, whose 1 / N(p) the inputs make good.
+//
 // Which points: rounding errors grow with sum over p of A[p][i]^2 |B[p]|^2 |G[p]|^2, and a random search for its least
 // mean gave 0.382 and 1.279 for N = 5 (2.62; 13/32 and 5/4, with exact constants: 2.63, and the least for the taps at
 // the edges; 0, +-1 and 2: 6.0), 0.651 and 1.535 for N = 6 (4.74; 2/3 and 3/2: 4.76; 1/sqrt(2) and sqrt(2): 5.02; 1 and
@@ -26,8 +29,9 @@ struct Points<8> {
   static constexpr double at[3] = {0.5, 1, 2};
 };
 
-// What the transforms multiply by, for N points a, -a, b, -b, ..., infinity, after 0 if N is even.
-template <int N>
+// What the transforms multiply by, for N points a, -a, b, -b, ..., infinity, after 0 if N is even; they are those of a
+// tile of OF points, or some of them.
+template <int N, int OF>
 struct Factors {
   static constexpr int PAIRS = (N - 1) / 2, ZERO = 1 - N % 2;
   double all[PAIRS + 1] = {};            // the product of (x - a^2) over all pairs, coefficients from the lowest
@@ -46,7 +50,7 @@ struct Factors {
   constexpr Factors() {
     for (int j = 0; j < PAIRS; j++) {
       power[j][0] = 1;
-      for (int i = 1; i < 8; i++) power[j][i] = power[j][i - 1] * Points<N>::at[j];
+      for (int i = 1; i < 8; i++) power[j][i] = power[j][i - 1] * Points<OF>::at[j];
     }
     multiply(all, -1);
     if (ZERO) normal[0] = 1 / all[0];
@@ -61,20 +65,33 @@ struct Factors {
     }
   }
 };
-template <int N>
-constexpr Factors<N> FACTORS;
+template <int N, int OF = N>
+constexpr Factors<N, OF> FACTORS;
+
+// Which of OF points the i-th of N is.
+template <int N, int OF>
+constexpr int point_of(int i) {
+  return i == N - 1 ? OF - 1 : i + FACTORS<OF>.ZERO - FACTORS<N, OF>.ZERO;
+}
+
+// Whether one of OF points is among the N.
+template <int OF>
+inline bool has_point(int N, int point) {
+  if (N == OF || point == OF - 1) return true;
+  return FACTORS<OF>.ZERO && point == 0 ? N % 2 == 0 : point - FACTORS<OF>.ZERO < (N - 1) / 2 * 2;
+}
 
 // One line of each transform, on vectors `step` apart.
 
 // out = B^T in: N to N
-template <int N>
+template <int N, int OF = N>
 inline void interpolate_line(const vec* in, int step, vec* out, int out_step) {
-  constexpr int PAIRS = FACTORS<N>.PAIRS, ZERO = FACTORS<N>.ZERO;
+  constexpr int PAIRS = FACTORS<N, OF>.PAIRS, ZERO = FACTORS<N, OF>.ZERO;
   vec zero = in[2 * PAIRS * step], infinity = in[(N - 1) * step];
 #pragma GCC unroll 4
   for (int i = PAIRS - 1; i >= 0; i--) {
-    zero += static_cast<float>(FACTORS<N>.all[i]) * in[2 * i * step];
-    infinity += static_cast<float>(FACTORS<N>.all[i]) * in[(2 * i + ZERO) * step];
+    zero += static_cast<float>(FACTORS<N, OF>.all[i]) * in[2 * i * step];
+    infinity += static_cast<float>(FACTORS<N, OF>.all[i]) * in[(2 * i + ZERO) * step];
   }
   if (ZERO) out[0] = zero;
   out[(N - 1) * out_step] = infinity;
@@ -83,10 +100,10 @@ inline void interpolate_line(const vec* in, int step, vec* out, int out_step) {
     vec even = in[(N - 2) * step], odd = in[(N - 3) * step];
 #pragma GCC unroll 4
     for (int i = PAIRS - 2; i >= 0; i--) {
-      even += static_cast<float>(FACTORS<N>.others[j][i]) * in[(2 * i + 1 + ZERO) * step];
-      odd += static_cast<float>(FACTORS<N>.others[j][i]) * in[(2 * i + ZERO) * step];
+      even += static_cast<float>(FACTORS<N, OF>.others[j][i]) * in[(2 * i + 1 + ZERO) * step];
+      odd += static_cast<float>(FACTORS<N, OF>.others[j][i]) * in[(2 * i + ZERO) * step];
     }
-    odd *= static_cast<float>(FACTORS<N>.power[j][1]);
+    odd *= static_cast<float>(FACTORS<N, OF>.power[j][1]);
     out[(ZERO + 2 * j) * out_step] = even + odd;
     out[(ZERO + 2 * j + 1) * out_step] = even - odd;
   }
@@ -109,9 +126,9 @@ inline void evaluate_line(const vec* in, int step, vec* out, int out_step) {
 }
 
 // out = A^T in: N values to LENGTH sums
-template <int N, int LENGTH>
+template <int N, int LENGTH, int OF = N>
 inline void collect_line(const vec* in, int step, vec* out, int out_step) {
-  constexpr int PAIRS = FACTORS<N>.PAIRS, ZERO = FACTORS<N>.ZERO;
+  constexpr int PAIRS = FACTORS<N, OF>.PAIRS, ZERO = FACTORS<N, OF>.ZERO;
   vec both[PAIRS], difference[PAIRS];
 #pragma GCC unroll 4
   for (int j = 0; j < PAIRS; j++) {
@@ -123,28 +140,38 @@ inline void collect_line(const vec* in, int step, vec* out, int out_step) {
     vec total = ZERO && i == 0 ? in[0] : i == LENGTH - 1 ? in[(N - 1) * step] : vec{};
 #pragma GCC unroll 4
     for (int j = 0; j < PAIRS; j++)
-      total += static_cast<float>(FACTORS<N>.power[j][i]) * (i % 2 ? difference[j] : both[j]);
+      total += static_cast<float>(FACTORS<N, OF>.power[j][i]) * (i % 2 ? difference[j] : both[j]);
     out[i * out_step] = total;
   }
 }
 
-// B^T d B, vectors of channels: d[i] are the addresses of the N x N pixels; result (N, N), `plane` floats apart.
-template <int N>
+// B^T d B, vectors of channels: d[i] are the addresses of the N x N pixels; result (N, N), `plane` floats apart. Of a
+// tile at an edge, the first ROWS x COLUMNS pixels and as many points.
+template <int N, int ROWS = N, int COLUMNS = N>
 inline void interpolate_tile(const float* const* d, i64 channel, int lanes, float* out, i64 plane) {
-  vec rows[N][N];
+  vec rows[ROWS][COLUMNS];
 #pragma GCC unroll 8
-  for (int j = 0; j < N; j++) {
-    vec column[N];
+  for (int j = 0; j < COLUMNS; j++) {
+    vec column[ROWS];
 #pragma GCC unroll 8
-    for (int i = 0; i < N; i++) column[i] = load_first(d[i * N + j] + channel, lanes);
-    interpolate_line<N>(column, 1, &rows[0][j], N);
+    for (int i = 0; i < ROWS; i++) column[i] = load_first(d[i * N + j] + channel, lanes);
+    interpolate_line<ROWS, N>(column, 1, &rows[0][j], COLUMNS);
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < N; i++) {
-    vec line[N];
-    interpolate_line<N>(rows[i], 1, line, 1);
+  for (int i = 0; i < ROWS; i++) {
+    vec line[COLUMNS];
+    interpolate_line<COLUMNS, N>(rows[i], 1, line, 1);
 #pragma GCC unroll 8
-    for (int j = 0; j < N; j++) store(out + (i * N + j) * plane, line[j]);
+    for (int j = 0; j < COLUMNS; j++) {
+      if constexpr (ROWS == N && COLUMNS == N) {
+        store(out + (i * N + j) * plane, line[j]);
+      } else {
+        const int row = point_of<ROWS, N>(i), column = point_of<COLUMNS, N>(j);
+        const double normal = FACTORS<ROWS, N>.normal[i] * FACTORS<COLUMNS, N>.normal[j];
+        const auto good = static_cast<float>(normal / (FACTORS<N>.normal[row] * FACTORS<N>.normal[column]));
+        store(out + (row * N + column) * plane, line[j] * good);
+      }
+    }
   }
 }
 
@@ -154,22 +181,25 @@ inline vec times_normals(vec a, int i, int j) {
   return a * static_cast<float>(FACTORS<N>.normal[i] * FACTORS<N>.normal[j]);
 }
 
-// A^T m A of (N, N), `plane` floats apart, to the LENGTH x LENGTH vectors of `out`.
-template <int N, int LENGTH, bool NORMALS>
+// A^T m A of (N, N), `plane` floats apart, to the LENGTH x LENGTH vectors of `out`. Of a tile at an edge, ROWS x
+// COLUMNS of the points and as many outputs less.
+template <int N, int LENGTH, bool NORMALS, int ROWS = N, int COLUMNS = N>
 inline void collect_tile(const float* in, i64 plane, vec (&out)[LENGTH][LENGTH]) {
-  vec rows[LENGTH][N];
+  constexpr int HEIGHT = LENGTH - (N - ROWS), WIDTH = LENGTH - (N - COLUMNS);
+  vec rows[HEIGHT][COLUMNS];
 #pragma GCC unroll 8
-  for (int j = 0; j < N; j++) {
-    vec column[N];
+  for (int j = 0; j < COLUMNS; j++) {
+    vec column[ROWS];
 #pragma GCC unroll 8
-    for (int i = 0; i < N; i++) {
-      column[i] = load(in + (i * N + j) * plane);
+    for (int i = 0; i < ROWS; i++) {
+      const int point = ROWS == N && COLUMNS == N ? i * N + j : point_of<ROWS, N>(i) * N + point_of<COLUMNS, N>(j);
+      column[i] = load(in + point * plane);
       if (NORMALS) column[i] = times_normals<N>(column[i], i, j);
     }
-    collect_line<N, LENGTH>(column, 1, &rows[0][j], N);
+    collect_line<ROWS, HEIGHT, N>(column, 1, &rows[0][j], COLUMNS);
   }
 #pragma GCC unroll 8
-  for (int i = 0; i < LENGTH; i++) collect_line<N, LENGTH>(rows[i], 1, out[i], 1);
+  for (int i = 0; i < HEIGHT; i++) collect_line<COLUMNS, WIDTH, N>(rows[i], 1, out[i], 1);
 }
 
 // G g G^T of LENGTH x LENGTH vectors to (N, N), `plane` floats apart.
