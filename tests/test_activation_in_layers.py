@@ -130,6 +130,19 @@ def pooled_network() -> nn.Sequential:
     )
 
 
+def recorded_calls(monkeypatch: pytest.MonkeyPatch, *layers: type[nn.Module]) -> list[tuple[type, str]]:
+    """A list that every call of these layers' ``forward`` appends to: the layer and the activation it also does."""
+    calls: list[tuple[type, str]] = []
+    for layer in layers:
+
+        def forward(self: Any, x: Any, activation: str = "identity", original: Any = layer.forward) -> Any:
+            calls.append((type(self), activation))
+            return original(self, x, activation)
+
+        monkeypatch.setattr(layer, "forward", forward)
+    return calls
+
+
 def test_pooling_goes_before_an_activation_bit_for_bit(backend: Backend, rng: np.random.Generator) -> None:
     """Also with ties, a NaN and infinities among the values, values past 6 and windows of negative ones."""
     x = random_array(rng, (2, 10, 12, 2)) * 8
@@ -148,14 +161,7 @@ def test_pooling_goes_before_an_activation_bit_for_bit(backend: Backend, rng: np
 
 
 def test_pooling_goes_before_an_activation_where_gradients_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[type, str]] = []
-    for layer in (nn.Conv2d, nn.MaxPool2d):
-
-        def forward(self: Any, x: Any, activation: str = "identity", original: Any = layer.forward) -> Any:
-            calls.append((type(self), activation))
-            return original(self, x, activation)
-
-        monkeypatch.setattr(layer, "forward", forward)
+    calls = recorded_calls(monkeypatch, nn.Conv2d, nn.MaxPool2d)
     x = cnn.Tensor(np.ones((2, 10, 12, 2), np.float32))
     model = pooled_network()
     model(x)
@@ -175,14 +181,7 @@ def test_pooling_goes_before_an_activation_where_gradients_are_recorded(monkeypa
 
 
 def test_sequential_computes_layers_and_their_activations_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[type, str]] = []
-    for layer in (nn.Conv2d, nn.Linear):
-
-        def forward(self: Any, x: Any, activation: str = "identity", original: Any = layer.forward) -> Any:
-            calls.append((type(self), activation))
-            return original(self, x, activation)
-
-        monkeypatch.setattr(layer, "forward", forward)
+    calls = recorded_calls(monkeypatch, nn.Conv2d, nn.Linear)
     x = cnn.Tensor(np.ones((2, 6, 6, 2), np.float32))
     model = network()
     model(x)
