@@ -66,6 +66,8 @@ struct PoolWindow {
   int taps_w;                 // S: a winner is r * S + s
   float divisor;              // of an average
   bool stream;
+  i64 ahead;             // floats from a tap's value to its value in the next row of windows, which is asked for; 0: not
+  int ahead_h, ahead_w;  // a window's last taps, which it does not share with the next one
 };
 
 inline void store_pooled(bool stream, float* y, vec a, int lanes) {
@@ -76,7 +78,39 @@ inline void store_pooled(bool stream, float* y, vec a, int lanes) {
   }
 }
 
-// Channels c .. c + VECTORS * V of a window, or `lanes` of one vector.
+// Channels c .. c + VECTORS * V of a whole window of R x S taps. Of numbers, one comparison tells who wins; false, and
+// what was stored is to be replaced, where the values' sum is NaN.
+template <class Index, int VECTORS, int R, int S>
+__attribute__((noinline)) bool max_of_numbers(const PoolWindow& p, int c, float* y, Index* index) {
+  vec best[VECTORS], total[VECTORS];
+  veci winner[VECTORS] = {};
+#pragma GCC unroll 4
+  for (int v = 0; v < VECTORS; v++) best[v] = total[v] = load(p.x + c + v * V);
+#pragma GCC unroll 9
+  for (int tap = 1; tap < R * S; tap++) {
+    const float* at = p.x + tap / S * p.row_step + tap % S * p.column_step + c;
+#pragma GCC unroll 4
+    for (int v = 0; v < VECTORS; v++) {
+      const vec value = load(at + v * V);
+      total[v] += value;
+      winner[v] = value > best[v] ? veci{} + tap : winner[v];
+      best[v] = at_least(best[v], value);
+    }
+  }
+  if (p.ahead)
+    for (int r = R - p.ahead_h; r < R; r++)
+      for (int t = S - p.ahead_w; t < S; t++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++) prefetch_l2(p.x + r * p.row_step + t * p.column_step + c + v * V + p.ahead);
+#pragma GCC unroll 4
+  for (int v = 0; v < VECTORS; v++) {
+    store_pooled(p.stream, y + c + v * V, best[v], V);
+    store_index(index_at(index, c + v * V), winner[v], V);
+  }
+  return !any_nan(total[0], total[1 % VECTORS], total[2 % VECTORS], total[3 % VECTORS]);
+}
+
+// Channels c .. c + VECTORS * V of any window, or `lanes` of one vector.
 template <class Index, int VECTORS>
 inline void max_window(const PoolWindow& p, int c, int lanes, float* y, Index* index) {
   vec best[VECTORS];
@@ -129,6 +163,7 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
   const i64 rows = static_cast<i64>(s.N) * s.P, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 2;
   const i64 row_size = static_cast<i64>(s.W) * s.C;
   const bool stream = s.C % V == 0 && is_aligned(y) && rows * s.Q * s.C * 4 > STREAM_BYTES;
+  const bool early = s.N * s.H * row_size * 4 > STREAM_BYTES;
   Window* columns = scratch<Window>(cnn::TAPS, s.Q);
   for (int q = 0; q < s.Q; q++) columns[q] = columns_of(s, q);
   parallel_pieces(rows, most<i64>(1, 32768 / cost), cost, [&](i64 begin, i64 end) {
@@ -139,6 +174,9 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
       p.column_step = static_cast<i64>(s.dilation_w) * s.C;
       p.taps_w = s.S;
       p.stream = stream;
+      p.ahead = early ? s.stride_h * row_size : 0;
+      p.ahead_h = least(s.stride_h, s.R);
+      p.ahead_w = least(s.stride_w, s.S);
       const float* line = x + row / s.P * s.H * row_size + p.h.start * row_size;
       for (int q = 0; q < s.Q; q++) {
         p.w = columns[q];
@@ -226,17 +264,31 @@ void max_forward_of_pixels(const Pool2dShape& shape, const PixelLanes& lanes, co
   });
 }
 
+// R x S: the windows, whose whole ones then are unrolled; or 0 x 0.
+template <class Index, int R, int S>
+void max_forward_of_windows(const Pool2dShape& s, const float* x, float* y, Index* index) {
+  for_each_window(s, x, y, [=](const PoolWindow& p, i64 pixel) {
+    const i64 out = pixel * s.C;
+    const bool whole = R > 0 && p.h.first == 0 && p.h.last == R && p.w.first == 0 && p.w.last == S;
+    int c = 0;
+    for (; c + POOL_VECTORS * V <= s.C; c += POOL_VECTORS * V) {
+      if constexpr (R > 0) {
+        if (whole && max_of_numbers<Index, POOL_VECTORS, R, S>(p, c, y + out, index_at(index, out))) continue;
+      }
+      max_window<Index, POOL_VECTORS>(p, c, V, y + out, index_at(index, out));
+    }
+    for (; c < s.C; c += V) max_window<Index, 1>(p, c, least(V, s.C - c), y + out, index_at(index, out));
+  });
+}
+
 template <class Index>
 void max_forward(const Pool2dShape& s, const float* x, float* y, Index* index) {
   const PixelLanes lanes = pixel_lanes(s);
   if (lanes.pixels > 1) return max_forward_of_pixels(s, lanes, x, y, index);
-  for_each_window(s, x, y, [=](const PoolWindow& p, i64 pixel) {
-    const i64 out = pixel * s.C;
-    int c = 0;
-    for (; c + POOL_VECTORS * V <= s.C; c += POOL_VECTORS * V)
-      max_window<Index, POOL_VECTORS>(p, c, V, y + out, index_at(index, out));
-    for (; c < s.C; c += V) max_window<Index, 1>(p, c, least(V, s.C - c), y + out, index_at(index, out));
-  });
+  const bool square = s.R == s.S && !s.adaptive;
+  (square && s.R == 2   ? max_forward_of_windows<Index, 2, 2>
+   : square && s.R == 3 ? max_forward_of_windows<Index, 3, 3>
+                        : max_forward_of_windows<Index, 0, 0>)(s, x, y, index);
 }
 
 void max_pool2d_forward(const Pool2dShape& s, const float* x, float* y, void* index, int index_bytes) {

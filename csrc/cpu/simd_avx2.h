@@ -31,6 +31,11 @@ inline vec at_most(vec a, vec high) {
   return _mm256_min_ps(high, a);
 }
 
+// Whether a lane of one of four vectors is NaN. A comparison looks at two
+inline bool any_nan(vec a, vec b, vec c, vec d) {
+  return _mm256_movemask_ps(_mm256_or_ps(_mm256_cmp_ps(a, b, _CMP_UNORD_Q), _mm256_cmp_ps(c, d, _CMP_UNORD_Q))) != 0;
+}
+
 // Products of the lower halves of 64-bit lanes
 inline vecl low_products(vecl a, vecl b) {
   return reinterpret_cast<vecl>(_mm256_mul_epu32(reinterpret_cast<__m256i>(a), reinterpret_cast<__m256i>(b)));

@@ -48,6 +48,11 @@ inline vec at_most(vec a, vec high) {
   return _mm512_maskz_min_ps(0xffff, high, a);
 }
 
+// Whether a lane of one of four vectors is NaN. A comparison looks at two
+inline bool any_nan(vec a, vec b, vec c, vec d) {
+  return (_mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q) | _mm512_cmp_ps_mask(c, d, _CMP_UNORD_Q)) != 0;
+}
+
 // Products of the lower halves of 64-bit lanes
 inline vecl low_products(vecl a, vecl b) {
   return reinterpret_cast<vecl>(

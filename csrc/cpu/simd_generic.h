@@ -27,6 +27,14 @@ inline vec at_most(vec a, vec high) {
   return blend(a > high, high, a);
 }
 
+// Whether a lane of one of four vectors is NaN
+inline bool any_nan(vec a, vec b, vec c, vec d) {
+  const veci found = (a != a) | (b != b) | (c != c) | (d != d);
+  int any = 0;
+  for (int i = 0; i < V; i++) any |= found[i];
+  return any != 0;
+}
+
 // Products of the lower halves of 64-bit lanes
 inline vecl low_products(vecl a, vecl b) {
   return (a & 0xffffffffu) * (b & 0xffffffffu);
