@@ -15,6 +15,7 @@ constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines block
 constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
 constexpr i64 NORM_BACKWARDS_BYTES = 64 << 20;  // of an array; larger ones are read faster in order
 constexpr int TOGETHER = 2;  // rows that a loop over columns takes at once, so that it loads a sum less often
+constexpr i64 WIDE_ROW = 256;  // floats: from memory, such rows are read faster one by one, in order
 
 // A work item: `rows` wide rows of a matrix, and `rest` floats of the part of a row after them; `at` is where they
 // begin in an array.
@@ -30,6 +31,7 @@ struct ColumnWalk {
   i64 block, pieces;                      // wide rows of a work item; work items of a matrix
   i64 size;                               // floats of a matrix
   bool streamed;                          // outputs go past the caches
+  bool in_order;                          // row after row
 
   // arrays: those that are read twice
   ColumnWalk(i64 matrices, i64 length, i64 channels, int arrays)
@@ -42,6 +44,7 @@ struct ColumnWalk {
     block = most<i64>(1, NORM_BLOCK / (width * TOGETHER)) * TOGETHER;
     pieces = blocks(rows, block);
     streamed = arrays * matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
+    in_order = arrays * matrices * size * 4 > STREAM_BYTES && width >= WIDE_ROW;
   }
 
   // body(block) for each work item. `again`: the second time, for which each thread goes backwards from where it ended,
@@ -72,9 +75,9 @@ struct ColumnWalk {
 
   // rows(r, count as a constant) for a block's rows, TOGETHER at a time and then singly
   template <class F>
-  static void each_row(const RowBlock& block, const F& rows) {
+  void each_row(const RowBlock& block, const F& rows) const {
     i64 r = 0;
-    for (; r + TOGETHER <= block.rows; r += TOGETHER) rows(r, Constant<TOGETHER>());
+    for (; !in_order && r + TOGETHER <= block.rows; r += TOGETHER) rows(r, Constant<TOGETHER>());
     for (; r < block.rows; r++) rows(r, Constant<1>());
   }
 };
