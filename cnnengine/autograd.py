@@ -54,7 +54,9 @@ class Function:
             self.parents.append(None if t is None or not t.requires_grad else t.node or t)
         self.read: list[tuple[Array, list[int], int, int]] = []  # memory, the counter of its changes, what it was, i
         for i in self.reads:
-            self.will_read(inputs[i], i)
+            t = inputs[i]
+            if t is not None:
+                self.read.append((t.data, t.version, t.version[0], i))
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         """Gradients of the parents, None where a parent needs none."""
@@ -63,11 +65,6 @@ class Function:
     def needs(self, i: int) -> bool:
         """Whether input i requires a gradient."""
         return self.parents[i] is not None  # type: ignore[index]
-
-    def will_read(self, tensor: Tensor | None, i: int = -1) -> None:
-        """Remember input i, where there is one, or the result (-1), as what ``backward`` needs unchanged."""
-        if tensor is not None:
-            self.read.append((tensor.data, tensor.version, tensor.version[0], i))
 
     def check_unchanged(self) -> None:
         for array, version, count, i in self.read:

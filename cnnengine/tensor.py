@@ -253,9 +253,9 @@ def record(data: Array, node: autograd.Function, version: list[int] | None = Non
     tensor.grad = None
     tensor.node = node
     tensor.requires_grad = True
-    tensor.version = [0] if version is None else version
+    tensor.version = version = [0] if version is None else version
     if node.reads_result:
-        node.will_read(tensor)
+        node.read.append((data, version, version[0], -1))
     return tensor
 
 

@@ -32,9 +32,10 @@ def tensor(value: Any) -> Tensor:
 
 def backend_of(operation: str, x: Tensor) -> Backend:
     """The backend that computes on x. Raises Unsupported if it does not take x's dtype."""
-    backend = active(x.data)
-    if (backend, x.data.dtype) not in _accepted:
-        _accept(operation, backend, x.data.dtype)
+    data = x.data
+    backend = active(data)
+    if (backend, data.dtype) not in _accepted:
+        _accept(operation, backend, data.dtype)
     return backend
 
 
@@ -52,14 +53,13 @@ def _tupled(value: Any) -> Any:
 
 def same_kind(operation: str, x: Tensor, name: str, other: Tensor) -> None:
     """Raises TypeError unless ``other`` has x's dtype and device."""
-    if other.data.dtype != x.data.dtype:
+    a, b = x.data, other.data
+    if b.dtype != a.dtype:
         raise TypeError(
-            f"{operation}: {name} is {other.dtype}, x is {x.dtype}: nothing is converted silently; use .astype()"
+            f"{operation}: {name} is {b.dtype}, x is {a.dtype}: nothing is converted silently; use .astype()"
         )
-    if type(other.data) is not type(x.data) and device_of(other.data) != device_of(x.data):
-        raise ValueError(
-            f"{operation}: {name} is on {device_of(other.data)}, x on {device_of(x.data)}: move one with .to(device)"
-        )
+    if type(b) is not type(a) and device_of(b) != device_of(a):
+        raise ValueError(f"{operation}: {name} is on {device_of(b)}, x on {device_of(a)}: move one with .to(device)")
 
 
 def operands(operation: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:

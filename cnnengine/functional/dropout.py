@@ -6,6 +6,8 @@ backward pass makes it again instead of keeping it.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from .. import random
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
@@ -34,13 +36,19 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
         raise ValueError(f"dropout: p must be in [0, 1), received {p!r}")
     if not x.size:
         raise ValueError(f"dropout: empty x: {x.shape}")
-    threshold = min(round(p * 2**32), 2**32 - 1)
+    threshold, scale = _numbers(p)
     if not training or threshold == 0:
         return x
     backend = backend_of("dropout", x)
-    saved = (threshold, 1.0 / (1.0 - p), backend.to_device(random.next_dropout_state()))
+    saved = (threshold, scale, backend.to_device(random.next_dropout_state()))
     y = backend.empty(x.shape, x.dtype)
     backend.dropout(x.data, y, *saved)
     if x.requires_grad and grad_enabled():
         return record(y, Dropout(backend, (x,), saved))
     return wrap(y)
+
+
+@lru_cache(256)
+def _numbers(p: float) -> tuple[int, float]:
+    """(what a kept element's word is at least, what it is multiplied by)"""
+    return min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p)

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from .._arguments import is_int
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array, Backend
-from ..shapes import reduce_shape
+from ..shapes import CACHED_SHAPES, ReduceShape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, full
 from ._common import backend_of, tensor
 
 Axes = int | tuple[int, ...] | None
+Reduced = tuple[int, ...] | None  # sorted, non-negative, distinct; None: all
 
 
 class Sum(Function):
-    """saved: (x's shape, y's shape with the reduced axes kept)"""
+    """saved: (x's shape, axes)"""
 
     __slots__ = ()
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        shape, kept = self.saved
+        shape, axes = self.saved
         zeros = full(self.backend, shape, dy.dtype, 0.0)
-        return (binary_array(self.backend, "add", zeros, dy.reshape(kept)),)
+        return (binary_array(self.backend, "add", zeros, dy.reshape(_walk(shape, axes).kept)),)
 
 
 class Max(Function):
@@ -46,12 +48,12 @@ class Max(Function):
 def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Sum over ``axis`` (an int, a tuple, None for all). Raises ValueError."""
     x = tensor(x)
-    axes = _axes("sum", x.data, axis)
+    data = x.data
+    axes = _axes("sum", data, axis)
     backend = backend_of("sum", x)
-    kept, dropped = _result_shapes(x.shape, axes)
-    y = reduce_array(backend, "sum", x.data, axes).reshape(kept if keepdims else dropped)
+    y = reduce_array(backend, "sum", data, axes, keepdims)
     if x.requires_grad and grad_enabled():
-        return record(y, Sum(backend, (x,), (x.shape, kept)))
+        return record(y, Sum(backend, (x,), (data.shape, axes)))
     return wrap(y)
 
 
@@ -64,37 +66,34 @@ def mean(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     if x.dtype.itemsize == 2:  # float16 holds neither the sum of many elements nor one divided by their number
         backend_of("mean", x)
         return cast(mean(cast(x, "float32"), axis, keepdims), x.dtype)
-    count = prod(x.shape[a] for a in _axes("mean", x.data, axis))
-    return mul(sum(x, axis, keepdims), 1.0 / count)
+    reduced = _walk(x.data.shape, _axes("mean", x.data, axis)).walk.reduced
+    return mul(sum(x, axis, keepdims), 1.0 / reduced)
 
 
 def max(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Largest element over ``axis``; NaN where there is one. The gradient is shared equally by equal elements, as
     PyTorch's ``amax``. Raises ValueError."""
     x = tensor(x)
-    axes = _axes("max", x.data, axis)
+    data = x.data
+    axes = _axes("max", data, axis)
     backend = backend_of("max", x)
-    kept, dropped = _result_shapes(x.shape, axes)
-    y = reduce_array(backend, "max", x.data, axes)
+    y = reduce_array(backend, "max", data, axes, keepdims)
     if x.requires_grad and grad_enabled():
-        return record(y.reshape(kept if keepdims else dropped), Max(backend, (x,), (x.data, y.reshape(kept), axes)))
-    return wrap(y.reshape(kept if keepdims else dropped))
+        kept = y.reshape(_walk(data.shape, axes).kept)
+        return record(y, Max(backend, (x,), (data, kept, axes)))
+    return wrap(y)
 
 
-def reduce_array(backend: Backend, op: str, x: Array, axes: tuple[int, ...]) -> Array:
-    """x reduced over sorted axes, which the result lacks; nothing recorded"""
-    kept = [a for a in range(x.ndim) if a not in axes]
-    shape = tuple(x.shape[a] for a in kept)
-    first, last = (axes[0], axes[-1]) if axes else (0, -1)
-    if axes and last - first + 1 != len(axes):  # not neighbours: bring them to the end
-        order = (*kept, *axes)
-        moved = backend.empty(tuple(x.shape[a] for a in order), x.dtype)
+def reduce_array(backend: Backend, op: str, x: Array, axes: Reduced, keepdims: bool = False) -> Array:
+    """x reduced over sorted axes, None for all, which the result lacks or has as 1; nothing recorded"""
+    kept, dropped, order, shape = _walk(x.shape, axes)
+    dtype = x.dtype
+    if order is not None:
+        moved = backend.empty(tuple([x.shape[a] for a in order]), dtype)
         backend.permute(x, moved, order)
-        x, outer, inner = moved, prod(shape), 1
-    else:
-        outer, inner = prod(x.shape[:first]), prod(x.shape[last + 1 :])
-    y = backend.empty(shape, x.dtype)
-    backend.reduce(op, reduce_shape(outer, x.size // (outer * inner), inner), x, y)
+        x = moved
+    y = backend.empty(kept if keepdims else dropped, dtype)
+    backend.reduce(op, shape, x, y)
     return y
 
 
@@ -107,12 +106,12 @@ def sum_to(backend: Backend, x: Array, shape: tuple[int, ...]) -> Array:
     return reduce_array(backend, "sum", x, axes).reshape(shape) if axes else x.reshape(shape)
 
 
-def _axes(operation: str, x: Array, axis: Axes) -> tuple[int, ...]:
-    """Sorted, non-negative, distinct axes"""
+def _axes(operation: str, x: Array, axis: Axes) -> Reduced:
+    """Sorted, non-negative, distinct axes; None for all"""
     if not x.size:
         raise ValueError(f"{operation}: empty x: {x.shape}")
     if axis is None:
-        return tuple(range(x.ndim))
+        return None
     axes = tuple(axis) if isinstance(axis, tuple | list) else (axis,)
     if not all(is_int(a) for a in axes):
         raise TypeError(f"{operation}: axis must be an int, a tuple of ints or None, received {axis!r}")
@@ -124,7 +123,22 @@ def _axes(operation: str, x: Array, axis: Axes) -> tuple[int, ...]:
     return tuple(distinct)
 
 
-def _result_shapes(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """(with the reduced axes kept as 1, without them)"""
-    kept = tuple(1 if a in axes else n for a, n in enumerate(shape))
-    return kept, tuple(n for a, n in enumerate(shape) if a not in axes)
+class _Walk(NamedTuple):
+    kept: tuple[int, ...]  # the result's shape with the reduced axes as 1
+    dropped: tuple[int, ...]  # and without them
+    order: tuple[int, ...] | None  # of the axes, where the reduced ones are brought to the end
+    walk: ReduceShape
+
+
+@lru_cache(CACHED_SHAPES)
+def _walk(shape: tuple[int, ...], axes: Reduced) -> _Walk:
+    """How an array of the shape is reduced over sorted axes, None for all."""
+    rank = len(shape)
+    axes = tuple(range(rank)) if axes is None else axes
+    others = [a for a in range(rank) if a not in axes]
+    kept, dropped = tuple(1 if a in axes else n for a, n in enumerate(shape)), tuple(shape[a] for a in others)
+    reduced = prod(shape[a] for a in axes)
+    first, last = (axes[0], axes[-1]) if axes else (0, -1)
+    if axes and last - first + 1 != len(axes):  # not neighbours
+        return _Walk(kept, dropped, (*others, *axes), reduce_shape(prod(dropped), reduced, 1))
+    return _Walk(kept, dropped, None, reduce_shape(prod(shape[:first]), reduced, prod(shape[last + 1 :])))

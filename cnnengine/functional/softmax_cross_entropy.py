@@ -20,6 +20,7 @@ from .reduce import max as largest
 from .reduce import sum as total
 
 REDUCTIONS = ("mean", "sum", "none")
+INT64, UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
 
 class CrossEntropy(Function):
@@ -150,14 +151,16 @@ def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
     labels = _integers(labels, classes)
     if labels.shape != (rows,):
         raise ValueError(f"cross_entropy: expected {rows} labels, one a row of logits, received shape {labels.shape}")
-    on = device_of(labels)
-    given, labels = labels, labels.astype(np.int64, order="C")  # copied: the backward pass reads them again
-    if on == "cpu" and np.maximum.reduce(labels.view(np.uint64)) >= classes:  # a negative label is a large unsigned one
-        bad = int(labels.view(np.uint64).argmax())
-        raise ValueError(
-            f"cross_entropy: label {given[bad]} at row {bad} is out of range [0, {classes}); ignore_index=... names one"
-            " whose rows do not count"
-        )
+    given = labels  # copied: the backward pass reads them again
+    labels = given.copy() if given.dtype == INT64 else given.astype(INT64, order="C")
+    if isinstance(labels, np.ndarray):
+        unsigned = labels.view(UINT64)  # a negative label is a large one
+        bad = unsigned.argmax()  # a third of what the largest takes of a few
+        if unsigned.item(bad) >= classes:
+            raise ValueError(
+                f"cross_entropy: label {given[bad]} at row {bad} is out of range [0, {classes}); ignore_index=... names"
+                " one whose rows do not count"
+            )
     return _on(backend, labels)
 
 
