@@ -203,4 +203,5 @@ def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> 
 
 
 def _backward_algorithm(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None) -> str | None:
-    return name if name in backend.algorithms[verb] else algorithm_for(backend, verb, None, shape)
+    named = name is not None and name in backend.algorithms[verb]
+    return name if named else algorithm_for(backend, verb, None, shape)

@@ -21,8 +21,9 @@ class Dropout(Function):
     __slots__ = ()
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        threshold, scale, state = self.saved
         dx = self.backend.empty(dy.shape, dy.dtype)
-        self.backend.dropout(dy, dx, *self.saved)
+        self.backend.dropout(dy, dx, threshold, scale, state)
         return (dx,)
 
 
@@ -34,17 +35,18 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     x = tensor(x)
     if not 0 <= p < 1:
         raise ValueError(f"dropout: p must be in [0, 1), received {p!r}")
-    if not x.size:
-        raise ValueError(f"dropout: empty x: {x.shape}")
+    data = x.data
+    if not data.size:
+        raise ValueError(f"dropout: empty x: {data.shape}")
     threshold, scale = _numbers(p)
     if not training or threshold == 0:
         return x
     backend = backend_of("dropout", x)
-    saved = (threshold, scale, backend.to_device(random.next_dropout_state()))
-    y = backend.empty(x.shape, x.dtype)
-    backend.dropout(x.data, y, *saved)
+    state = backend.to_device(random.next_dropout_state())
+    y = backend.empty(data.shape, data.dtype)
+    backend.dropout(data, y, threshold, scale, state)
     if x.requires_grad and grad_enabled():
-        return record(y, Dropout(backend, (x,), saved))
+        return record(y, Dropout(backend, (x,), (threshold, scale, state)))
     return wrap(y)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar
 
 from ..autograd import Function, grad_enabled
 from ..backends.contract import IDENTITY, Array, Backend, Epilogue
-from ..shapes import gemm_shape, reduce_shape
+from ..shapes import CACHED_SHAPES, GemmShape, gemm_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, operands, same_kind, tensor
 from .activation import activate, gradient, parameter_of, reads_result
@@ -88,29 +89,24 @@ def linear(
     x_shape, w_shape, dtype = data.shape, w_data.shape, data.dtype
     backend = backend_of("linear", x)
     same_kind("linear", x, "w", w)
-    if len(w_shape) != 2 or not x_shape or x_shape[-1] != w_shape[1]:
-        raise ValueError(f"linear: expected x (..., in) and w (out, in), received x {x_shape}, w {w_shape}")
-    if not data.size or not w_data.size:
-        raise ValueError(f"linear: an operand is empty: x {x_shape}, w {w_shape}")
-    outputs, inputs = w_shape
+    y_shape, shape = _linear_shape(x_shape, w_shape)
+    bias = None
     if b is not None:
         b = tensor(b)
         same_kind("linear", x, "b", b)
-        if b.data.shape != (outputs,):
-            raise ValueError(f"linear: b must have shape ({outputs},), received {b.shape}")
+        bias = b.data
+        if bias.shape != (w_shape[0],):
+            raise ValueError(f"linear: b must have shape ({w_shape[0]},), received {bias.shape}")
     recorded = grad_enabled() and (x.requires_grad or w.requires_grad or (b is not None and b.requires_grad))
     parameter, fused = 0.0, activation != "identity"
     if fused:
         parameter = parameter_of("linear", activation, activation_parameter)
         fused = not recorded or reads_result(activation, parameter)
     epilogue = IDENTITY
-    if b is not None or fused:
-        epilogue = Epilogue(
-            None if b is None else b.data, None, None, None, activation if fused else "identity", parameter
-        )
-    rows = data if len(x_shape) == 2 else data.reshape(-1, inputs)
-    y = backend.empty((*x_shape[:-1], outputs), dtype)
-    shape = gemm_shape(1, rows.shape[0], outputs, inputs, False, True, False, False)
+    if bias is not None or fused:
+        epilogue = Epilogue(bias, None, None, None, activation if fused else "identity", parameter)
+    rows = data if len(x_shape) == 2 else data.reshape(-1, shape.K)
+    y = backend.empty(y_shape, dtype)
     backend.gemm(shape, rows, w_data, y, epilogue)
     if not recorded:
         return wrap(y)
@@ -118,6 +114,16 @@ def linear(
         return record(y, LinearActivation(backend, (x, w, b), ((rows, w_data), (activation, y, parameter))))
     result = record(y, Linear(backend, (x, w, b), (rows, w_data)))
     return result if activation == "identity" else activate(activation, result, parameter)
+
+
+@lru_cache(CACHED_SHAPES)
+def _linear_shape(x: tuple[int, ...], w: tuple[int, ...]) -> tuple[tuple[int, ...], GemmShape]:
+    """y's shape, and that of the product with x as (M, in). Raises ValueError."""
+    if len(w) != 2 or not x or x[-1] != w[1]:
+        raise ValueError(f"linear: expected x (..., in) and w (out, in), received x {x}, w {w}")
+    if 0 in x or 0 in w:
+        raise ValueError(f"linear: an operand is empty: x {x}, w {w}")
+    return (*x[:-1], w[0]), gemm_shape(1, prod(x[:-1]), w[0], w[1], False, True, False, False)
 
 
 def matmul(a: Any, b: Any) -> Tensor:

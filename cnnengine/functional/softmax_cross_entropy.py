@@ -10,7 +10,7 @@ from .._border import any_array
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array, Backend
 from ..backends.registry import device_of
-from ..shapes import reduce_shape
+from ..shapes import broadcast_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, constant, full
 from ._common import backend_of, same_kind, tensor
@@ -20,6 +20,7 @@ from .reduce import max as largest
 from .reduce import sum as total
 
 REDUCTIONS = ("mean", "sum", "none")
+SCALARS = broadcast_shape("mul", (), ())[1]
 INT64, UINT64 = np.dtype(np.int64), np.dtype(np.uint64)
 
 
@@ -75,7 +76,8 @@ def cross_entropy(
         backend.reduce("sum", reduce_shape(1, rows, 1), loss, summed)
         loss = summed
         if reduction == "mean":
-            loss = binary_array(backend, "mul", summed, constant(backend, dtype, 1.0 / rows))
+            loss = backend.empty((), dtype)
+            backend.binary("mul", SCALARS, summed, constant(backend, dtype, 1.0 / rows), loss)
     if logits.requires_grad and grad_enabled():
         return record(loss, CrossEntropy(backend, (logits,), (probability, checked, reduction)))
     return wrap(loss)
@@ -148,19 +150,23 @@ def _integers(labels: Any, classes: int) -> Array:
 def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
     """A copy of the labels, int64 (M,) on the backend's device; on the CPU they are checked against the number of
     classes."""
-    labels = _integers(labels, classes)
+    if type(labels) is np.ndarray and labels.dtype == INT64:  # as most are
+        given, labels = labels, labels.copy()  # the backward pass reads them again
+    else:
+        given = _integers(labels, classes)
+        labels = given.astype(INT64, order="C")
     if labels.shape != (rows,):
         raise ValueError(f"cross_entropy: expected {rows} labels, one a row of logits, received shape {labels.shape}")
-    given = labels  # copied: the backward pass reads them again
-    labels = given.copy() if given.dtype == INT64 else given.astype(INT64, order="C")
     if isinstance(labels, np.ndarray):
         unsigned = labels.view(UINT64)  # a negative label is a large one
-        bad = unsigned.argmax()  # a third of what the largest takes of a few
+        bad = unsigned.argmax()  # of a few labels in a third of the time that the largest takes
         if unsigned.item(bad) >= classes:
             raise ValueError(
                 f"cross_entropy: label {given[bad]} at row {bad} is out of range [0, {classes}); ignore_index=... names"
                 " one whose rows do not count"
             )
+        if backend.device == "cpu":
+            return labels
     return _on(backend, labels)
 
 

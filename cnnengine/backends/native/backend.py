@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,20 +11,13 @@ from ... import _native
 from ...errors import Unsupported
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
 from .._host import HostMemory
-from ..contract import ACTIVATIONS, BINARY, CONV2D_VERBS, IDENTITY, UNARY, Array, Epilogue, PackedWeight
+from ..contract import ACTIVATIONS, BINARY, CONV2D_VERBS, UNARY, Array, Epilogue, PackedWeight
 
 _UNARY = {op: i for i, op in enumerate(UNARY)}
 _BINARY = {op: i for i, op in enumerate(BINARY)}
 _REDUCE = {"sum": 0, "max": 1}
 _ACTIVATION = {kind: i for i, kind in enumerate(ACTIVATIONS)}
 _STEPS = {"sgd": _native.sgd, "adam": _native.adam}
-_NO_EPILOGUE = (None, None, None, None, 0, 0.0)
-
-
-def _epilogue(e: Epilogue) -> tuple[Any, ...]:
-    if e is IDENTITY:
-        return _NO_EPILOGUE
-    return e.bias, e.scale, e.shift, e.residual, _ACTIVATION[e.activation], e.parameter
 
 
 class NativeBackend(HostMemory):
@@ -63,7 +56,11 @@ class NativeBackend(HostMemory):
             w, packed, algorithm = w.w, w.packed, w.algorithm
         elif algorithm is not None:
             self._checked("conv2d_forward", shape, algorithm)
-        _native.conv2d_forward(shape.packed, x, w, packed, y, *_epilogue(epilogue), algorithm)
+        bias, scale, shift, residual, kind, parameter = epilogue
+        activation = _ACTIVATION[kind]
+        _native.conv2d_forward(
+            shape.packed, x, w, packed, y, bias, scale, shift, residual, activation, parameter, algorithm
+        )
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
         if algorithm is not None:
@@ -114,10 +111,12 @@ class NativeBackend(HostMemory):
         _native.reduce(_REDUCE[op], shape.packed, x, y)
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
-        _native.gemm(shape.packed, a, b, c, *_epilogue(epilogue))
+        bias, scale, shift, residual, kind, parameter = epilogue
+        _native.gemm(shape.packed, a, b, c, bias, scale, shift, residual, _ACTIVATION[kind], parameter)
 
     def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None:
-        _native.apply_epilogue(x, y, *_epilogue(epilogue))
+        bias, scale, shift, residual, kind, parameter = epilogue
+        _native.apply_epilogue(x, y, bias, scale, shift, residual, _ACTIVATION[kind], parameter)
 
     def norm_forward(
         self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
