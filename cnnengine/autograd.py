@@ -8,8 +8,7 @@ each node as it leaves it. There is no double backward.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ContextDecorator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,14 +22,17 @@ _grad_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 grad_enabled = _grad_enabled.get
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
+class no_grad(ContextDecorator):
     """Within the block nothing is recorded: results do not require a gradient. Also a decorator."""
-    token = _grad_enabled.set(False)
-    try:
-        yield
-    finally:
-        _grad_enabled.reset(token)
+
+    def __enter__(self) -> None:
+        self._token = _grad_enabled.set(False)
+
+    def __exit__(self, *exception: object) -> None:
+        _grad_enabled.reset(self._token)
+
+    def _recreate_cm(self) -> no_grad:
+        return no_grad()  # a decorated function may call itself
 
 
 class Function:

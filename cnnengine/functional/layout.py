@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from .._border import FLOATS
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..backends.registry import active, active_on
+from ..shapes import CACHED_SHAPES
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, same_kind, tensor
 
@@ -27,13 +29,13 @@ class Reshape(Function):
 
 
 class Permute(Function):
-    """saved: axes"""
+    """saved: (x's shape, axes that undo it)"""
 
     __slots__ = ()
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        inverse = tuple(int(a) for a in np.argsort(self.saved))
-        dx = self.backend.empty(tuple(dy.shape[a] for a in inverse), dy.dtype)
+        shape, inverse = self.saved
+        dx = self.backend.empty(shape, dy.dtype)
         self.backend.permute(dy, dx, inverse)
         return (dx,)
 
@@ -96,41 +98,28 @@ class To(Function):
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x with another shape, sharing its memory; one size may be -1. Raises ValueError."""
     x = tensor(x)
-    data, shape = x.data, tuple(shape)
-    size, known = data.size, prod([n for n in shape if n != -1])
-    fits = known == size if -1 not in shape else known and size % known == 0
-    if not fits or shape.count(-1) > 1 or min(shape, default=0) < -1:
-        raise ValueError(f"reshape: {data.shape} has {size} elements, which {shape} cannot hold")
-    y = data.reshape(shape)
-    if x.requires_grad and grad_enabled():
-        return record(y, Reshape(active(data), (x,), data.shape), x.version)
-    return wrap(y, x.version)
+    shape = tuple(shape)
+    _check_reshape(x.data.shape, shape)
+    return _reshaped(x, shape)
 
 
 def flatten(x: Tensor, start: int = 1) -> Tensor:
     """Axes from ``start`` on merged into one: (N, H, W, C) to (N, H*W*C). Raises ValueError."""
     x = tensor(x)
-    shape = x.data.shape
-    rank = len(shape)
-    if not -rank <= start < max(rank, 1):
-        raise ValueError(f"flatten: start {start} is out of range for x {shape}")
-    start %= max(rank, 1)
-    return reshape(x, (*shape[:start], prod(shape[start:])))
+    return _reshaped(x, _flat_shape(x.data.shape, start))
 
 
 def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     """x with its axes in another order, in new memory. Raises ValueError."""
     x = tensor(x)
-    data, shape = x.data, x.data.shape
-    rank = len(shape)
-    received, axes = axes, tuple([a % rank if -rank <= a < rank else rank for a in axes])
-    if sorted(axes) != list(range(rank)):
-        raise ValueError(f"permute: axes must be the {rank} axes of x {shape} in some order, received {received}")
+    data = x.data
+    shape = data.shape
+    axes, inverse, y_shape = _orders(shape, tuple(axes))
     backend = active(data)
-    y = backend.empty(tuple([shape[a] for a in axes]), data.dtype)
+    y = backend.empty(y_shape, data.dtype)
     backend.permute(data, y, axes)
     if x.requires_grad and grad_enabled():
-        return record(y, Permute(backend, (x,), axes))
+        return record(y, Permute(backend, (x,), (shape, inverse)))
     return wrap(y)
 
 
@@ -215,6 +204,43 @@ def from_nchw(array: Any) -> Tensor:
 def to_nchw(array: Any) -> Tensor:
     """(N, H, W, C) to (N, C, H, W); also convolution weights, (K, R, S, C) to (K, C, R, S). Raises ValueError."""
     return _border("to_nchw", array, (0, 3, 1, 2))
+
+
+def _reshaped(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    data = x.data
+    y = data.reshape(shape)
+    if x.requires_grad and grad_enabled():
+        return record(y, Reshape(active(data), (x,), data.shape), x.version)
+    return wrap(y, x.version)
+
+
+@lru_cache(CACHED_SHAPES)
+def _check_reshape(x: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    """Raises ValueError unless an array of shape x can have the other shape."""
+    size, known = prod(x), prod([n for n in shape if n != -1])
+    fits = known == size if -1 not in shape else known and size % known == 0
+    if not fits or shape.count(-1) > 1 or min(shape, default=0) < -1:
+        raise ValueError(f"reshape: {x} has {size} elements, which {shape} cannot hold")
+
+
+@lru_cache(CACHED_SHAPES, typed=True)
+def _flat_shape(x: tuple[int, ...], start: int) -> tuple[int, ...]:
+    """x with its axes from ``start`` on as one. Raises ValueError."""
+    rank = len(x)
+    if not -rank <= start < max(rank, 1):
+        raise ValueError(f"flatten: start {start} is out of range for x {x}")
+    start %= max(rank, 1)
+    return (*x[:start], prod(x[start:]))
+
+
+@lru_cache(CACHED_SHAPES)
+def _orders(x: tuple[int, ...], axes: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """(axes from 0 on, axes that undo them, the result's shape). Raises ValueError."""
+    rank = len(x)
+    order = tuple([range(rank)[a] if -rank <= a < rank else rank for a in axes])
+    if sorted(order) != list(range(rank)):
+        raise ValueError(f"permute: axes must be the {rank} axes of x {x} in some order, received {axes}")
+    return order, tuple([order.index(a) for a in range(rank)]), tuple([x[a] for a in order])
 
 
 def _border(operation: str, array: Any, axes: tuple[int, ...]) -> Tensor:

@@ -27,8 +27,9 @@ class MaxPool2d(Module):
         self.ceil_mode = ceil_mode
 
     def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
-        geometry = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        return F.max_pool2d(x, *geometry, activation=activation)
+        return F.max_pool2d(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, activation=activation
+        )
 
     def extra_repr(self) -> str:
         return (

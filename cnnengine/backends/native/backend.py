@@ -13,6 +13,7 @@ from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dS
 from .._host import HostMemory
 from ..contract import ACTIVATIONS, BINARY, CONV2D_VERBS, UNARY, Array, Epilogue, PackedWeight
 
+FLOAT32 = np.dtype(np.float32)
 _UNARY = {op: i for i, op in enumerate(UNARY)}
 _BINARY = {op: i for i, op in enumerate(BINARY)}
 _REDUCE = {"sum": 0, "max": 1}
@@ -96,7 +97,7 @@ class NativeBackend(HostMemory):
         _native.activation_backward(_ACTIVATION[kind], saved, dy, dx, parameter)
 
     def permute(self, x: Array, y: Array, axes: tuple[int, ...]) -> None:
-        if x.dtype == np.float32 and x.ndim <= 8:
+        if x.dtype == FLOAT32 and len(axes) <= 8:
             _native.permute(x, y, axes)
         else:
             super().permute(x, y, axes)
