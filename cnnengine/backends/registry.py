@@ -23,7 +23,7 @@ from .contract import Array, Backend
 NAMES = ("native", "numpy", "cuda", "emulator", "numba")
 _PREFERRED = {"cpu": ("native", "numpy"), "cuda": ("cuda", "numba")}
 _loaded: dict[str, Backend] = {}
-_default: dict[str, Backend] = {}  # device -> backend, filled on first use
+_default: dict[str, Backend | None] = {"cpu": None, "cuda": None}  # device -> backend, filled on first use
 _lock = RLock()
 _active_cpu: ContextVar[Backend | None] = ContextVar("active_cpu", default=None)
 _active_cuda: ContextVar[Backend | None] = ContextVar("active_cuda", default=None)
@@ -59,17 +59,17 @@ def get(name: str) -> Backend:
 def active(array: Array) -> Backend:
     """The backend that computes on an array. Raises TypeError for an array of neither NumPy nor CuPy."""
     if type(array) is np.ndarray:
-        return _active_cpu.get() or _default.get("cpu") or _choose("cpu")
+        return _active_cpu.get() or _default["cpu"] or _choose("cpu")
     if device_of(array) == "cuda":
-        return _active_cuda.get() or _default.get("cuda") or _choose("cuda")
-    return _active_cpu.get() or _default.get("cpu") or _choose("cpu")
+        return _active_cuda.get() or _default["cuda"] or _choose("cuda")
+    return _active_cpu.get() or _default["cpu"] or _choose("cpu")
 
 
 def active_on(device: str) -> Backend:
     """The backend that computes on "cpu" or "cuda". Raises ValueError for another name, BackendUnavailable."""
     if device not in _SCOPES:
         raise ValueError(f"device must be 'cpu' or 'cuda', received {device!r}")
-    return _SCOPES[device].get() or _default.get(device) or _choose(device)
+    return _SCOPES[device].get() or _default[device] or _choose(device)
 
 
 def device_of(array: Array) -> str:

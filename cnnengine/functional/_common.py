@@ -21,7 +21,7 @@ from ..tensor import Tensor
 
 S = TypeVar("S")
 NUMBERS = (int, float, np.integer, np.floating)
-_accepted: set[tuple[Backend, np.dtype[Any]]] = set()
+_accepted: dict[np.dtype[Any], Backend] = {}  # the backend that was last found to compute in a dtype
 _algorithms: ContextVar[Mapping[str, str]] = ContextVar("algorithms", default={})  # noqa: B039 (never changed in place)
 
 
@@ -34,7 +34,7 @@ def backend_of(operation: str, x: Tensor) -> Backend:
     """The backend that computes on x. Raises Unsupported if it does not take x's dtype."""
     data = x.data
     backend = active(data)
-    if (backend, data.dtype) not in _accepted:
+    if _accepted.get(data.dtype) is not backend:
         _accept(operation, backend, data.dtype)
     return backend
 
@@ -90,7 +90,7 @@ def _accept(operation: str, backend: Backend, dtype: np.dtype[Any]) -> None:
             f"{operation}: backend {backend.name!r} computes in {', '.join(sorted(backend.dtypes))}, received {dtype};"
             " convert with .astype('float32'), or compute with NumPy: with cnn.use_backend('numpy')"
         )
-    _accepted.add((backend, dtype))
+    _accepted[dtype] = backend
 
 
 def algorithm_for(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None = None) -> str | None:

@@ -107,11 +107,11 @@ def _pool(
     operation: str, kind: str, shape: Pool2dShape, x: Tensor, activation: str = "identity", parameter: float = 0.0
 ) -> Tensor:
     """Pooling, then an activation whose backward pass is given its result."""
-    backend = backend_of(operation, x)
-    y = backend.empty(shape.y, x.data.dtype)
+    backend, data, y_shape = backend_of(operation, x), x.data, shape.y
+    y = backend.empty(y_shape, data.dtype)
     record_it = x.requires_grad and grad_enabled()
-    index = backend.empty(shape.y, shape.index_dtype) if record_it and kind == "max" else None
-    backend.pool2d_forward(kind, shape, x.data, y, index)
+    index = backend.empty(y_shape, shape.index_dtype) if record_it and kind == "max" else None
+    backend.pool2d_forward(kind, shape, data, y, index)
     if activation != "identity":
         backend.activation_forward(activation, y, y, parameter)
     if not record_it:

@@ -90,9 +90,10 @@ class Optimizer:
         """Change every parameter that has a gradient. Raises ValueError where a gradient does not fit its parameter."""
         calls: dict[tuple[int, type, Any, int], list[int]] = {}  # what can share the contract's numbers
         for i, parameter in enumerate(self.parameters):
-            if parameter.grad is None:
+            grad = parameter.grad
+            if grad is None:
                 continue
-            p, gradient = parameter.data, parameter.grad.data
+            p, gradient = parameter.data, grad.data
             if gradient.shape != p.shape or gradient.dtype != p.dtype:
                 raise ValueError(
                     f"{type(self).__name__}: parameter {i} is {p.shape} {p.dtype}, its gradient {gradient.shape}"
