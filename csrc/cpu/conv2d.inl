@@ -17,6 +17,7 @@
 #include "conv2d_weight_tile.inl"
 #include "conv2d_bands.inl"
 #include "conv2d_weight_by_channels.inl"
+#include "conv2d_weight_by_images.inl"
 #include "conv2d_weight_by_filters.inl"
 #include "conv2d_columns.inl"
 #include "conv2d_lanes.inl"

@@ -217,16 +217,23 @@ inline bool batch_lanes_pay(const Conv2dShape& s, int verb) {
          (verb == FORWARD ? s.K <= V : s.K < 2 * V);
 }
 
-// Runs item(plan, block, top, bottom) for every block of images and band of the output's rows. Neighbouring bands
-// transpose up to R rows of the input twice, so they have at least as many; an even number keeps two threads busy.
-template <class F>
-void run_batch(BatchPlan& plan, int rows, const F& item) {
+// Bands of the output's rows. Neighbouring ones transpose up to R rows of the input twice, so they have at least as
+// many; an even number keeps two threads busy.
+inline void cut_bands(BatchPlan& plan, int rows) {
   const Conv2dShape& s = plan.s;
   const i64 count = blocks(s.N, IMAGES);
   plan.bands = 1;
   while (2 * plan.bands * s.R <= rows && plan.bands * count < ENOUGH_ITEMS) plan.bands *= 2;
   plan.band = static_cast<int>(blocks(rows, plan.bands));
   plan.bands = static_cast<int>(blocks(rows, plan.band));
+}
+
+// Runs item(plan, block, top, bottom) for every block of images and band of the output's rows.
+template <class F>
+void run_batch(BatchPlan& plan, int rows, const F& item) {
+  const Conv2dShape& s = plan.s;
+  cut_bands(plan, rows);
+  const i64 count = blocks(s.N, IMAGES);
   const i64 work = static_cast<i64>(s.N) * s.P * s.Q * s.K * s.R * s.S * s.C / 4;
   parallel(count * plan.bands, work, [&](i64 number) {
     const int top = static_cast<int>(number % plan.bands) * plan.band;
@@ -234,21 +241,27 @@ void run_batch(BatchPlan& plan, int rows, const F& item) {
   });
 }
 
-void batch_forward(const Conv2dShape& s, const float* x, const float* w, float* y, const Epilogue& e) {
-  const i64 taps = static_cast<i64>(s.R) * s.S * s.C;
+// What the forward pass and backward_weight read of x: rows with their padding
+inline BatchPlan input_rows(const Conv2dShape& s, const float* x) {
   BatchPlan plan{};
   plan.s = s;
   plan.in = x;
-  plan.filter_step = blocks(s.K, V) * V;
-  float* filter = scratch<float>(cnn::PACKED_WEIGHT, taps * plan.filter_step);
-  for (int k = 0; k < s.K; k += V) transpose_into(w + k * taps, taps, s.K - k, taps, filter + k, plan.filter_step);
-  plan.filter = filter;
-  plan.out = y;
   plan.in_row = static_cast<i64>(s.W) * s.C;
   plan.in_rows = s.H;
   plan.before = s.pad_h;
   plan.line = (static_cast<i64>(s.Q - 1) * s.stride_w + s.S) * s.C;
   plan.margin = least(plan.line, static_cast<i64>(s.pad_w) * s.C);
+  return plan;
+}
+
+void batch_forward(const Conv2dShape& s, const float* x, const float* w, float* y, const Epilogue& e) {
+  const i64 taps = static_cast<i64>(s.R) * s.S * s.C;
+  BatchPlan plan = input_rows(s, x);
+  plan.filter_step = blocks(s.K, V) * V;
+  float* filter = scratch<float>(cnn::PACKED_WEIGHT, taps * plan.filter_step);
+  for (int k = 0; k < s.K; k += V) transpose_into(w + k * taps, taps, s.K - k, taps, filter + k, plan.filter_step);
+  plan.filter = filter;
+  plan.out = y;
   plan.out_row = static_cast<i64>(s.Q) * s.K;
   float* parts = scratch<float>(cnn::WIDENED, 3 * plan.out_row);
   plan.epilogue = {repeated(e.bias, s.K, s.Q, parts), repeated(e.scale, s.K, s.Q, parts + plan.out_row),

@@ -52,10 +52,7 @@ void permute(const PermuteWalk& w, const float* x, float* y) {
     for (i64 i = 0; i < n; i += V)  // along y's last axis
       for (i64 j = first; j < end; j += V) {
         const int rows = static_cast<int>(least<i64>(V, n - i)), lanes = static_cast<int>(least<i64>(V, end - j));
-        vec square[V];
-        for (int r = 0; r < V; r++) square[r] = r < rows ? load_first(x + place.x + (i + r) * step + j, lanes) : vec{};
-        transpose_squares<V / 2>(square);
-        for (int c = 0; c < lanes; c++) store_first(y + place.y + (j + c) * pitch + i, square[c], rows);
+        transpose_square(x + place.x + i * step + j, step, rows, lanes, y + place.y + j * pitch + i, pitch, rows);
       }
   });
 }

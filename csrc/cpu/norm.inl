@@ -14,7 +14,7 @@ constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines block
 // take.
 constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
 constexpr i64 NORM_BACKWARDS_BYTES = 64 << 20;  // of an array; larger ones are read faster in order
-constexpr int TOGETHER = 2;  // rows that a loop over columns takes at once, so that it loads a sum less often
+constexpr int TOGETHER = 2;    // rows that a loop over columns takes at once, so that it loads a sum less often
 constexpr i64 WIDE_ROW = 256;  // floats: from memory, such rows are read faster one by one, in order
 
 // A work item: `rows` wide rows of a matrix, and `rest` floats of the part of a row after them; `at` is where they

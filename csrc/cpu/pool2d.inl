@@ -66,7 +66,7 @@ struct PoolWindow {
   int taps_w;                 // S: a winner is r * S + s
   float divisor;              // of an average
   bool stream;
-  i64 ahead;             // floats from a tap's value to its value in the next row of windows, which is asked for; 0: not
+  i64 ahead;  // floats from a tap's value to its value in the next row of windows, which is asked for; 0: not
   int ahead_h, ahead_w;  // a window's last taps, which it does not share with the next one
 };
 
