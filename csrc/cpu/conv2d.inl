@@ -43,9 +43,9 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
     case COLUMNS:
       return verb == BACKWARD_INPUT && columns_can(s);
     case WINOGRAD:
-      return verb == BACKWARD_WEIGHT ? winograd_weight_can(s) : winograd_can(s);
+      return verb == BACKWARD_WEIGHT ? winograd_weight_can(s) : winograd_can(s, 3) || winograd_can(s, 5);
     case WINOGRAD_6X6:
-      return verb != BACKWARD_WEIGHT && winograd_can(s);
+      return verb != BACKWARD_WEIGHT && winograd_can(s, 3);
     default:
       return false;
   }
@@ -78,7 +78,8 @@ i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
 void conv2d_pack(const Conv2dShape& s, Algorithm algorithm, const float* w, float* packed) {
   if (algorithm == IMPLICIT_GEMM) pack_forward(s, w, packed);
   if (algorithm == DEPTHWISE || algorithm == GROUPED) pack_grouped_forward(s, w, packed);
-  if (algorithm == WINOGRAD) transform_all_filters<6, 3>(w, s.C, s.K, false, packed);
+  if (algorithm == WINOGRAD && s.R == 3) transform_all_filters<6, 3>(w, s.C, s.K, false, packed);
+  if (algorithm == WINOGRAD && s.R == 5) transform_all_filters<6, 5>(w, s.C, s.K, false, packed);
   if (algorithm == WINOGRAD_6X6) transform_all_filters<8, 3>(w, s.C, s.K, false, packed);
 }
 
@@ -91,7 +92,8 @@ void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, c
     case GROUPED:
       return grouped_forward(s, x, w, packed, y, e);
     case WINOGRAD:
-      return winograd_gather<4, 3>(FORWARD, s, x, w, packed, y, e);
+      return s.R == 3 ? winograd_gather<4, 3>(FORWARD, s, x, w, packed, y, e)
+                      : winograd_gather<2, 5>(FORWARD, s, x, w, packed, y, e);
     case WINOGRAD_6X6:
       return winograd_gather<6, 3>(FORWARD, s, x, w, packed, y, e);
     default:
@@ -109,7 +111,8 @@ void conv2d_backward_input(const Conv2dShape& s, Algorithm algorithm, const floa
     case COLUMNS:
       return columns_backward_input(s, dy, w, dx);
     case WINOGRAD:
-      return winograd_gather<4, 3>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{});
+      return s.R == 3 ? winograd_gather<4, 3>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{})
+                      : winograd_gather<2, 5>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{});
     case WINOGRAD_6X6:
       return winograd_gather<6, 3>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{});
     default:
