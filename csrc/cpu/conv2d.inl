@@ -2,11 +2,10 @@
 //   depthwise      one channel and one filter a group; chosen for all of these
 //   grouped        groups narrower than a vector; chosen for up to eight channels and filters a group
 //   columns        backward_input, one group, no dilation along the width; chosen for few channels
-//   winograd       one group, no stride and dilation: F(4 x 4, 3 x 3) for 3 x 3 filters, F(3 x 3, 3 x 3) for the
-//   gradients
-//                  of these and larger ones; chosen where products are counted to weigh more than transforms, unless
-//                  forbidden
-//   winograd_6x6   the same, F(6 x 6, 3 x 3); fewer products and ten times the rounding: only on request
+//   winograd       one group, no stride and dilation: F(4 x 4, 3 x 3) for 3 x 3 filters, F(2 x 2, 5 x 5) for 5 x 5,
+//                  F(3 x 3, 3 x 3) for the gradients of filters from 3 x 3 on; chosen where products are counted to
+//                  weigh more than transforms, unless forbidden
+//   winograd_6x6   3 x 3 filters, F(6 x 6, 3 x 3); fewer products and ten times the rounding: only on request
 //   implicit_gemm  any shape; chosen otherwise
 //   direct         any shape; the definition
 #include "conv2d_direct.inl"
@@ -43,7 +42,7 @@ bool conv2d_can(int verb, const Conv2dShape& s, Algorithm algorithm) {
     case COLUMNS:
       return verb == BACKWARD_INPUT && columns_can(s);
     case WINOGRAD:
-      return verb == BACKWARD_WEIGHT ? winograd_weight_can(s) : winograd_can(s, 3) || winograd_can(s, 5);
+      return verb == BACKWARD_WEIGHT ? winograd_weight_can(s) : winograd_can(s);
     case WINOGRAD_6X6:
       return verb != BACKWARD_WEIGHT && winograd_can(s, 3);
     default:
@@ -78,8 +77,8 @@ i64 conv2d_packed_size(const Conv2dShape& s, Algorithm algorithm) {
 void conv2d_pack(const Conv2dShape& s, Algorithm algorithm, const float* w, float* packed) {
   if (algorithm == IMPLICIT_GEMM) pack_forward(s, w, packed);
   if (algorithm == DEPTHWISE || algorithm == GROUPED) pack_grouped_forward(s, w, packed);
-  if (algorithm == WINOGRAD && s.R == 3) transform_all_filters<6, 3>(w, s.C, s.K, false, packed);
-  if (algorithm == WINOGRAD && s.R == 5) transform_all_filters<6, 5>(w, s.C, s.K, false, packed);
+  if (algorithm == WINOGRAD)
+    (s.R == 3 ? transform_all_filters<6, 3> : transform_all_filters<6, 5>)(w, s.C, s.K, false, packed);
   if (algorithm == WINOGRAD_6X6) transform_all_filters<8, 3>(w, s.C, s.K, false, packed);
 }
 
@@ -92,8 +91,7 @@ void conv2d_forward(const Conv2dShape& s, Algorithm algorithm, const float* x, c
     case GROUPED:
       return grouped_forward(s, x, w, packed, y, e);
     case WINOGRAD:
-      return s.R == 3 ? winograd_gather<4, 3>(FORWARD, s, x, w, packed, y, e)
-                      : winograd_gather<2, 5>(FORWARD, s, x, w, packed, y, e);
+      return winograd(FORWARD, s, x, w, packed, y, e);
     case WINOGRAD_6X6:
       return winograd_gather<6, 3>(FORWARD, s, x, w, packed, y, e);
     default:
@@ -111,8 +109,7 @@ void conv2d_backward_input(const Conv2dShape& s, Algorithm algorithm, const floa
     case COLUMNS:
       return columns_backward_input(s, dy, w, dx);
     case WINOGRAD:
-      return s.R == 3 ? winograd_gather<4, 3>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{})
-                      : winograd_gather<2, 5>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{});
+      return winograd(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{});
     case WINOGRAD_6X6:
       return winograd_gather<6, 3>(BACKWARD_INPUT, s, dy, w, nullptr, dx, Epilogue{});
     default:

@@ -420,14 +420,25 @@ void winograd_gather(int verb, const Conv2dShape& s, const float* x, const float
   parallel(plan.items(), plan.g.tiles() * N * N * g.C * g.K / 4, [&](i64 item) { winograd_item<M, R>(plan, item); });
 }
 
-// Whether F(4 x 4, 3 x 3) is expected to win: its products, a channel and filter, against those of the plain sum. A
-// transformed filter costs what 460 products do, and a transformed tile 800, measured with AVX-512 and 2 threads.
+// F(4 x 4, 3 x 3) or F(2 x 2, 5 x 5): 6 points both
+inline bool winograd_can(const Conv2dShape& s) {
+  return winograd_can(s, 3) || winograd_can(s, 5);
+}
+
+inline void winograd(int verb, const Conv2dShape& s, const float* x, const float* w, const float* u, float* y,
+                     const Epilogue& e) {
+  return s.R == 3 ? winograd_gather<4, 3>(verb, s, x, w, u, y, e) : winograd_gather<2, 5>(verb, s, x, w, u, y, e);
+}
+
+// Whether it is expected to win: its products, a channel and filter, against those of the plain sum. A transformed
+// filter costs what 51 products a tap do, and a transformed tile 800, measured with AVX-512 and 2 threads.
 inline bool winograd_wins(int verb, const Conv2dShape& s) {
-  if (!winograd_can(s, 3)) return false;
-  const WinogradShape g = winograd_shape(verb, s, 4);
+  if (!winograd_can(s)) return false;
+  const int taps = s.R * s.S, M = 7 - s.R;
+  const WinogradShape g = winograd_shape(verb, s, M);
   if (g.C < LEAST_CHANNELS) return false;
-  const double tiles = static_cast<double>(g.tiles()), rows = 6 * (g.tiles_h - 1) + 2 + g.last_h,
-               columns = 6 * (g.tiles_w - 1) + 2 + g.last_w;  // points along an image
-  const double products = g.N * rows * columns + 460 + 800 * tiles * (1.0 / g.C + 1.0 / g.K);
-  return 1.2 * products < 9.0 * g.N * g.P * g.Q;
+  const double tiles = static_cast<double>(g.tiles()), rows = 6 * g.tiles_h - M + g.last_h,
+               columns = 6 * g.tiles_w - M + g.last_w;  // points along an image
+  const double products = g.N * rows * columns + 51 * taps + 800 * tiles * (1.0 / g.C + 1.0 / g.K);
+  return 1.2 * products < static_cast<double>(taps) * g.N * g.P * g.Q;
 }
