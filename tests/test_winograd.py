@@ -33,6 +33,10 @@ SHAPES = {
     "128_padding_2": conv2d_shape((2, 14, 14, 128), (128, 3, 3, 128), 1, 2),
     "256": conv2d_shape((2, 14, 14, 256), (256, 3, 3, 256), 1, 1),
     "512": conv2d_shape((4, 7, 7, 512), (512, 3, 3, 512), 1, 1),
+    "5x5_64_to_192": conv2d_shape((1, 27, 27, 64), (192, 5, 5, 64), 1, 2),
+    "5x5_96_to_72": conv2d_shape((2, 18, 17, 96), (72, 5, 5, 96)),
+    "5x5_192": conv2d_shape((2, 13, 14, 192), (192, 5, 5, 192), 1, 2),
+    "5x5_256": conv2d_shape((1, 14, 14, 256), (256, 5, 5, 256), 1, 2),
 }
 
 
@@ -41,6 +45,12 @@ def verbs_with(algorithm: str) -> list[str]:
 
 
 RUNS = [(algorithm, verb) for algorithm in BOUNDS for verb in verbs_with(algorithm)]
+COMPUTED = [
+    pytest.param(s, algorithm, verb, id=f"{name}-{algorithm}-{verb}")
+    for name, s in SHAPES.items()
+    for algorithm, verb in RUNS
+    if _native.conv2d_can(CONV2D_VERBS.index(verb), s.packed, algorithm)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -67,10 +77,20 @@ def check_accuracy(
     assert np.abs(ours).max() <= largest * np.abs(plain).max()
 
 
-@pytest.mark.parametrize(("algorithm", "verb"), RUNS)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize(("shape", "algorithm", "verb"), COMPUTED)
 def test_accuracy_on_random_data(shape: Conv2dShape, algorithm: str, verb: str) -> None:
     check_accuracy(verb, shape, random(shape), algorithm)
+
+
+def test_filters_of_one_size_alone() -> None:
+    """forward and backward_input, unlike the gradients of weights"""
+    for kernel, algorithms in (((3, 3), list(BOUNDS)), ((5, 5), ["winograd"]), ((3, 5), []), ((4, 4), [])):
+        s = conv2d_shape((2, 9, 9, 64), (64, *kernel, 64))
+        for verb in (0, 1):
+            assert [name for name in BOUNDS if _native.conv2d_can(verb, s.packed, name)] == algorithms
+    for options in ((2, 2), (1, 2, 2), (1, 2, 1, 2)):  # stride, padding, dilation, groups
+        s = conv2d_shape((2, 17, 17, 64), (64, 5, 5, 32 if len(options) == 4 else 64), *options)
+        assert not _native.conv2d_can(0, s.packed, "winograd")
 
 
 @pytest.mark.parametrize("kernel", [4, 5, 7])
@@ -133,7 +153,11 @@ def test_results_do_not_depend_on_the_number_of_threads(algorithm: str, verb: st
     for s in (
         conv2d_shape((4, 27, 26, 40), (70, 3, 3, 40), 1, 1),
         conv2d_shape((1, 7, 9, 130), (150, 3, 3, 130), 1, 1),
+        conv2d_shape((4, 27, 26, 40), (70, 5, 5, 40), 1, 2),
+        conv2d_shape((1, 7, 9, 130), (150, 5, 5, 130), 1, 2),
     ):
+        if not _native.conv2d_can(CONV2D_VERBS.index(verb), s.packed, algorithm):
+            continue
         arrays, results = random(s), []
         for threads in (1, 2, 5):
             cnn.set_num_threads(threads)
@@ -141,10 +165,10 @@ def test_results_do_not_depend_on_the_number_of_threads(algorithm: str, verb: st
         assert results[0] == results[1] == results[2]
 
 
-@pytest.mark.parametrize("algorithm", BOUNDS)
+@pytest.mark.parametrize(("algorithm", "kernel"), [("winograd", 3), ("winograd", 5), ("winograd_6x6", 3)])
 @pytest.mark.parametrize("n", [1, 5])
-def test_prepared_weight(algorithm: str, n: int) -> None:
-    s = conv2d_shape((1, 15, 14, 40), (70, 3, 3, 40), 1, 1)
+def test_prepared_weight(algorithm: str, kernel: int, n: int) -> None:
+    s = conv2d_shape((1, 15, 14, 40), (70, kernel, kernel, 40), 1, 1)
     arrays = random(s)
     with cnn.use_backend("native"):
         packed = F.conv2d_prepare(s.x, cnn.Tensor(arrays["w"]), padding=1, algorithm=algorithm)
@@ -162,6 +186,8 @@ def test_prepared_weight(algorithm: str, n: int) -> None:
         conv2d_shape((8, 7, 7, 512), (512, 3, 3, 512), 1, 1),
         conv2d_shape((1, 7, 7, 512), (512, 3, 3, 512), 1, 1),
         conv2d_shape((2, 13, 13, 384), (256, 3, 3, 384), 1, 1),
+        conv2d_shape((16, 27, 27, 64), (192, 5, 5, 64), 1, 2),
+        conv2d_shape((1, 7, 7, 256), (256, 5, 5, 256), 1, 2),
     ],
     ids=str,
 )
@@ -207,6 +233,10 @@ def test_it_is_chosen_where_products_outweigh_transforms() -> None:
     assert chosen(conv2d_shape((8, 56, 56, 3), (64, 3, 3, 3), 1, 1)) == "implicit_gemm"
     assert chosen(conv2d_shape((1, 4, 4, 512), (512, 3, 3, 512), 1, 1)) == "implicit_gemm"
     assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 2, 1)) == "implicit_gemm"
+    for verb in ("conv2d_forward", "conv2d_backward_input"):
+        assert chosen(conv2d_shape((16, 27, 27, 64), (192, 5, 5, 64), 1, 2), verb) == "winograd"
+        assert chosen(conv2d_shape((16, 27, 27, 32), (32, 5, 5, 32), 1, 2), verb) == "implicit_gemm"
+        assert chosen(conv2d_shape((1, 7, 7, 256), (256, 5, 5, 256), 1, 2), verb) == "implicit_gemm"
     weight = "conv2d_backward_weight"
     assert chosen(conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1), weight) == "winograd"
     assert chosen(conv2d_shape((8, 7, 7, 512), (512, 3, 3, 512), 1, 1), weight) == "winograd"
@@ -217,14 +247,14 @@ def test_it_is_chosen_where_products_outweigh_transforms() -> None:
 
 
 def test_one_switch_forbids_it() -> None:
-    s = conv2d_shape((8, 56, 56, 64), (64, 3, 3, 64), 1, 1)
+    shapes = [conv2d_shape((8, 56, 56, 64), (64, k, k, 64), 1, k // 2) for k in (3, 5)]
     x, w = cnn.Tensor(np.ones((1, 8, 8, 4), np.float32)), cnn.Tensor(np.ones((4, 3, 3, 4), np.float32))
     assert cnn.winograd_allowed()
     with cnn.use_backend("native"):
         packed = F.conv2d_prepare(x.shape, w, algorithm="winograd")
         with cnn.allow_winograd(False):
             assert not cnn.winograd_allowed()
-            assert all(chosen(s, verb) == "implicit_gemm" for verb in CONV2D_VERBS)
+            assert all(chosen(s, verb) == "implicit_gemm" for s in shapes for verb in CONV2D_VERBS)
             words = r"algorithm 'winograd(_6x6)?' is forbidden by cnn.allow_winograd\(False\)"
             for algorithm in BOUNDS:
                 with pytest.raises(ValueError, match=words):
