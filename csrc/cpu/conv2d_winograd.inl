@@ -188,7 +188,7 @@ inline void with_outputs(int outputs, const F& body) {
 
 // V of one tile, from the addresses of its pixels
 template <int N, int ROWS, int COLUMNS>
-void transform_input(const float* const* pixel, int channels, float* v, i64 plane) {
+__attribute__((noinline)) void transform_input(const float* const* pixel, int channels, float* v, i64 plane) {
   int i = 0;
   for (; i + V <= channels; i += V) interpolate_tile<N, ROWS, COLUMNS>(pixel, i, V, v + i, plane);
   if (i < channels) interpolate_tile<N, ROWS, COLUMNS>(pixel, i, channels - i, v + i, plane);

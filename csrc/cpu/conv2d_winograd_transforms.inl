@@ -11,8 +11,9 @@
 // Which points: rounding errors grow with sum over p of A[p][i]^2 |B[p]|^2 |G[p]|^2, and a random search for its least
 // mean gave 0.382 and 1.279 for N = 5 (2.62; 13/32 and 5/4, with exact constants: 2.63, and the least for the taps at
 // the edges; 0, +-1 and 2: 6.0), 0.651 and 1.535 for N = 6 (4.74; 2/3 and 3/2: 4.76; 1/sqrt(2) and sqrt(2): 5.02; 1 and
-// 2: 10.8) and 0.506, 1, 1.978 for N = 8 (20.62; 1/2, 1 and 2: 20.63, with exact constants). Points a and 1/a scale
-// each other's errors: see Alam et al., arXiv 2201.10369, and Barabasz et al., arXiv 1803.10986.
+// 2: 10.8) and 0.506, 1, 1.978 for N = 8 (20.62; 1/2, 1 and 2: 20.63, with exact constants), all for R = 3. For M = 2
+// and R = 5 the same 2/3 and 3/2 have 5.33, the least found is 5.32. Points a and 1/a scale each other's errors: see
+// Alam et al., arXiv 2201.10369, and Barabasz et al., arXiv 1803.10986.
 
 template <int N>
 struct Points;
@@ -81,11 +82,12 @@ inline bool has_point(int N, int point) {
   return FACTORS<OF>.ZERO && point == 0 ? N % 2 == 0 : point - FACTORS<OF>.ZERO < (N - 1) / 2 * 2;
 }
 
-// One line of each transform, on vectors `step` apart.
+// One line of each transform, on vectors `step` apart. Always inlined: how many tile sizes there are must not decide
+// whether a line's vectors stay in registers.
 
 // out = B^T in: N to N
 template <int N, int OF = N>
-inline void interpolate_line(const vec* in, int step, vec* out, int out_step) {
+__attribute__((always_inline)) inline void interpolate_line(const vec* in, int step, vec* out, int out_step) {
   constexpr int PAIRS = FACTORS<N, OF>.PAIRS, ZERO = FACTORS<N, OF>.ZERO;
   vec zero = in[2 * PAIRS * step], infinity = in[(N - 1) * step];
 #pragma GCC unroll 4
@@ -111,7 +113,7 @@ inline void interpolate_line(const vec* in, int step, vec* out, int out_step) {
 
 // out = A in: LENGTH coefficients to N values
 template <int N, int LENGTH>
-inline void evaluate_line(const vec* in, int step, vec* out, int out_step) {
+__attribute__((always_inline)) inline void evaluate_line(const vec* in, int step, vec* out, int out_step) {
   constexpr int PAIRS = FACTORS<N>.PAIRS, ZERO = FACTORS<N>.ZERO;
   if (ZERO) out[0] = in[0];
   out[(N - 1) * out_step] = in[(LENGTH - 1) * step];
@@ -127,7 +129,7 @@ inline void evaluate_line(const vec* in, int step, vec* out, int out_step) {
 
 // out = A^T in: N values to LENGTH sums
 template <int N, int LENGTH, int OF = N>
-inline void collect_line(const vec* in, int step, vec* out, int out_step) {
+__attribute__((always_inline)) inline void collect_line(const vec* in, int step, vec* out, int out_step) {
   constexpr int PAIRS = FACTORS<N, OF>.PAIRS, ZERO = FACTORS<N, OF>.ZERO;
   vec both[PAIRS], difference[PAIRS];
 #pragma GCC unroll 4
