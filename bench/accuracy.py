@@ -4,8 +4,8 @@ Rows carry ``rms_ratio`` and ``largest_ratio``, its errors over those of ``impli
 which sums an output's products in chains of up to 1024; with ``_to_torch``, over those of PyTorch's channels_last
 kernel, whose chain is all of them; with ``_to_direct``, over those of our ``direct``. That one rounds least, though in
 float32 too: every tap has a sum of its own, forward even one for each lane of a vector, so that the longest chain is
-C / 16 + R S of R S C products. On random data at the sizes of the 3x3 layers, and on what the 3x3 layers of a small
-network see after training on the embedded digits.
+C / 16 + R S of R S C products. On random data at the sizes of the 3x3 and 5x5 layers, and on what the 3x3 layers of a
+small network see after training on the embedded digits.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from cnnengine.shapes import Conv2dShape, conv2d_shape
 STEPS, BATCH, RATE = 60, 64, 0.05
 BESIDE = {"implicit_gemm": "", "torch": "_to_torch", "direct": "_to_direct"}  # contender -> how its fields end
 WIDTHS = (1, 32, 64, 64)  # channels before and after each 3x3 layer of the small network
+FEWEST = 64  # channels of a layer on random data: LeNet-5's have too few for Winograd's
 Arrays = dict[str, np.ndarray]  # x, w, dy
 
 
@@ -77,8 +78,13 @@ def measurements(smoke: bool = False) -> Iterator[dict[str, Any]]:
 
 
 def random_cases(smoke: bool, all_images: bool = False) -> Iterator[tuple[str, Conv2dShape, Arrays]]:
-    """The 3x3 layers of stride 1 at batch 1, or at their own, over which the gradients of weights are summed."""
-    chosen = [layer for layer in CONV2D if layer.kernel == 3 and layer.stride == 1 and layer.groups == 1]
+    """The 3x3 and 5x5 layers of stride 1 and 64 channels or more at batch 1, or at their own, over which the gradients
+    of weights are summed."""
+    chosen = [
+        layer
+        for layer in CONV2D
+        if layer.kernel in (3, 5) and layer.stride == 1 and layer.groups == 1 and layer.C >= FEWEST
+    ]
     for layer in chosen[:1] if smoke else chosen:
         images = layer.N if all_images else 1
         shape, rng = replace(layer, N=images).shape, np.random.default_rng(0)
