@@ -18,6 +18,7 @@ Arrays = Mapping[str, Any]
 Run = Callable[[], Any]  # what is timed; returns the result, or None where there is nothing to compare
 Ours = Callable[[Backend, Arrays], Run | None]  # None: this backend does not have it
 Theirs = Callable[[Any, Arrays], Run]  # (torch, tensors)
+CACHE_LINE = 64  # bytes
 CHUNK = 1 << 18  # elements compared at a time: in float64 they stay in the cache
 # largest relative error ||theirs - first|| / ||first|| that counts as the same result
 AGREEMENT = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 3e-2}
@@ -69,7 +70,17 @@ class Task:
 
 @lru_cache(maxsize=1)  # all contenders of a race read the same arrays; those of the last race are dropped
 def _drawn(draw: Callable[[np.random.Generator], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return draw(np.random.default_rng(0))
+    return {name: _aligned(array) for name, array in draw(np.random.default_rng(0)).items()}
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """A copy that begins on a cache line, as what our pool and PyTorch's allocator hand out, and so every layer's
+    input but the first; NumPy's large arrays lie 16 bytes past one, where half of all vectors cross into the next."""
+    memory = np.empty(array.nbytes + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 def both_layouts(run: Theirs) -> dict[str, Theirs]:

@@ -16,6 +16,7 @@ struct LaneSum {
   Epilogue epilogue;
   bool finishes;  // the epilogue does something
   bool stream;    // store past the caches
+  bool early;     // ask for the inputs of the block to the right: blocks hide less from the hardware's prefetching
 };
 
 // The epilogue of the sums (pixels, V); arguments as store_pixels'.
@@ -106,10 +107,17 @@ void lane_block(const LaneSum& d, i64 n, int i, int j, int first, int last) {
   const float* x = g.x + ((n * g.H + top + first_line) * W + left) * pitch;
   const i64 step = static_cast<i64>(g.y_step_w) * g.K, row = static_cast<i64>(g.y_step_h) * g.Y_W * g.K;
   const i64 at = output_at(g, n, i, j, 0);
+  const int right = (1 + 3 / (last - first)) * PIXELS * STEP;  // columns on, by three vectors' time at least
   for (int vector = first; vector < last; vector++) {
     const int group = d.lanes.group(vector), k = group * d.lanes.outputs;
     const float *in = x + group * channels.inputs(),
                 *f = d.filter + (static_cast<i64>(vector) * g.taps_h + first_line) * filter_line;
+    if (d.early) {
+      const float* next = in + (lines - BLOCK_ROWS * g.step_h - first_line) * line + (TAPS - STEP + right) * pitch;
+      for (int a = 0; a < BLOCK_ROWS * g.step_h; a++, next += line)
+#pragma GCC unroll 16
+        for (int v = 0; v < PIXELS * STEP; v++) prefetch_l2(next + v * pitch);
+    }
     vec sums[BLOCK_ROWS][PIXELS] = {};
     int t = first_line;
     for (; t < end_one; t++, in += line, f += filter_line)
@@ -251,6 +259,11 @@ inline bool streams(const Gather& g, const Lanes& l) {
   return l.own() && g.K % V == 0 && is_aligned(g.y) && static_cast<i64>(g.N) * g.Y_H * g.Y_W * g.K > STREAM_BYTES;
 }
 
+// Whether x comes from memory; by a sum that reads it alone.
+inline bool reads_early(const Gather& g) {
+  return static_cast<i64>(g.N) * g.H * g.W * g.C * static_cast<i64>(sizeof(float)) > STREAM_BYTES;
+}
+
 // backward_input sums over the filters of a group, the others over its channels.
 inline bool grouped_can(int verb, const Conv2dShape& s) {
   const int Cg = s.C / s.groups, Kg = s.K / s.groups;
@@ -286,6 +299,7 @@ void grouped_forward(const Conv2dShape& s, const float* x, const float* w, const
   d.epilogue = e;
   d.finishes = e.bias || e.scale || e.shift || e.residual || e.activation.kind != IDENTITY;
   d.stream = streams(d.g, d.lanes);
+  d.early = reads_early(d.g);
   run_lane_sums(&d, 1);
 }
 
@@ -311,6 +325,7 @@ void grouped_backward_input(const Conv2dShape& s, const float* dy, const float* 
       d.epilogue = Epilogue{};
       d.finishes = false;
       d.stream = streams(d.g, lanes);
+      d.early = phases == 1 && reads_early(d.g);
       (lanes.own() ? pack_filter_lanes : pack_channel_lanes)(s, lanes, taps_h, tap_row, taps_w, tap_column, w, filter);
       filter += lane_filter_size(lanes, taps_h, taps_w);
     }
