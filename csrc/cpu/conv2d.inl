@@ -9,6 +9,8 @@
 //   implicit_gemm  any shape; chosen otherwise
 //   direct         any shape; the definition
 #include "conv2d_direct.inl"
+#include "conv2d_gather.inl"
+#include "conv2d_patches.inl"
 #include "conv2d_implicit_gemm.inl"
 #include "conv2d_taps.inl"
 #include "conv2d_batch_lanes.inl"

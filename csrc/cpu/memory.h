@@ -37,6 +37,8 @@ enum Purpose {
   PANEL,
   LAST_BAND,
   OFFSETS,
+  PIXELS,
+  RUNS,
   TAPS,
   PARTIAL_SUMS,
   COLUMN_TOTALS,
