@@ -115,16 +115,26 @@ void lanes_to_row(const float* in, i64 length, const Epilogue& e, float* out, i6
     for (i64 j = 0; j < length; j += V) {
       const int values = static_cast<int>(least<i64>(V, length - j)), rows = least(V, images - n);
       vec square[V];
+#pragma GCC unroll 16
       for (int i = 0; i < V; i++) square[i] = i < values ? load(in + (j + i) * IMAGES + n) : vec{};
       transpose_squares<V / 2>(square);
       const i64 to = n * pitch + j;
       if (e.bias) {
         const vec bias = load_first(e.bias + j, values);
+#pragma GCC unroll 16
         for (int i = 0; i < V; i++) square[i] += bias;
       }
-      if (finishes)
-        for (int i = 0; i < rows; i++) square[i] = finish_vector(rest, square[i], j, to + i * pitch, values);
-      for (int i = 0; i < rows; i++) store_first(out + to + i * pitch, square[i], values);
+      if (finishes) {
+        alignas(64) float kept[V][V];
+#pragma GCC unroll 16
+        for (int i = 0; i < V; i++) store(kept[i], square[i]);
+        for (int i = 0; i < rows; i++)
+          store_first(out + to + i * pitch, finish_vector(rest, load(kept[i]), j, to + i * pitch, values), values);
+        continue;
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < V; i++)
+        if (i < rows) store_first(out + to + i * pitch, square[i], values);
     }
 }
 

@@ -430,6 +430,13 @@ inline void winograd(int verb, const Conv2dShape& s, const float* x, const float
   return s.R == 3 ? winograd_gather<4, 3>(verb, s, x, w, u, y, e) : winograd_gather<2, 5>(verb, s, x, w, u, y, e);
 }
 
+// How many of `taps` lie inside an axis of `size`, all outputs together; the first tap of output 0 is at -before.
+inline double taps_inside(int outputs, int taps, int before, int size) {
+  double count = 0;
+  for (int t = 0; t < taps; t++) count += most(0, least(outputs, size + before - t) - most(0, before - t));
+  return count;
+}
+
 // Whether it is expected to win: its products, a channel and filter, against those of the plain sum. A transformed
 // filter costs what 51 products a tap do, and a transformed tile 800, measured with AVX-512 and 2 threads.
 inline bool winograd_wins(int verb, const Conv2dShape& s) {
@@ -440,5 +447,5 @@ inline bool winograd_wins(int verb, const Conv2dShape& s) {
   const double tiles = static_cast<double>(g.tiles()), rows = 6 * g.tiles_h - M + g.last_h,
                columns = 6 * g.tiles_w - M + g.last_w;  // points along an image
   const double products = g.N * rows * columns + 51 * taps + 800 * tiles * (1.0 / g.C + 1.0 / g.K);
-  return 1.2 * products < static_cast<double>(taps) * g.N * g.P * g.Q;
+  return 1.2 * products < g.N * taps_inside(g.P, s.R, g.top, g.H) * taps_inside(g.Q, s.S, g.left, g.W);
 }

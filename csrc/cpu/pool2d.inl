@@ -213,10 +213,10 @@ inline PixelLanes pixel_lanes(const Pool2dShape& s) {
   return l;
 }
 
-// The windows of some pixels; p is the first's.
-template <class Index>
-inline void max_pixels(const PoolWindow& p, const PixelLanes& l, int lanes, float* y, Index* index) {
-  vec best = broadcast(-__builtin_inff());
+// The windows of some pixels; p is the first's. NUMBERS: as in max_of_numbers; false where the sum is NaN.
+template <class Index, bool NUMBERS>
+inline bool max_pixels(const PoolWindow& p, const PixelLanes& l, int lanes, float* y, Index* index) {
+  vec best = broadcast(-__builtin_inff()), total{};
   veci winner = veci{} + p.h.first * p.taps_w;
   for (int r = p.h.first; r < p.h.last; r++) {
     const float* at = p.x + r * p.row_step;
@@ -224,13 +224,21 @@ inline void max_pixels(const PoolWindow& p, const PixelLanes& l, int lanes, floa
     veci source = l.source;
     for (int t = 0; t < p.taps_w; t++, source += static_cast<int>(p.column_step)) {
       const vec value = shuffle(a, b, source);
-      const veci wins = ~(value <= best) & (best == best);  // as in max_window
-      best = wins ? value : best;
-      winner = wins ? veci{} + (r * p.taps_w + t) : winner;
+      const veci tap = veci{} + (r * p.taps_w + t);
+      if (NUMBERS) {
+        total += value;
+        winner = value > best ? tap : winner;
+        best = at_least(best, value);
+      } else {
+        const veci wins = ~(value <= best) & (best == best);  // as in max_window
+        best = wins ? value : best;
+        winner = wins ? tap : winner;
+      }
     }
   }
   store_first(y, best, lanes);
   store_index(index, winner, lanes);
+  return !NUMBERS || !any_nan(total, total, total, total);
 }
 
 template <class Index>
@@ -258,7 +266,8 @@ void max_forward_of_pixels(const Pool2dShape& shape, const PixelLanes& lanes, co
       }
       for (int q = l.first; q < l.last; q += l.pixels) {  // the last vector begins before the end of the one before
         const i64 out = move_to(least(q, l.last - l.pixels));
-        max_pixels(p, l, l.pixels * s.C, y + out, index_at(index, out));
+        if (!max_pixels<Index, true>(p, l, l.pixels * s.C, y + out, index_at(index, out)))
+          max_pixels<Index, false>(p, l, l.pixels * s.C, y + out, index_at(index, out));
       }
     }
   });

@@ -136,22 +136,17 @@ inline void transpose_squares(vec (&rows)[V]) {
   if constexpr (D > 1) transpose_squares<D / 2>(rows);
 }
 
-// out[j][i] = in[i][j] for i < rows (0 for the others of V) and j < lanes; of out's rows the first `stored` floats are
-// written. Whole squares never leave the registers.
+// out[j][i] = in[i][j] for i < rows (0 for the others of V) and j < lanes, at most V each; of out's rows the first
+// `stored` floats are written. The loops are unrolled, so that the square stays in the registers.
 inline void transpose_square(const float* in, i64 in_pitch, int rows, int lanes, float* out, i64 out_pitch,
                              int stored = V) {
   vec square[V];
-  if (rows >= V && lanes >= V && stored >= V) {
 #pragma GCC unroll 16
-    for (int i = 0; i < V; i++) square[i] = load(in + i * in_pitch);
-    transpose_squares<V / 2>(square);
-#pragma GCC unroll 16
-    for (int i = 0; i < V; i++) store(out + i * out_pitch, square[i]);
-    return;
-  }
   for (int i = 0; i < V; i++) square[i] = i < rows ? load_first(in + i * in_pitch, lanes) : vec{};
   transpose_squares<V / 2>(square);
-  for (int i = 0; i < V && i < lanes; i++) store_first(out + i * out_pitch, square[i], stored);
+#pragma GCC unroll 16
+  for (int i = 0; i < V; i++)
+    if (i < lanes) store_first(out + i * out_pitch, square[i], stored);
 }
 
 // out[j * out_pitch + i] = in[i * in_pitch + j] for i < V (0 for i >= rows) and j < n.
