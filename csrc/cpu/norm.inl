@@ -10,9 +10,6 @@
 
 constexpr i64 NORM_BLOCK = 65536;  // floats of one array in a work item: 256 KB, a part of the second-level cache
 constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines blocks
-// Where the arrays that are read twice are larger than this, outputs are stored past the caches, whose room they would
-// take.
-constexpr i64 NORM_STREAM_BYTES = STREAM_BYTES / 2;
 constexpr i64 NORM_BACKWARDS_BYTES = 64 << 20;  // of an array; larger ones are read faster in order
 constexpr int TOGETHER = 2;    // rows that a loop over columns takes at once, so that it loads a sum less often
 constexpr i64 WIDE_ROW = 256;  // floats: from memory, such rows are read faster one by one, in order
@@ -30,7 +27,7 @@ struct ColumnWalk {
   i64 rows, rest;                         // whole wide rows of a matrix; floats of what is left, a part of one
   i64 block, pieces;                      // wide rows of a work item; work items of a matrix
   i64 size;                               // floats of a matrix
-  bool streamed;                          // outputs go past the caches
+  bool streamed;                          // outputs go past the caches: those that are read twice take all of them
   bool in_order;                          // row after row
 
   // arrays: those that are read twice
@@ -43,7 +40,7 @@ struct ColumnWalk {
     rest = length % copies * channels;
     block = most<i64>(1, NORM_BLOCK / (width * TOGETHER)) * TOGETHER;
     pieces = blocks(rows, block);
-    streamed = arrays * matrices * size * 4 > NORM_STREAM_BYTES && width % V == 0 && size % V == 0;
+    streamed = arrays * matrices * size * 4 > STREAM_BYTES && width % V == 0 && size % V == 0;
     in_order = arrays * matrices * size * 4 > STREAM_BYTES && width >= WIDE_ROW;
   }
 
@@ -457,7 +454,7 @@ inline void sum_row(const float* x, i64 n, float shift, double* sum_d, double* s
 void norm_forward_rows(const NormShape& s, const float* x, const float* gain, const float* offset,
                        const float* residual, const NormOutput& out) {
   const i64 D = s.D, rows = static_cast<i64>(s.N) * s.G;
-  const bool stream = rows * D * 4 > NORM_STREAM_BYTES && D % V == 0 && is_aligned(out.y);
+  const bool stream = rows * D * 4 > STREAM_BYTES && D % V == 0 && is_aligned(out.y);
   parallel_pieces(rows, most<i64>(1, NORM_BLOCK / D), D * 16, [&](i64 begin, i64 end) {
     for (i64 row = begin; row < end; row++) {
       const i64 at = row * D, channel = row % s.G * D;
@@ -520,7 +517,7 @@ void norm_backward_rows(const NormShape& s, const float* x, const float* gain, c
                         const float* y, const float* dy, double epsilon, const NormGradients& out) {
   const i64 D = s.D, C = s.G * D, size = most<i64>(most<i64>(1, NORM_BLOCK / C), blocks(s.N, 256));
   const i64 pieces = blocks(s.N, size);  // of the n, at most 256: each has sums of its own, (pieces, 2, C)
-  const bool stream = s.N * C * 4 > NORM_STREAM_BYTES && D % V == 0 && is_aligned(out.dx);
+  const bool stream = s.N * C * 4 > STREAM_BYTES && D % V == 0 && is_aligned(out.dx);
   float* sums = scratch<float>(cnn::PARTIAL_SUMS, pieces * 2 * C);
   parallel(pieces, s.N * C * 16, [&](i64 item) {
     float *dgain = sums + item * 2 * C, *doffset = dgain + C;
