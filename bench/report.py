@@ -18,7 +18,7 @@ from bench.interleave import Samples
 from bench.peaks import COPY, ROOFS, Peaks
 from bench.requirements import requirements_table
 from bench.rows import Contenders, Key, Row, advantage, best_other, by_case, ours_of, shares_of_roofs, shipped
-from bench.summary import replaced, summary
+from bench.summary import layers, replaced, summary
 from cnnengine.backends.registry import NAMES
 
 
@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument(
         "--summary", type=Path, metavar="PAGE", help="also put the short table between the marks of this page"
     )
+    p.add_argument(
+        "--layers", type=Path, metavar="PAGE", help="also put each convolution between the marks of this page"
+    )
     options = p.parse_args(arguments)
     rows = [row for path in options.results for row in read(path)]
     text = "# Benchmark report\n\n" + "\n\n".join(sections(rows)) + "\n"
@@ -37,8 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
         plot(rows, device, picture)
         text += f"\n![roofline]({picture.name})\n"
     options.output.write_text(text)
-    if options.summary:
-        options.summary.write_text(replaced(options.summary.read_text(), summary(rows)))
+    for page, table in ((options.summary, summary), (options.layers, layers)):
+        if page:
+            page.write_text(replaced(page.read_text(), table(rows)))
     print(text)
     return 0
 

@@ -1,13 +1,17 @@
-"""The short table of the README: ours against the best of each library, over all layers of an operation."""
+"""Tables that pages quote: the README's, ours against the best of each library over all layers of an operation, and the
+layers of the convolution one by one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from bench.bench_conv2d import WITHOUT_WINOGRAD
 from bench.interleave import Samples
-from bench.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch
+from bench.requirements import LAYERS, PASSES
+from bench.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch, ours_of
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
+SLOWEST = 8  # rows named below the table of layers
 
 
 def summary(rows: list[Row]) -> str:
@@ -25,6 +29,35 @@ def summary(rows: list[Row]) -> str:
         name = f"LeNet-5 {operation}" if suite == "lenet5" else f"`{operation}`"
         lines.append(f"| {name} | {len(cases)} | {torch} | {other} |")
     return "\n".join([*lines, "", *python_cost(rows), origin(rows)])
+
+
+def layers(rows: list[Row]) -> str:
+    """Markdown: each pass of each convolution on the CPU, milliseconds, and the slowest ratios."""
+    lines = [
+        "| layer | pass | ours | without Winograd | GFLOP/s | PyTorch NCHW | PyTorch channels_last | PyTorch / ours |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    tables, ratios = by_case(rows), {}
+    for layer in LAYERS:
+        for operation in PASSES:
+            contenders = tables["conv2d", operation, "cpu", "float32"].get(layer, {})
+            name, ratio = ours_of(contenders), advantage(contenders, is_torch)
+            if name is None or ratio is None:
+                continue
+            which = operation.removeprefix("conv2d_")
+            ratios[f"{layer} {which}"] = ratio
+            median = Samples.from_fields(contenders[name]).median
+            others = (f"{name} {WITHOUT_WINOGRAD}", "PyTorch nchw", "PyTorch nhwc")
+            times = [f"{Samples.from_fields(contenders[n]).median:.3f}" if n in contenders else "" for n in others]
+            rate = f"{contenders[name]['flops'] / median * 1e-6:.0f}"
+            cells = (layer, which, f"{median:.3f}", times[0], rate, *times[1:], f"{ratio:.2f}")
+            lines.append(f"| {' | '.join(cells)} |")
+    if not ratios:
+        raise ValueError("the rows have no convolution on the CPU against PyTorch")
+    slowest = sorted(ratios.items(), key=lambda item: item[1])
+    named = ", ".join(f"{name} {ratio:.2f}" for name, ratio in slowest[:SLOWEST])
+    mean = f"Geometric mean {geometric_mean(ratios.values()):.2f}, best {slowest[-1][1]:.2f}; the slowest: {named}."
+    return "\n".join([*lines, "", mean, "", origin(rows)])
 
 
 def spread(cases: dict[str, Contenders], counts: Callable[[str], bool]) -> str:

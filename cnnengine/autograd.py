@@ -9,7 +9,7 @@ each node as it leaves it. There is no double backward.
 from __future__ import annotations
 
 from contextlib import ContextDecorator
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .backends.contract import Array, Backend
@@ -25,14 +25,17 @@ grad_enabled = _grad_enabled.get
 class no_grad(ContextDecorator):
     """Within the block nothing is recorded: results do not require a gradient. Also a decorator."""
 
+    def __init__(self) -> None:
+        self._tokens: list[Token[bool]] = []  # one for each time it has been entered
+
     def __enter__(self) -> None:
-        self._token = _grad_enabled.set(False)
+        self._tokens.append(_grad_enabled.set(False))
 
     def __exit__(self, *exception: object) -> None:
-        _grad_enabled.reset(self._token)
+        _grad_enabled.reset(self._tokens.pop())
 
     def _recreate_cm(self) -> no_grad:
-        return no_grad()  # a decorated function may call itself
+        return no_grad()  # a decorated function may run in several threads
 
 
 class Function:

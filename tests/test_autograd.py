@@ -13,6 +13,7 @@ import pytest
 
 import cnnengine as cnn
 import cnnengine.functional as F
+from cnnengine.autograd import grad_enabled
 from cnnengine.backends.contract import Backend
 
 
@@ -216,6 +217,15 @@ def test_no_grad_and_detach() -> None:
     with pytest.raises(RuntimeError, match="inside"), cnn.no_grad():
         raise RuntimeError("inside")
     assert (x * x).requires_grad
+
+
+def test_one_no_grad_may_be_entered_again() -> None:
+    scope = cnn.no_grad()
+    with scope:
+        with scope:
+            assert not grad_enabled()
+        assert not grad_enabled()
+    assert grad_enabled()
 
 
 def test_no_grad_is_of_one_thread() -> None:

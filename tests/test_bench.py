@@ -234,6 +234,23 @@ def test_summary_takes_the_better_layout_and_the_geometric_mean() -> None:
         summary.replaced("top", table)
 
 
+def test_layers_are_listed_one_by_one_with_the_slowest_named() -> None:
+    head = {"suite": "conv2d", "device": "cpu", "dtype": "float32", "calls": 1, "disturbed": [], "flops": 10**9}
+    times = {"native": 2.0, "native implicit_gemm": 4.0, "PyTorch nhwc": 3.0, "PyTorch nchw": 5.0}
+    rows = [
+        {**head, "operation": operation, "case": "r50 3x3 64>64 @56", "contender": name, "milliseconds": [scale * ms]}
+        for operation, scale in (("conv2d_forward", 1.0), ("conv2d_backward_input", 2.0))
+        for name, ms in times.items()
+    ]
+    rows[-1]["milliseconds"], rows[0] = [4.0], rows[0] | provenance(2)  # one row of the file says where it comes from
+    table = summary.layers(rows)
+    assert "| r50 3x3 64>64 @56 | forward | 2.000 | 4.000 | 500 | 5.000 | 3.000 | 1.50 |" in table
+    assert "| r50 3x3 64>64 @56 | backward_input | 4.000 | 8.000 | 250 | 4.000 | 6.000 | 1.00 |" in table
+    assert "Geometric mean 1.22, best 1.50; the slowest: r50 3x3 64>64 @56 backward_input 1.00, r50" in table
+    with pytest.raises(ValueError, match="no convolution"):
+        summary.layers(rows[:1])
+
+
 def test_report_names_the_broken_line(tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"suite": "peaks"}\n{"suite": \n')

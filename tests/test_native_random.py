@@ -42,13 +42,15 @@ def values(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 @st.composite
 def convolutions(draw: st.DrawFn) -> Conv2dShape:
-    """Small enough for the oracle. A sixth is 3x3 of stride 1, a sixth 5x5, a sixth depthwise, a sixth of groups
-    narrower than a vector."""
-    kind = draw(st.sampled_from(["3x3", "5x5", "depthwise", "narrow groups", "any", "any"]))
+    """Small enough for the oracle. A seventh each is 3x3 of stride 1, 5x5, depthwise, of groups narrower than a vector,
+    and of few channels and many images."""
+    kind = draw(st.sampled_from(["3x3", "5x5", "depthwise", "narrow groups", "images", "any", "any"]))
     if kind == "depthwise":
         groups, c, k = draw(channels), 1, draw(st.sampled_from([1, 1, 1, 2]))
     elif kind == "narrow groups":
         groups, c, k = draw(st.integers(2, 40)), draw(st.integers(1, 9)), draw(st.integers(1, 9))
+    elif kind == "images":
+        groups, c, k = 1, draw(st.integers(1, 16)), draw(st.integers(1, 17))
     else:
         groups, c, k = draw(st.sampled_from([1, 1, 1, 2, 3, 8])), draw(channels), draw(channels)
     assume(groups * max(c, k) <= 200)
@@ -62,7 +64,8 @@ def convolutions(draw: st.DrawFn) -> Conv2dShape:
     padding = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(2))
     h, w = draw(sizes), draw(sizes)
     assume(h + sum(padding[0]) > dilation[0] * (r - 1) and w + sum(padding[1]) > dilation[1] * (s - 1))
-    shape = conv2d_shape((draw(FEW), h, w, groups * c), (groups * k, r, s, c), stride, padding, dilation, groups)
+    n = draw(st.sampled_from([8, 9, 17, 31, 32, 33, 40, 65]) if kind == "images" else FEW)
+    shape = conv2d_shape((n, h, w, groups * c), (groups * k, r, s, c), stride, padding, dilation, groups)
     assume(shape.flops() <= MOST_FLOPS)
     return shape
 

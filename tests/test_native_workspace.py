@@ -42,7 +42,8 @@ def convolutions(draw: st.DrawFn) -> Conv2dShape:
     stride, dilation = draw(st.sampled_from([1, 1, 2, 3])), draw(st.sampled_from([1, 1, 2]))
     padding = draw(st.integers(0, min(3, r - 1, s - 1)))  # a picture of padding alone is copied whole
     assume(min(h, w) + 2 * padding > dilation * (max(r, s) - 1))
-    x = (draw(st.integers(1, 5)), h, w, groups * c)
+    few = groups == 1 and c < 16  # channels, where lanes may be images
+    x = (draw(st.sampled_from([1, 2, 5, 17, 33, 40]) if few else st.integers(1, 5)), h, w, groups * c)
     return conv2d_shape(x, (groups * k, r, s, c), stride, padding, dilation, groups)
 
 
@@ -69,6 +70,12 @@ def test_random_shapes_take_no_more_scratch_than_input_and_output(shape: Conv2dS
         if _native.conv2d_can(CONV2D_VERBS.index(verb), shape.packed, algorithm):
             activations, _ = convolution_workspace(shape, verb, algorithm)
             assert activations <= limit, f"{algorithm}: {activations} bytes, the limit is {limit}"
+
+
+@pytest.mark.parametrize("verb", CONV2D_VERBS)
+def test_weights_scratch_does_not_grow_with_the_batch(verb: str) -> None:
+    few, many = (conv2d_shape((n, 14, 14, 6), (16, 5, 5, 6)) for n in (320, 3200))
+    assert convolution_workspace(many, verb, None)[1] <= convolution_workspace(few, verb, None)[1]
 
 
 def test_workspace_is_counted_once_a_thread_and_purpose() -> None:

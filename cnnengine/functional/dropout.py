@@ -38,7 +38,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     data = x.data
     if not data.size:
         raise ValueError(f"dropout: empty x: {data.shape}")
-    threshold, scale = _numbers(p)
+    threshold, scale = _numbers(float(p))
     if not training or threshold == 0:
         return x
     backend = backend_of("dropout", x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
@@ -98,7 +99,7 @@ class To(Function):
 def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """x with another shape, sharing its memory; one size may be -1. Raises ValueError."""
     x = tensor(x)
-    shape = tuple(shape)
+    shape = tuple([operator.index(n) for n in shape])
     _check_reshape(x.data.shape, shape)
     return _reshaped(x, shape)
 
@@ -106,7 +107,7 @@ def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 def flatten(x: Tensor, start: int = 1) -> Tensor:
     """Axes from ``start`` on merged into one: (N, H, W, C) to (N, H*W*C). Raises ValueError."""
     x = tensor(x)
-    return _reshaped(x, _flat_shape(x.data.shape, start))
+    return _reshaped(x, _flat_shape(x.data.shape, operator.index(start)))
 
 
 def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -114,7 +115,7 @@ def permute(x: Tensor, axes: tuple[int, ...]) -> Tensor:
     x = tensor(x)
     data = x.data
     shape = data.shape
-    axes, inverse, y_shape = _orders(shape, tuple(axes))
+    axes, inverse, y_shape = _orders(shape, tuple([operator.index(a) for a in axes]))
     backend = active(data)
     y = backend.empty(y_shape, data.dtype)
     backend.permute(data, y, axes)
@@ -223,7 +224,7 @@ def _check_reshape(x: tuple[int, ...], shape: tuple[int, ...]) -> None:
         raise ValueError(f"reshape: {x} has {size} elements, which {shape} cannot hold")
 
 
-@lru_cache(CACHED_SHAPES, typed=True)
+@lru_cache(CACHED_SHAPES)
 def _flat_shape(x: tuple[int, ...], start: int) -> tuple[int, ...]:
     """x with its axes from ``start`` on as one. Raises ValueError."""
     rank = len(x)

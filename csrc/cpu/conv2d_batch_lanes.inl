@@ -221,31 +221,47 @@ void batch_backward_item(const BatchPlan& plan, i64 block, int top, int bottom) 
   }
 }
 
-// Few channels of the output, and images for two vectors.
+constexpr i64 LANES_BYTES = 448 << 10;  // of the panels of a work item, at most
+
+// Values of an image that the panels of `band` rows of the output hold: rows of the input, for backward_weight of dy
+// too.
+inline i64 lane_values(const Conv2dShape& s, int verb, int band) {
+  const i64 dy_row = static_cast<i64>(s.Q) * s.K, reach = static_cast<i64>(s.R - 1) * s.dilation_h;
+  if (verb == BACKWARD_INPUT) return least<i64>(s.P, (band - 1 + reach) / s.stride_h + 2) * dy_row;
+  const i64 rows = static_cast<i64>(band - 1) * s.stride_h + reach + 1;
+  const i64 line = (static_cast<i64>(s.Q - 1) * s.stride_w + s.S) * s.C;
+  return rows * line + (verb == BACKWARD_WEIGHT ? band * dy_row : 0);
+}
+
+inline bool lanes_fit(const Conv2dShape& s, int verb, int band) {
+  return lane_values(s, verb, band) * IMAGES * static_cast<i64>(sizeof(float)) <= LANES_BYTES;
+}
+
+// Few channels of what is computed, and images for two vectors.
 inline bool batch_lanes_pay(const Conv2dShape& s, int verb) {
   return s.groups == 1 && s.dilation_w == 1 && s.N >= 2 * V && s.R <= MOST_TAPS && s.S <= MOST_TAPS && s.C < V &&
-         (verb == FORWARD ? s.K <= V : s.K < 2 * V);
+         (verb == BACKWARD_INPUT ? s.K < 2 * V : s.K <= V) && lanes_fit(s, verb, 1);
 }
 
 // Bands of the output's rows. Neighbouring ones transpose up to R rows of the input twice, so they have at least as
-// many; an even number keeps two threads busy.
-inline void cut_bands(BatchPlan& plan, int rows) {
+// many, where their panels fit; an even number keeps two threads busy.
+inline void cut_bands(BatchPlan& plan, int verb, int rows) {
   const Conv2dShape& s = plan.s;
   const i64 count = blocks(s.N, IMAGES);
   plan.bands = 1;
   while (2 * plan.bands * s.R <= rows && plan.bands * count < ENOUGH_ITEMS) plan.bands *= 2;
   plan.band = static_cast<int>(blocks(rows, plan.bands));
+  while (plan.band > 1 && !lanes_fit(s, verb, plan.band)) plan.band = static_cast<int>(blocks(plan.band, 2));
   plan.bands = static_cast<int>(blocks(rows, plan.band));
 }
 
 // Runs item(plan, block, top, bottom) for every block of images and band of the output's rows.
 template <class F>
-void run_batch(BatchPlan& plan, int rows, const F& item) {
+void run_batch(BatchPlan& plan, int verb, int rows, const F& item) {
   const Conv2dShape& s = plan.s;
-  cut_bands(plan, rows);
-  const i64 count = blocks(s.N, IMAGES);
+  cut_bands(plan, verb, rows);
   const i64 work = static_cast<i64>(s.N) * s.P * s.Q * s.K * s.R * s.S * s.C / 4;
-  parallel(count * plan.bands, work, [&](i64 number) {
+  parallel(blocks(s.N, IMAGES) * plan.bands, work, [&](i64 number) {
     const int top = static_cast<int>(number % plan.bands) * plan.band;
     item(plan, number / plan.bands, top, least(rows, top + plan.band));
   });
@@ -276,7 +292,7 @@ void batch_forward(const Conv2dShape& s, const float* x, const float* w, float* 
   float* parts = scratch<float>(cnn::WIDENED, 3 * plan.out_row);
   plan.epilogue = {repeated(e.bias, s.K, s.Q, parts), repeated(e.scale, s.K, s.Q, parts + plan.out_row),
                    repeated(e.shift, s.K, s.Q, parts + 2 * plan.out_row), e.residual, e.activation};
-  run_batch(plan, s.P, batch_forward_item);
+  run_batch(plan, FORWARD, s.P, batch_forward_item);
 }
 
 void batch_backward_input(const Conv2dShape& s, const float* dy, const float* w, float* dx) {
@@ -290,5 +306,5 @@ void batch_backward_input(const Conv2dShape& s, const float* dy, const float* w,
   plan.in_rows = s.P;
   plan.line = plan.in_row;
   plan.out_row = static_cast<i64>(most(s.W + s.pad_w, (s.Q - 1) * s.stride_w + s.S)) * s.C;
-  run_batch(plan, s.H, batch_backward_item);
+  run_batch(plan, BACKWARD_INPUT, s.H, batch_backward_item);
 }

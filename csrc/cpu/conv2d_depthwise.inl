@@ -259,7 +259,7 @@ inline bool streams(const Gather& g, const Lanes& l) {
   return l.own() && g.K % V == 0 && is_aligned(g.y) && static_cast<i64>(g.N) * g.Y_H * g.Y_W * g.K > STREAM_BYTES;
 }
 
-// Whether x comes from memory; by a sum that reads it alone.
+// Whether x comes from memory. Of several sums over the same x, the first brings it into the caches.
 inline bool reads_early(const Gather& g) {
   return static_cast<i64>(g.N) * g.H * g.W * g.C * static_cast<i64>(sizeof(float)) > STREAM_BYTES;
 }

@@ -121,7 +121,10 @@ inline Segment segment_at(int begin, int end, int step, const int* offset, int t
     return t;
   };
   Segment s{begin, begin + 1, first_of(begin, 0), first_of(begin, size)};
-  while (s.end < end && first_of(s.end, 0) == s.first && first_of(s.end, size) == s.last) s.end++;
+  if (s.first == 0 && s.last == taps)  // the middle, up to where the last tap leaves the image
+    s.end = least(end, (size - 1 - (taps ? offset[taps - 1] : 0)) / step + 1);
+  else
+    while (s.end < end && first_of(s.end, 0) == s.first && first_of(s.end, size) == s.last) s.end++;
   return s;
 }
 

@@ -113,7 +113,7 @@ void weight_by_filters(const Conv2dShape& s, int together, const float* x, const
 
 // Chooses the columns by counting vector multiply-adds a pixel.
 void implicit_gemm_backward_weight(const Conv2dShape& s, const float* x, const float* dy, float* dw) {
-  if (weight_by_images_pays(s)) return weight_by_images(s, x, dy, dw);
+  if (batch_lanes_pay(s, BACKWARD_WEIGHT)) return weight_by_images(s, x, dy, dw);
   const int Cg = s.C / s.groups, Kg = s.K / s.groups, together = pixels_together(s);
   const double by_channels = merges_taps(s) ? tile_cost(s.S * Cg) * s.R * Kg : tile_cost(Cg) * s.R * s.S * Kg;
   const double by_filters = tile_cost(together * s.K) * s.R * (s.S + (together - 1) * s.stride_w) * s.C / together;

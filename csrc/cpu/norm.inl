@@ -70,7 +70,7 @@ struct ColumnWalk {
     });
   }
 
-  // rows(r, count as a constant) for a block's rows, TOGETHER at a time and then singly
+  // rows(r, count as a constant) for a block's rows: in_order singly, else TOGETHER at a time and the rest singly
   template <class F>
   void each_row(const RowBlock& block, const F& rows) const {
     i64 r = 0;

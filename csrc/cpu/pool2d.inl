@@ -163,7 +163,7 @@ void for_each_window(const Pool2dShape& shape, const float* x, const float* y, c
   const i64 rows = static_cast<i64>(s.N) * s.P, cost = static_cast<i64>(s.Q) * s.C * s.R * s.S * 2;
   const i64 row_size = static_cast<i64>(s.W) * s.C;
   const bool stream = s.C % V == 0 && is_aligned(y) && rows * s.Q * s.C * 4 > STREAM_BYTES;
-  const bool early = s.N * s.H * row_size * 4 > STREAM_BYTES;
+  const bool early = static_cast<i64>(s.N) * s.H * row_size * 4 > STREAM_BYTES;
   Window* columns = scratch<Window>(cnn::TAPS, s.Q);
   for (int q = 0; q < s.Q; q++) columns[q] = columns_of(s, q);
   parallel_pieces(rows, most<i64>(1, 32768 / cost), cost, [&](i64 begin, i64 end) {
