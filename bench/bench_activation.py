@@ -38,6 +38,7 @@ def _both_passes(kind: str, name: str, shape: tuple[int, ...]) -> list[Task]:
             numpy if is_relu else None,
             flops=n if is_relu else 0,
             elements=arrays * n,
+            streams=(arrays - 1, 1),
         )
         for which, arrays, ours, torch, numpy in (
             ("forward", 2, _forward, _torch_forward, lambda a: lambda: np.maximum(a["x"], 0)),

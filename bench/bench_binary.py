@@ -21,11 +21,19 @@ def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
     return task_races(
         "binary",
         [
-            Task(name, layer.name, partial(_draw, x), {"": ours}, both_layouts(torch), elements=arrays * prod(x))
-            for name, arrays, ours, torch in (
-                ("add", 3, partial(_add, "other"), lambda torch, t: lambda: t["x"] + t["other"]),
-                ("bias_forward", 2, partial(_add, "bias"), _torch_bias),
-                ("bias_backward", 1, _bias_gradient, lambda torch, t: lambda: t["x"].sum((0, 2, 3))),
+            Task(
+                name,
+                layer.name,
+                partial(_draw, x),
+                {"": ours},
+                both_layouts(torch),
+                elements=sum(streams) * prod(x),
+                streams=streams,
+            )
+            for name, streams, ours, torch in (
+                ("add", (2, 1), partial(_add, "other"), lambda torch, t: lambda: t["x"] + t["other"]),
+                ("bias_forward", (1, 1), partial(_add, "bias"), _torch_bias),
+                ("bias_backward", (1, 0), _bias_gradient, lambda torch, t: lambda: t["x"].sum((0, 2, 3))),
             )
         ],
         device,

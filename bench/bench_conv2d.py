@@ -42,7 +42,7 @@ def _passes(layer: Conv2dLayer, device: str) -> list[Task]:
             s,
             flops=s.flops(),
             elements=s.bytes(1),
-            memory_bound=False,
+            streams=None,
         )
         for verb in CONV2D_VERBS
     ]

@@ -16,8 +16,8 @@ from cnnengine.shapes import NormShape, norm_shape
 
 EPSILON = 1e-5
 AGREEMENT = 1e-3  # PyTorch's channels_last sums are off by 2e-4 where a channel has 1.6 million values
-FORWARD_PASSES = 3  # x is read for its statistics and again to be normalised; y is written
-BACKWARD_PASSES = 5  # x and dy are read for two sums and again; dx is written
+FORWARD = (2, 1)  # passes that read and that write: x is read for its statistics and again to be normalised
+BACKWARD = (4, 1)  # x and dy are read for two sums and again
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
@@ -40,7 +40,8 @@ def _both_passes(name: str, x: tuple[int, int, int, int]) -> list[Task]:
             draw,
             {"": partial(_forward, shape)},
             both_layouts(_torch_forward),
-            elements=FORWARD_PASSES * n,
+            elements=sum(FORWARD) * n,
+            streams=FORWARD,
             agreement=AGREEMENT,
         ),
         Task(
@@ -49,7 +50,8 @@ def _both_passes(name: str, x: tuple[int, int, int, int]) -> list[Task]:
             draw,
             {"": partial(_backward, shape)},
             both_layouts(_torch_backward),
-            elements=BACKWARD_PASSES * n,
+            elements=sum(BACKWARD) * n,
+            streams=BACKWARD,
             agreement=AGREEMENT,
         ),
     ]
@@ -66,7 +68,8 @@ def _with_residual(name: str, x: tuple[int, int, int, int]) -> list[Task]:
             draw,
             {"": partial(_add_relu, shape)},
             both_layouts(_torch_add_relu),
-            elements=(FORWARD_PASSES + 1) * n,
+            elements=(sum(FORWARD) + 1) * n,
+            streams=(FORWARD[0] + 1, 1),
             agreement=AGREEMENT,
         ),
         Task("batch_norm_inference", name, draw, {"": _known}, both_layouts(_torch_known), elements=2 * n),
@@ -79,7 +82,13 @@ def _layer_norm(name: str, x: tuple[int, int]) -> list[Task]:
     return [
         Task("layer_norm_forward", name, draw, {"": partial(_forward, shape)}, {"": _torch_rows}, elements=2 * n),
         Task(
-            "layer_norm_backward", name, draw, {"": partial(_backward, shape)}, {"": _torch_rows_back}, elements=3 * n
+            "layer_norm_backward",
+            name,
+            draw,
+            {"": partial(_backward, shape)},
+            {"": _torch_rows_back},
+            elements=3 * n,
+            streams=(2, 1),
         ),
     ]
 

@@ -46,7 +46,9 @@ def _sgd(network: str, sizes: tuple[int, ...]) -> Task:
     """Reads parameters, gradients and velocities, writes parameters and velocities."""
     options = {"lr": LEARNING_RATE, "momentum": MOMENTUM, "weight_decay": DECAY}
     ours = {"": partial(_ours, "sgd", 1, (LEARNING_RATE, MOMENTUM, DECAY, 0, 1))}
-    return Task("sgd", network, partial(_draw, sizes), ours, _theirs("SGD", options), elements=5 * sum(sizes))
+    return Task(
+        "sgd", network, partial(_draw, sizes), ours, _theirs("SGD", options), elements=5 * sum(sizes), streams=(3, 2)
+    )
 
 
 def _adam(network: str, sizes: tuple[int, ...]) -> Task:
@@ -56,7 +58,9 @@ def _adam(network: str, sizes: tuple[int, ...]) -> Task:
     correction = (1 - BETA2) ** -0.5
     step = (LEARNING_RATE / (1 - BETA1), BETA1, 1 - BETA1, BETA2, 1 - BETA2, correction, EPSILON, DECAY, 1, 1)
     ours = {"": partial(_ours, "adam", 2, step)}
-    return Task("adam", network, partial(_draw, sizes), ours, _theirs("Adam", options), elements=7 * sum(sizes))
+    return Task(
+        "adam", network, partial(_draw, sizes), ours, _theirs("Adam", options), elements=7 * sum(sizes), streams=(4, 3)
+    )
 
 
 def _theirs(name: str, options: dict[str, Any]) -> dict[str, Theirs]:

@@ -23,7 +23,7 @@ def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
 
 
 def _both_passes(name: str, s: Pool2dShape) -> list[Task]:
-    draw, index = partial(_draw, s), prod(s.y)
+    draw, index, inputs = partial(_draw, s), prod(s.y), round(prod(s.x) / prod(s.y))
     return [
         Task(
             f"max_pool2d_{which}",
@@ -36,10 +36,11 @@ def _both_passes(name: str, s: Pool2dShape) -> list[Task]:
             s.flops(),
             prod(s.x) + prod(s.y),
             index,
+            streams,
         )
-        for which, ours, torch, numpy in (
-            ("forward", _forward, _torch_forward, _numpy_forward),
-            ("backward", _backward, _torch_backward, _numpy_backward),
+        for which, streams, ours, torch, numpy in (
+            ("forward", (inputs, 1), _forward, _torch_forward, _numpy_forward),
+            ("backward", (1, inputs), _backward, _torch_backward, _numpy_backward),
         )
     ]
 

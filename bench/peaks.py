@@ -20,11 +20,13 @@ from .provenance import usable_cores
 
 COPY_BYTES = 512 << 20  # of the array read and of the array written: past caches of some hundred MB
 SMOKE_COPY_BYTES = 1 << 20
+LINE = 64  # bytes
 BURST_SECONDS = 3e-3
 MATRIX = 8192
 # the roofs as contenders: their rows are the work of one burst and its time
 MULTIPLY_ADDS, COPY = "peak: multiply-adds", "peak: copy past the caches"
-ROOFS = (MULTIPLY_ADDS, COPY)
+MIXTURE = "peak: reads and writes past the caches in this operation's proportion"
+ROOFS = (MULTIPLY_ADDS, COPY, MIXTURE)
 BURST_FLOPS = 10**9  # what a multiply-add row's milliseconds are for
 
 
@@ -52,12 +54,13 @@ def cpu_peaks(seconds: float = 0.3, repeats: int = 3, copy_bytes: int = COPY_BYT
 
 
 class Roof:
-    """One of the machine's roofs as a contender that is timed beside the others, in every round (``interleave``)."""
+    """One of the machine's roofs as a contender that is timed beside the others, in every round (``interleave``).
+    ``streams``: lines read and lines written of each step past the caches; None for multiply-adds."""
 
-    def __init__(self, memory_bound: bool, copy_bytes: int) -> None:
-        self.name = COPY if memory_bound else MULTIPLY_ADDS
-        self._copy_bytes = copy_bytes
-        self.work = {"bytes": 2 * copy_bytes, "flops": 0} if memory_bound else {"bytes": 0, "flops": BURST_FLOPS}
+    def __init__(self, name: str, streams: tuple[int, int] | None, copy_bytes: int) -> None:
+        self.name = name
+        self._streams, self._copy_bytes = streams, copy_bytes
+        self.work = {"bytes": 2 * copy_bytes, "flops": 0} if streams else {"bytes": 0, "flops": BURST_FLOPS}
         self._cores = usable_cores()  # now: within a race this thread is pinned to one of them
 
     def calls(self) -> int:
@@ -71,33 +74,43 @@ class Roof:
         return watched(self._seconds, calls)
 
     def _seconds(self) -> float:
-        if self.name == COPY:
-            return self.work["bytes"] / _bytes_per_second(BURST_SECONDS, self._copy_bytes, self._cores)
+        if self._streams:
+            rate = _bytes_per_second(BURST_SECONDS, self._copy_bytes, self._streams, self._cores)
+            return self.work["bytes"] / rate
         return self.work["flops"] / _flops_per_second(BURST_SECONDS, self._cores)
 
 
-def roof(memory_bound: bool, copy_bytes: int) -> Roof | None:
-    """None without a C compiler."""
-    return None if _probe() is None else Roof(memory_bound, copy_bytes)
+def roofs(streams: tuple[int, int] | None, copy_bytes: int) -> list[Roof]:
+    """Those a race stands under: the multiply-adds where ``streams`` is None, else the copy and, where as many reads as
+    writes are not what it does, its own mixture. None of them without a C compiler."""
+    if _probe() is None:
+        return []
+    if streams is None:
+        return [Roof(MULTIPLY_ADDS, None, copy_bytes)]
+    mixture = [] if streams == (1, 1) else [Roof(MIXTURE, streams, copy_bytes)]
+    return [Roof(COPY, (1, 1), copy_bytes), *mixture]
 
 
 def _flops_per_second(seconds: float, cores: list[int] | None = None) -> float:
     cores = cores or usable_cores()
-    return float(_probe()(len(cores), (ctypes.c_int * len(cores))(*cores), seconds, None, None, 0))
+    return float(_probe()(len(cores), (ctypes.c_int * len(cores))(*cores), seconds, None, None, 0, 1, 1))
 
 
-def _bytes_per_second(seconds: float, nbytes: int, cores: list[int] | None = None) -> float:
+def _bytes_per_second(
+    seconds: float, nbytes: int, streams: tuple[int, int] = (1, 1), cores: list[int] | None = None
+) -> float:
+    """Read and written together; ``nbytes``: of the larger array."""
     cores = cores or usable_cores()
-    target, source = _copy_arrays(nbytes)
-    pointers = (a.ctypes.data_as(ctypes.c_void_p) for a in (target, source))
-    return float(_probe()(len(cores), (ctypes.c_int * len(cores))(*cores), seconds, *pointers, nbytes))
+    arrays = (a.ctypes.data_as(ctypes.c_void_p) for a in _copy_arrays(nbytes))
+    steps = nbytes // LINE // max(streams)
+    return float(_probe()(len(cores), (ctypes.c_int * len(cores))(*cores), seconds, *arrays, steps, *streams))
 
 
 @lru_cache(maxsize=1)
 def _copy_arrays(nbytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Target and source, 64-byte aligned; their pages exist."""
-    blocks = [np.ones(nbytes + 64, np.uint8) for _ in range(2)]
-    target, source = (a[-a.ctypes.data % 64 :][:nbytes] for a in blocks)
+    """Target and source, aligned; their pages exist."""
+    blocks = [np.ones(nbytes + LINE, np.uint8) for _ in range(2)]
+    target, source = (a[-a.ctypes.data % LINE :][:nbytes] for a in blocks)
     return target, source
 
 
@@ -147,7 +160,8 @@ def _probe() -> Any:
         probe = ctypes.CDLL(str(library)).cnn_peak
     probe.restype = ctypes.c_double
     pointer = ctypes.c_void_p
-    probe.argtypes = [ctypes.c_int, pointer, ctypes.c_double, pointer, pointer, ctypes.c_size_t]
+    lines = (ctypes.c_size_t, ctypes.c_int, ctypes.c_int)
+    probe.argtypes = [ctypes.c_int, pointer, ctypes.c_double, pointer, pointer, *lines]
     return probe
 
 

@@ -11,6 +11,7 @@ from bench.interleave import Samples
 from bench.layers import CONV2D, GROUPED, Conv2dLayer
 from bench.peaks import COPY, MULTIPLY_ADDS
 from bench.rows import (
+    PAST_THE_CACHES,
     Contenders,
     Row,
     advantage,
@@ -19,6 +20,7 @@ from bench.rows import (
     geometric_mean,
     is_torch,
     ours_of,
+    share_of_mixture,
     share_of_roof,
     shares_of_roofs,
 )
@@ -26,7 +28,7 @@ from bench.rows import (
 FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = "conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight"
 PASSES = (FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT)
 LAYERS = {layer.name: layer for layer in CONV2D if layer not in GROUPED}
-# operations whose passes over memory are all that they cost, and how many bytes are past every cache
+# operations whose passes over memory are all that they cost
 AT_MEMORY_SPEED = (
     "max_pool2d_forward",
     "max_pool2d_backward",
@@ -36,7 +38,6 @@ AT_MEMORY_SPEED = (
     "batch_norm_train_backward",
     "sgd",
 )
-PAST_THE_CACHES = 400 << 20
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,8 @@ def least(requirement: str, shares: dict[str, float], wanted: float, of: str) ->
 
 
 def memory_speed(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
-    """Each operation: every row against PyTorch's best, and the share of the copy rate on arrays past the caches."""
+    """Each operation: every row against PyTorch's best, and on arrays past the caches the share of the copy rate, with
+    that of the same mixture of reads and writes beside it."""
     lines = []
     for operation in AT_MEMORY_SPEED:
         cases = tables.get(operation, {})
@@ -193,7 +195,8 @@ def memory_speed(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
             name = ours_of(contenders)
             share = None if name is None else share_of_roof(contenders, name)
             if name is not None and share is not None and contenders[name]["bytes"] >= PAST_THE_CACHES:
-                shares[case] = share
+                mixture = share_of_mixture(contenders, name)
+                shares[f"{case}; {mixture:.0%} of its reads and writes"] = share
         lines.append(least(f"{operation}, arrays past the caches", shares, 0.7, "of the copy rate"))
     return lines
 

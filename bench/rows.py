@@ -8,9 +8,11 @@ from math import exp, log
 from typing import Any
 
 from bench.interleave import Samples, ratio
-from bench.peaks import COPY, MULTIPLY_ADDS, ROOFS
+from bench.peaks import COPY, MIXTURE, MULTIPLY_ADDS, ROOFS
 from bench.suite import AS_SHIPPED
 from cnnengine.backends.registry import NAMES
+
+PAST_THE_CACHES = 400 << 20  # bytes that no cache holds
 
 Row = dict[str, Any]
 Contenders = dict[str, Row]
@@ -62,12 +64,25 @@ def advantage(
 
 
 def share_of_roof(contenders: Contenders, name: str) -> float | None:
-    """The best sample's rate over the best rate of the roof in the same race; None where none was timed."""
-    for roof, work in ((MULTIPLY_ADDS, "flops"), (COPY, "bytes")):
-        if roof in contenders:
-            peak, row = contenders[roof], contenders[name]
-            return float(row[work] / Samples.from_fields(row).best / (peak[work] / Samples.from_fields(peak).best))
-    return None
+    """Of multiply-adds the best sample's rate over the roof's best in the same race; of copies the median, over rounds,
+    of the rate over the roof's in that round: what the memory gives changes from second to second. None where none was
+    timed."""
+    if MULTIPLY_ADDS in contenders:
+        peak, row = contenders[MULTIPLY_ADDS], contenders[name]
+        return float(row["flops"] / Samples.from_fields(row).best / (peak["flops"] / Samples.from_fields(peak).best))
+    return share_of_stream(contenders, name, COPY)
+
+
+def share_of_mixture(contenders: Contenders, name: str) -> float | None:
+    """As share_of_roof, of as many reads for a write as the operation does."""
+    return share_of_stream(contenders, name, MIXTURE if MIXTURE in contenders else COPY)
+
+
+def share_of_stream(contenders: Contenders, name: str, roof: str) -> float | None:
+    if roof not in contenders:
+        return None
+    peak, row = contenders[roof], contenders[name]
+    return float(row["bytes"] / peak["bytes"] * ratio(Samples.from_fields(peak), Samples.from_fields(row)))
 
 
 def shares_of_roofs(contenders: Contenders, name: str, gbps: float | None) -> dict[str, float]:

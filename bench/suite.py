@@ -29,7 +29,7 @@ SUITES = (  # bench/bench_NAME.py
 class Race:
     """Functions that do the same work. ``build`` makes them, by contender, checked against each other where they return
     something; ``flops`` and ``bytes`` are 0 where a roofline says nothing; ``items`` is images a call; ``absent`` gives
-    the reason for each contender that is missing; ``memory_bound`` says which roof is measured beside it."""
+    the reason for each contender that is missing; ``streams``, as in ``Task``, tells the roofs measured beside it."""
 
     suite: str
     operation: str
@@ -42,7 +42,7 @@ class Race:
     bytes: int = 0
     items: int = 0
     absent: dict[str, str] = field(default_factory=dict)
-    memory_bound: bool = False
+    streams: tuple[int, int] | None = None
 
 
 def races(suite: str, device: str = "cpu", smoke: bool = False) -> list[Race]:
@@ -74,7 +74,7 @@ def _task_race(suite: str, task: Task, device: str, smoke: bool) -> Race:
         task.flops,
         task.bytes,
         absent=absent,
-        memory_bound=task.memory_bound,
+        streams=task.streams,
     )
 
 

@@ -50,7 +50,7 @@ class Task:
     flops: int = 0  # 2 a multiply-add, 1 a comparison; 0 where only bytes count
     elements: int = 0  # numbers that have to move: every array once in each pass that cannot be avoided
     index_bytes: int = 0  # moved besides, of a size that does not depend on dtype
-    memory_bound: bool = True  # the roof beside each sample: the copy rate, else the rate of multiply-adds
+    streams: tuple[int, int] | None = (1, 1)  # how reads relate to writes where memory is the roof; None: multiply-adds
     agreement: float | None = None  # in place of AGREEMENT's, where another library is known to round more
     dtype: str = field(default="float32")
 

@@ -19,9 +19,9 @@ from bench import against, emulator_vs_gpu, report, requirements, run, summary
 from bench.contenders import numpy_im2col
 from bench.interleave import SMOKE, PinnedThreads, Samples, race, ratio
 from bench.layers import ACTIVATION, CONV2D, POOL, shrink
-from bench.peaks import MULTIPLY_ADDS, Peaks, cpu_peaks
+from bench.peaks import COPY, MIXTURE, MULTIPLY_ADDS, Peaks, cpu_peaks, roofs
 from bench.provenance import provenance
-from bench.rows import by_case
+from bench.rows import by_case, share_of_mixture, share_of_roof
 from bench.suite import SUITES, races
 from bench.task import Prepared, Task, check_agreement
 from bench.worker import Worker
@@ -165,6 +165,32 @@ def test_roofline() -> None:
     measured = cpu_peaks(seconds=0.01, repeats=1, copy_bytes=1 << 20)
     assert measured.gflops > 0.1
     assert measured.gbps > 0.1
+
+
+def test_roofs_of_a_race() -> None:
+    if not roofs(None, 1 << 20):
+        pytest.skip("no C compiler")
+    assert [r.name for r in roofs(None, 1 << 20)] == [MULTIPLY_ADDS]
+    assert [r.name for r in roofs((1, 1), 1 << 20)] == [COPY]
+    for streams in ((2, 1), (1, 4), (1, 0)):
+        copy, mixture = roofs(streams, 1 << 20)
+        assert (copy.name, mixture.name) == (COPY, MIXTURE)
+        assert all(0 < r.sample(1)[0] < 1 for r in (copy, mixture))  # seconds for 2 MB
+
+
+def test_a_share_of_the_copy_rate_is_a_median_over_rounds() -> None:
+    """Where the memory's rate halves for three rounds of five, the best copy against the best of ours says nothing."""
+    head = {"calls": 1, "disturbed": [], "bytes": 100, "flops": 0}
+    contenders = {
+        "native": {**head, "milliseconds": [2.5, 2.5, 2.5, 2.5, 2.5]},
+        COPY: {**head, "milliseconds": [2.0, 2.0, 2.0, 1.0, 1.0]},
+        MIXTURE: {**head, "milliseconds": [2.25, 2.25, 2.25, 1.5, 1.5]},
+    }
+    assert share_of_roof(contenders, "native") == pytest.approx(0.8)
+    assert share_of_mixture(contenders, "native") == pytest.approx(0.9)
+    del contenders[MIXTURE]
+    assert share_of_mixture(contenders, "native") == pytest.approx(0.8)
+    assert share_of_mixture({"native": contenders["native"]}, "native") is None
 
 
 def test_provenance_names_the_machine_and_nobodys_folders() -> None:
