@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cnnengine.backends import _conv2d_plans as conv2d
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends import _kernel_plans as plans
 from cnnengine.backends.contract import IDENTITY, Backend, Epilogue
@@ -18,6 +19,7 @@ from cnnengine.jit.cache import default_cache
 from cnnengine.jit.launch import EmulatorRuntime, Kernel
 from cnnengine.jit.source import KernelSource
 from cnnengine.shapes import (
+    Conv2dShape,
     adaptive_pool2d_shape,
     broadcast_shape,
     conv2d_shape,
@@ -28,7 +30,7 @@ from cnnengine.shapes import (
 )
 
 Results = dict[str, np.ndarray]
-PLANS = (plans.conv2d_forward, plans.conv2d_backward_input, plans.conv2d_backward_weight, plans.gemm)
+PLANS = (conv2d.conv2d_forward, conv2d.conv2d_backward_input, conv2d.conv2d_backward_weight, plans.gemm)
 
 
 class RecordingRuntime(EmulatorRuntime):
@@ -61,10 +63,10 @@ def listed(dtype: str) -> set[str]:
 
 
 @contextmanager
-def tile_of(tile: library.Tile) -> Iterator[None]:
-    """Within the block every tiled kernel is planned with this tile."""
+def planned(module: Any, choice: str, result: Any) -> Iterator[None]:
+    """Within the block the plans' function ``choice`` always returns ``result``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plans, "_tile", lambda *_: tile)
+        patch.setattr(module, choice, lambda *_: result)
         for plan in PLANS:
             plan.cache_clear()
         yield
@@ -85,7 +87,7 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
         results[name] = np.zeros(shape, of)
         return results[name]
 
-    _convolutions(backend, random, out)
+    _convolutions(backend, random, out, dtype)
     _products(backend, random, out)
     for name, s in (
         ("pool", pool2d_shape("pool", (1, 7, 6, 3), 3, 2, 1)),
@@ -145,19 +147,40 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
     return results
 
 
-def _convolutions(backend: Backend, random: Any, out: Any) -> None:
+def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     s = conv2d_shape((2, 9, 15, 6), (10, 3, 2, 3), stride=(1, 2), padding=1, groups=2)
-    x, w, dy, per_channel = random(*s.x), random(*s.w), random(*s.y), random(s.K)
-    epilogue = Epilogue(per_channel, per_channel, per_channel, dy, "relu")
-    for tile in (None, *library.TILES):
-        algorithm = "direct" if tile is None else "tiled"
-        with tile_of(tile or library.SMALL):
-            name = str(tile or algorithm)
-            backend.conv2d_forward(s, x, w, out(f"forward {name}", s.y), epilogue, algorithm)
-            backend.conv2d_backward_input(s, dy, w, out(f"backward_input {name}", s.x), algorithm)
-            backend.conv2d_backward_weight(s, x, dy, out(f"backward_weight {name}", s.w), algorithm)
+    all_verbs = _three_verbs(backend, s, random, out)
+    all_verbs("direct", "direct")
+    for tile in library.TILES:
+        with planned(plans, "tile", tile):
+            all_verbs("tiled", str(tile))
+    _on_tensor_cores(backend, random, out, dtype)
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
+
+
+def _three_verbs(backend: Backend, s: Conv2dShape, random: Any, out: Any) -> Callable[[str, str], None]:
+    """(algorithm, name) -> runs all verbs on the same arrays."""
+    x, w, dy, per_channel = random(*s.x), random(*s.w), random(*s.y), random(s.K)
+    epilogue = Epilogue(per_channel, per_channel, per_channel, dy, "relu")
+
+    def run(algorithm: str, name: str) -> None:
+        backend.conv2d_forward(s, x, w, out(f"forward {name}", s.y), epilogue, algorithm)
+        backend.conv2d_backward_input(s, dy, w, out(f"backward_input {name}", s.x), algorithm)
+        backend.conv2d_backward_weight(s, x, dy, out(f"backward_weight {name}", s.w), algorithm)
+
+    return run
+
+
+def _on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> None:
+    """Every tile of implicit_gemm_mma; float16 and bfloat16 have one way to round, float32 two."""
+    names = [n for n, rounding in conv2d.MMA.items() if (rounding == "Rounded::no") != (dtype == "float32")]
+    for tile, vector in library.mma_variants(dtype):
+        s = conv2d_shape((2, 9, 7, 2 * 3 * vector), (2 * 5 * vector, 3, 2, 3 * vector), (1, 2), 1, groups=2)
+        all_verbs = _three_verbs(backend, s, random, out)
+        with planned(conv2d, "mma_choice", (tile, vector)):
+            for name in names:
+                all_verbs(name, f"{name} {tile} {vector}")
 
 
 def _products(backend: Backend, random: Any, out: Any) -> None:
@@ -166,7 +189,7 @@ def _products(backend: Backend, random: Any, out: Any) -> None:
         a = random(2, 19, 37) if a_transposed else random(2, 37, 19)
         b, bias = random(33, 19) if b_transposed else random(19, 33), random(33)
         for tile in library.TILES:
-            with tile_of(tile):
+            with planned(plans, "tile", tile):
                 name = f"gemm({a_transposed}, {b_transposed}) {tile}"
                 backend.gemm(s, a, b, out(name, (2, 37, 33)), Epilogue(bias))
     s = gemm_shape(1, 3, 9, 5, False, False, False, False)

@@ -7,12 +7,14 @@ and dtype are one compilation. A kernel that is not listed cannot be launched.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache
 
 from ..jit.source import KernelSource
 
 TYPES = {"float32": "float", "float16": "__half", "bfloat16": "__nv_bfloat16"}  # dtype -> {T}
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 ACTIVATIONS = {
     "identity": "Identity",
     "relu": "Relu",
@@ -65,12 +67,71 @@ MEDIUM = Tile(64, 64, 16, 4, 4)  # 256 threads
 LARGE = Tile(128, 128, 8, 8, 8)  # 256 threads, 64 sums each: the most arithmetic for each byte of shared memory
 TILES = (SMALL, MEDIUM, LARGE)
 
-FAMILIES: dict[str, tuple[str, ...]] = {
+
+@dataclass(frozen=True, slots=True)
+class MmaTile:
+    """The template of the same name in csrc/cuda/mma_tile.cuh."""
+
+    m: int
+    n: int
+    k: int
+    warps_m: int
+    warps_n: int
+    stages: int
+    item_bytes: int = 2
+
+    def __str__(self) -> str:
+        return f"MmaTile<{self.m}, {self.n}, {self.k}, {self.warps_m}, {self.warps_n}, {self.stages}>"
+
+    def of(self, dtype: str) -> MmaTile:
+        """The same tile with as many bytes of k of another dtype."""
+        size = ITEM_BYTES[dtype]
+        return replace(self, k=self.k * self.item_bytes // size, item_bytes=size)
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.warps_m * self.warps_n
+
+    @property
+    def shared_bytes(self) -> int:
+        """The stages of both operands; afterwards a row of fragments of each warp, in float32."""
+        operands = self.stages * (self.m + self.n) * self.k * self.item_bytes
+        return max(operands, self.warps_m * self.warps_n * 16 * (self.n // self.warps_n + 4) * 4)
+
+
+MMA_LARGE = MmaTile(128, 128, 32, 2, 4, 4)  # 256 threads, 64 sums each; 64 KB: one or two blocks a multiprocessor
+MMA_MEDIUM = MmaTile(128, 64, 32, 2, 2, 4)  # 128 threads, 64 sums each: narrow outputs
+MMA_SMALL = MmaTile(64, 64, 32, 2, 2, 4)  # 128 threads, 32 sums each: where there is little work
+MMA_TILES = (MMA_LARGE, MMA_MEDIUM, MMA_SMALL)
+
+
+def mma_variants(dtype: str) -> list[tuple[MmaTile, int]]:
+    """(tile, elements copied at a time): all tiles copy 16 bytes, the small one also 4 bytes and single elements."""
+    size = ITEM_BYTES[dtype]
+    fewer = sorted({4 // size, 1}, reverse=True)
+    whole = [(tile.of(dtype), 16 // size) for tile in MMA_TILES]
+    return whole + [(MMA_SMALL.of(dtype), count) for count in fewer]
+
+
+def _mma(dtype: str) -> tuple[str, ...]:
+    """implicit_gemm_mma, by dtype."""
+    roundings = ("Rounded::tf32", "Rounded::tf32_3x") if dtype == "float32" else ("Rounded::no",)
+    return tuple(
+        f"{verb}_mma<{{T}}, Conv2dShape, {tile}, {rounding}, {vector}>"
+        for verb in CONV2D
+        for tile, vector in mma_variants(dtype)
+        for rounding in roundings
+    )
+
+
+Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
+FAMILIES: dict[str, Templates] = {
     "conv2d": (
         *(f"{verb}_direct<{{T}}, Conv2dShape>" for verb in CONV2D),
         *(f"{verb}_tiled<{{T}}, Conv2dShape, {tile}>" for verb in CONV2D for tile in TILES),
         "conv2d_backward_weight_sum<{T}>",
     ),
+    "conv2d/implicit_gemm_mma": _mma,
     "pool2d": (
         *(
             f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"
@@ -116,10 +177,15 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 }
 
 
+def templates(family: str, dtype: str) -> tuple[str, ...]:
+    listed = FAMILIES[family]
+    return listed if isinstance(listed, tuple) else listed(dtype)
+
+
 @cache
 def source(family: str, dtype: str) -> KernelSource:
     """All kernels of a family for one dtype, one compilation."""
-    expressions = (template.format(T=TYPES[dtype]) for template in FAMILIES[family])
+    expressions = (template.format(T=TYPES[dtype]) for template in templates(family, dtype))
     return KernelSource(f"cuda/{family}.cuh", tuple(dict.fromkeys(expressions)))
 
 

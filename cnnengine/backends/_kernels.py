@@ -25,6 +25,7 @@ from ..shapes import (
     norm_shape,
     reduce_shape,
 )
+from . import _conv2d_plans as conv2d
 from . import _kernel_library as library
 from . import _kernel_plans as plans
 from ._kernel_library import TYPES
@@ -44,7 +45,7 @@ class KernelBackend:
     name: str
     device: str
     dtypes = frozenset(TYPES)
-    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, ("direct", "tiled"))
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, conv2d.ALGORITHMS)
 
     workspace: Callable[[int], Array]
 
@@ -94,30 +95,36 @@ class KernelBackend:
     # convolution
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        """Both rungs read w as it is."""
-        chosen = "direct" if "_direct<" in plans.conv2d_forward(shape, algorithm).kernel else "tiled"
-        return PackedWeight(w, w, self.name, chosen)
+        """Every rung reads w as it is."""
+        return PackedWeight(w, w, self.name, conv2d.conv2d_forward(shape, algorithm, self._given(w)).algorithm)
+
+    def _given(self, *arrays: Array | None) -> conv2d.Given:
+        """What a convolution's plan depends on beside the shape."""
+        dtype: str = arrays[0].dtype.name  # type: ignore[union-attr]
+        return conv2d.Given(dtype, _launch.alignment(arrays), self.runtime.capability())
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
         weight = w.packed if isinstance(w, PackedWeight) else w
-        plan = plans.conv2d_forward(shape, algorithm)
-        self._run_shape("conv2d", plan, x.dtype, (x, weight, y, *_epilogue(epilogue)), shape)
+        family, plan, _ = conv2d.conv2d_forward(shape, algorithm, self._given(x, weight, y, epilogue.residual))
+        self._run_shape(family, plan, x.dtype, (x, weight, y, *_epilogue(epilogue)), shape)
         self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
-        self._run_shape("conv2d", plans.conv2d_backward_input(shape, algorithm), dy.dtype, (dy, w, dx), shape)
+        family, plan, _ = conv2d.conv2d_backward_input(shape, algorithm, self._given(dy, w, dx))
+        self._run_shape(family, plan, dy.dtype, (dy, w, dx), shape)
 
     def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
-        products, total, splits, pixels, nbytes = plans.conv2d_backward_weight(shape, algorithm)
-        if algorithm == "direct":
-            self._run_shape("conv2d", products, x.dtype, (x, dy, dw), shape)
+        chosen = conv2d.conv2d_backward_weight(shape, algorithm, self._given(x, dy, dw))
+        family, plan, rung = chosen.products
+        if rung == "direct":
+            self._run_shape(family, plan, x.dtype, (x, dy, dw), shape)
             return
-        partial = self.workspace(nbytes) if total is not None else None
-        self._run_shape("conv2d", products, x.dtype, (x, dy, dw, partial, np.int64(pixels)), shape)
-        if total is not None:
-            self._run("conv2d", total, x.dtype, (partial, dw, np.int64(dw.size), splits))
+        partial = self.workspace(chosen.workspace) if chosen.total is not None else None
+        self._run_shape(family, plan, x.dtype, (x, dy, dw, partial, np.int64(chosen.pixels)), shape)
+        if chosen.total is not None:
+            self._run("conv2d", chosen.total, x.dtype, (partial, dw, np.int64(dw.size), chosen.splits))
 
     # pooling
 

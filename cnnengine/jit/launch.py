@@ -20,12 +20,17 @@ from .source import KernelSource
 Size3 = tuple[int, int, int]
 Kernel = Callable[[Size3, Size3, int, tuple[Any, ...]], None]
 DEFAULT_SHARED_BYTES = 48 << 10  # more dynamic shared memory must be asked for, once a kernel
+EMULATED_CAPABILITY = 90
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 class Runtime(Protocol):
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         """The kernel of that expression. Raises KernelError with the compiler's log, or where the source has none."""
+        ...
+
+    def capability(self) -> int:
+        """The compute capability that kernels run with, 90 for 9.0."""
         ...
 
 
@@ -63,6 +68,10 @@ class EmulatorRuntime:
         module = self.module(source)
         return partial(_launch.launch_emulator, module.launch_address, module.index(expression))
 
+    def capability(self) -> int:
+        """The newest whose instructions the emulator has."""
+        return EMULATED_CAPABILITY
+
     def configure(self, schedule: int, threads: int = 0) -> None:
         """Order of a block's threads and number of cores, from now on."""
         with self._lock:
@@ -80,6 +89,7 @@ class CudaRuntime:
         self.device = device
         self.stream = stream
         self._modules: dict[tuple[KernelSource, int], tuple[int, dict[str, str]]] = {}
+        self._capabilities: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
@@ -87,16 +97,25 @@ class CudaRuntime:
             raise KernelError(f"{source.file} has no kernel {expression}, it has {list(source.expressions)}")
         return CudaKernel(self, source, expression)
 
+    def capability(self) -> int:
+        major, minor = self._capability(self.device())
+        return 10 * major + minor
+
+    def _capability(self, device: int) -> tuple[int, int]:
+        found = self._capabilities.get(device)
+        if found is None:
+            found = self._capabilities[device] = (
+                _launch.device_attribute(CAPABILITY_MAJOR, device),
+                _launch.device_attribute(CAPABILITY_MINOR, device),
+            )
+        return found
+
     def function(self, source: KernelSource, expression: str, device: int) -> int:
         """The driver's handle of a kernel on one device, whose context is current."""
         with self._lock:
             loaded = self._modules.get((source, device))
             if loaded is None:
-                capability = (
-                    _launch.device_attribute(CAPABILITY_MAJOR, device),
-                    _launch.device_attribute(CAPABILITY_MINOR, device),
-                )
-                cubin = nvrtc.build(source, nvrtc.architecture(capability), self.cache)
+                cubin = nvrtc.build(source, nvrtc.architecture(self._capability(device)), self.cache)
                 loaded = self._modules[source, device] = (_launch.module_load(cubin.image), cubin.names)
         module, names = loaded
         function: int = _launch.module_function(module, names[expression])

@@ -4,6 +4,20 @@
 #pragma once
 #include "platform.cuh"
 
+// LENGTH neighbouring elements that are moved at once, at most 16 bytes of them at an address that is a multiple of it
+template <class T, int LENGTH>
+struct alignas(LENGTH * sizeof(T) < 16 ? LENGTH * sizeof(T) : 16) Run {
+  T value[LENGTH];
+};
+
+template <class T, int LENGTH>
+__device__ inline void store_run(T* to, const float (&values)[LENGTH]) {
+  Run<T, LENGTH> run;
+#pragma unroll
+  for (int v = 0; v < LENGTH; v++) run.value[v] = from_float<T>(values[v]);
+  *reinterpret_cast<Run<T, LENGTH>*>(to) = run;
+}
+
 template <class T>
 struct Epilogue {
   const T* bias;      // (K,)
@@ -13,11 +27,29 @@ struct Epilogue {
   int relu;
 
   // value of output channel k, which goes to y[index]
-  __device__ T operator()(float value, int k, long long index) const {
+  __device__ T operator()(float value, int k, long long index) const { return finish(channel(value, k), index); }
+
+  // what belongs to the channel
+  __device__ float channel(float value, int k) const {
     if (bias) value += to_float(bias[k]);
     if (scale) value *= to_float(scale[k]);
     if (shift) value += to_float(shift[k]);
-    return finish(value, index);
+    return value;
+  }
+
+  // values of channels k + [0, LENGTH), which go to y[index + [0, LENGTH)]
+  template <int LENGTH>
+  __device__ void store_run(T* y, const float (&values)[LENGTH], int k, long long index) const {
+    float finished[LENGTH];
+    Run<T, LENGTH> added;
+    if (residual) added = *reinterpret_cast<const Run<T, LENGTH>*>(residual + index);
+#pragma unroll
+    for (int v = 0; v < LENGTH; v++) {
+      finished[v] = channel(values[v], k + v);
+      if (residual) finished[v] += to_float(added.value[v]);
+      if (relu) finished[v] = finished[v] <= 0.0f ? 0.0f : finished[v];  // a NaN fails the comparison and stays
+    }
+    ::store_run(y + index, finished);
   }
 
   // The parts that belong to a channel, for a thread's corner of a tile with channels k + [0, TN) as columns, read once

@@ -39,7 +39,7 @@ __global__ void __launch_bounds__(GEMM_DIRECT_THREADS, 1)
 
 // a matrix of `rows` by K, row by row, or column by column where K_FIRST
 template <class T, bool K_FIRST>
-struct MatrixLoader {
+struct Matrix {
   static constexpr bool ALONG_K = !K_FIRST;
   struct Row {
     const T* start;
@@ -51,15 +51,15 @@ struct MatrixLoader {
 
   __device__ Row row(long long i) const { return {matrix + (K_FIRST ? i : i * K), i < rows}; }
   __device__ Tap tap(long long k) const { return static_cast<int>(k); }
-  __device__ float load(const Row& row, Tap k) const {
-    if (!row.inside || k >= K) return 0.0f;
-    return to_float(row.start[K_FIRST ? static_cast<long long>(k) * rows : k]);
+  __device__ const T* at(const Row& row, Tap k) const {
+    if (!row.inside || k >= K) return nullptr;
+    return row.start + (K_FIRST ? static_cast<long long>(k) * rows : k);
   }
 };
 
 // TRANSPOSE_A and TRANSPOSE_B repeat the shape's members for the compiler: threads follow memory
 template <class T, class Shape, class Tile, bool TRANSPOSE_A, bool TRANSPOSE_B>
-__global__ void __launch_bounds__(Tile::THREADS, 1)
+__global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
     gemm_tiled(const T* __restrict__ a, const T* __restrict__ b, T* __restrict__ c, const T* bias, const T* scale,
                const T* shift, const T* residual, int relu, Shape shape) {
   DYN_SMEM(typename Tile::Shared, shared);
@@ -67,8 +67,8 @@ __global__ void __launch_bounds__(Tile::THREADS, 1)
   const int first_n = blockIdx.x % tiles_n * Tile::BN, first_m = blockIdx.x / tiles_n % tiles_m * Tile::BM;
   const long long matrix = blockIdx.x / tiles_n / tiles_m;
 
-  const MatrixLoader<T, TRANSPOSE_A> rows{a + (shape.shared_a ? 0 : matrix * shape.M * shape.K), shape.M, shape.K};
-  const MatrixLoader<T, !TRANSPOSE_B> columns{b + (shape.shared_b ? 0 : matrix * shape.K * shape.N), shape.N, shape.K};
+  const Matrix<T, TRANSPOSE_A> rows{a + (shape.shared_a ? 0 : matrix * shape.M * shape.K), shape.M, shape.K};
+  const Matrix<T, !TRANSPOSE_B> columns{b + (shape.shared_b ? 0 : matrix * shape.K * shape.N), shape.N, shape.K};
   float sum[Tile::TM][Tile::TN];
   multiply_tile<Tile>(*shared, rows, columns, first_m, first_n, 0, shape.K, sum);
 

@@ -3,7 +3,7 @@
 // "Instructions".
 //
 //   sm_75   ldmatrix, mma m16n8k8 (f16), named barriers
-//   sm_80   cp.async, mma m16n8k16, mma m16n8k8 (bf16, tf32)
+//   sm_80   cp.async, mma m16n8k16, mma m16n8k8 (bf16, tf32); on sm_75 cp.async copies at once, f16's m16n8k16 is two
 //   sm_90   mbarrier, bulk tensor copies (TMA), proxy fences
 //   sm_90a  wgmma, setmaxnreg
 //
@@ -138,12 +138,25 @@ PTX_INLINE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row, PTX_SITE) {
 
 // d (16, 8) += a (16, k) @ b (k, 8) by one warp, float32 sums. Lane l holds d[0], d[1] = d(l/4, l%4*2 + {0, 1}) and
 // d[2], d[3] = d(l/4 + 8, the same); a row by row and b column by column, as ldmatrix brings them.
+PTX_INLINE void mma_m16n8k8_f16(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], PTX_SITE) {
+  PTX_SM75(
+      emulator::multiply_fragments(emulator::Element::f16, 8, d, a, b, site),
+      asm volatile(
+          "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};" : "+f"(d[0]),
+          "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(b[0])));
+}
 PTX_INLINE void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], PTX_SITE) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800  // two products of half the k
+  const uint32_t first_a[2] = {a[0], a[1]}, second_a[2] = {a[2], a[3]}, first_b[1] = {b[0]}, second_b[1] = {b[1]};
+  mma_m16n8k8_f16(d, first_a, first_b);
+  mma_m16n8k8_f16(d, second_a, second_b);
+#else
   PTX_SM80(emulator::multiply_fragments(emulator::Element::f16, 16, d, a, b, site),
            asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
                         "{%0,%1,%2,%3};" : "+f"(d[0]),
                         "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
                         "r"(b[1])));
+#endif
 }
 PTX_INLINE void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], PTX_SITE) {
   PTX_SM80(emulator::multiply_fragments(emulator::Element::bf16, 16, d, a, b, site),
@@ -151,13 +164,6 @@ PTX_INLINE void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const u
                         "{%0,%1,%2,%3};" : "+f"(d[0]),
                         "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]),
                         "r"(b[1])));
-}
-PTX_INLINE void mma_m16n8k8_f16(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], PTX_SITE) {
-  PTX_SM75(
-      emulator::multiply_fragments(emulator::Element::f16, 8, d, a, b, site),
-      asm volatile(
-          "mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};" : "+f"(d[0]),
-          "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a[0]), "r"(a[1]), "r"(b[0])));
 }
 PTX_INLINE void mma_m16n8k8_bf16(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], PTX_SITE) {
   PTX_SM80(emulator::multiply_fragments(emulator::Element::bf16, 8, d, a, b, site),
@@ -194,13 +200,19 @@ PTX_INLINE void mma_m16n8k16<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4
   mma_m16n8k16_bf16(d, a, b, site);
 }
 
-// ---- cp.async: global to shared memory past the registers
+// ---- cp.async: global to shared memory past the registers; before sm_80 through them, at once
 
 // BYTES (4, 8 or 16; both addresses multiples of it) arrive after commit and wait; zeros where `copy` is false, and
 // `global` is not read then. 16 bytes pass the first-level cache by.
 template <int BYTES>
 PTX_INLINE void cp_async(void* shared, const void* global, bool copy, PTX_SITE) {
   static_assert(BYTES == 4 || BYTES == 8 || BYTES == 16, "cp.async copies 4, 8 or 16 bytes");
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  struct alignas(BYTES) Bytes {
+    uint32_t word[BYTES / 4];
+  };
+  *static_cast<Bytes*>(shared) = copy ? *static_cast<const Bytes*>(global) : Bytes{};
+#else
   if constexpr (BYTES == 16) {
     PTX_SM80(emulator::copy_async(shared, global, BYTES, copy, site),
              asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
@@ -210,14 +222,19 @@ PTX_INLINE void cp_async(void* shared, const void* global, bool copy, PTX_SITE) 
              asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(shared_address(shared)), "l"(global),
                           "n"(BYTES), "r"(copy ? BYTES : 0) : "memory"));
   }
+#endif
 }
 PTX_INLINE void cp_async_commit(PTX_SITE) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   PTX_SM80(emulator::copy_async_commit(site), asm volatile("cp.async.commit_group;" :: : "memory"));
+#endif
 }
 // until at most GROUPS of this thread's groups are in flight; a barrier must follow before others read what it copied
 template <int GROUPS>
 PTX_INLINE void cp_async_wait(PTX_SITE) {
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
   PTX_SM80(emulator::copy_async_wait(GROUPS, site), asm volatile("cp.async.wait_group %0;" ::"n"(GROUPS) : "memory"));
+#endif
 }
 
 // ---- mbarriers: a phase ends when `arrivals` threads have arrived and the expected bytes have come

@@ -9,20 +9,17 @@
 // multiplied, and one barrier a step separates readers and writers. Every element of c adds its products in the order
 // of k, whatever the tile: results do not depend on the tile chosen.
 //
-// Operands come through loaders. A loader has
-//   Row row(long long i)     what is known of row i of the operand, i may lie outside it
-//   Tap tap(long long k)     what is known of position k of the reduction, k may lie outside it
-//   float load(Row, Tap)     the element, 0 where it does not exist
-//   ALONG_K                  neighbours in k are neighbours in memory (else neighbours in i are): threads follow them
+// Operands tell where an element lies, as in conv2d/operands.cuh; threads follow its neighbours in memory.
 #pragma once
 #include "platform.cuh"
 
 template <int BM_, int BN_, int BK_, int TM_, int TN_>
 struct Tile {
   static constexpr int BM = BM_, BN = BN_, BK = BK_, TM = TM_, TN = TN_;
-  static constexpr int COLUMNS = BN / TN;              // threads along n
-  static constexpr int THREADS = (BM / TM) * COLUMNS;  // 64/4 * 64/4 = 256
-  static constexpr int PAD = 4;                        // keeps rows 16-byte aligned and off each other's banks
+  static constexpr int COLUMNS = BN / TN;                                   // threads along n
+  static constexpr int THREADS = (BM / TM) * COLUMNS;                       // 64/4 * 64/4 = 256
+  static constexpr int BLOCKS = THREADS == 64 ? 6 : TM * TN == 16 ? 2 : 1;  // whose registers fit a multiprocessor
+  static constexpr int PAD = 4;  // keeps rows 16-byte aligned and off each other's banks
   static_assert(BM % TM == 0 && BN % TN == 0, "threads cover the tile exactly");
   static_assert(TM % 4 == 0 && TN % 4 == 0, "fragments are read as float4");
   static_assert(THREADS % 32 == 0, "whole warps");
@@ -34,40 +31,45 @@ struct Tile {
 };
 
 // One operand's way from global memory through registers to shared memory.
-template <class Loader, int ROWS, int BK, int THREADS, int WIDTH>
+template <class Operand, int ROWS, int BK, int THREADS, int WIDTH>
 struct Stage {
   static constexpr int LOADS = ROWS * BK / THREADS;
-  static constexpr int NEIGHBOURS = Loader::ALONG_K ? BK : ROWS;  // threads side by side in memory
-  static constexpr int STEP = THREADS / NEIGHBOURS;               // distance of a thread's loads along the other axis
+  static constexpr int NEIGHBOURS = Operand::ALONG_K ? BK : ROWS;  // threads side by side in memory
+  static constexpr int STEP = THREADS / NEIGHBOURS;                // distance of a thread's loads along the other axis
   static_assert(ROWS * BK % THREADS == 0 && THREADS % NEIGHBOURS == 0, "every thread loads equally often");
-  static constexpr int KEPT = Loader::ALONG_K ? LOADS : 1;
+  static constexpr int KEPT = Operand::ALONG_K ? LOADS : 1;
 
-  const Loader& loader;
+  const Operand& operand;
   const int near, far;  // near in [0, NEIGHBOURS), far in [0, STEP)
-  typename Loader::Row rows[KEPT];
+  typename Operand::Row rows[KEPT];
   float held[LOADS];
 
-  __device__ Stage(const Loader& loader, long long first_row)
-      : loader(loader), near(threadIdx.x % NEIGHBOURS), far(threadIdx.x / NEIGHBOURS) {
+  __device__ Stage(const Operand& operand, long long first_row)
+      : operand(operand), near(threadIdx.x % NEIGHBOURS), far(threadIdx.x / NEIGHBOURS) {
 #pragma unroll
-    for (int i = 0; i < KEPT; i++) rows[i] = loader.row(first_row + (Loader::ALONG_K ? far + i * STEP : near));
+    for (int i = 0; i < KEPT; i++) rows[i] = operand.row(first_row + (Operand::ALONG_K ? far + i * STEP : near));
+  }
+
+  template <class T>
+  __device__ static float value(const T* element) {
+    return element ? to_float(*element) : 0.0f;
   }
 
   __device__ void fetch(long long k) {
-    if constexpr (Loader::ALONG_K) {
-      const typename Loader::Tap tap = loader.tap(k + near);
+    if constexpr (Operand::ALONG_K) {
+      const typename Operand::Tap tap = operand.tap(k + near);
 #pragma unroll
-      for (int i = 0; i < LOADS; i++) held[i] = loader.load(rows[i], tap);
+      for (int i = 0; i < LOADS; i++) held[i] = value(operand.at(rows[i], tap));
     } else {
 #pragma unroll
-      for (int i = 0; i < LOADS; i++) held[i] = loader.load(rows[0], loader.tap(k + far + i * STEP));
+      for (int i = 0; i < LOADS; i++) held[i] = value(operand.at(rows[0], operand.tap(k + far + i * STEP)));
     }
   }
 
   __device__ void store(float (&shared)[BK][WIDTH]) const {
 #pragma unroll
     for (int i = 0; i < LOADS; i++) {
-      if constexpr (Loader::ALONG_K) {
+      if constexpr (Operand::ALONG_K) {
         shared[near][far + i * STEP] = held[i];
       } else {
         shared[far + i * STEP][near] = held[i];
@@ -86,14 +88,15 @@ __device__ inline void read_fragment(const float* shared, float (&fragment)[COUN
 }
 
 // sum (TM, TN) of this thread: rows first_a + (threadIdx.x / COLUMNS) * TM + [0, TM), columns first_b +
-// (threadIdx.x % COLUMNS) * TN + [0, TN), over k in [begin, end); the loaders give 0 from their own end on, so a last
-// partial step needs no care, except that a split must not read into the next one: (end - begin) % BK == 0 or end is
-// last
-template <class T, class LoaderA, class LoaderB>
-__device__ inline void multiply_tile(typename T::Shared& shared, const LoaderA& a, const LoaderB& b, long long first_a,
-                                     long long first_b, long long begin, long long end, float (&sum)[T::TM][T::TN]) {
-  Stage<LoaderA, T::BM, T::BK, T::THREADS, T::BM + T::PAD> stage_a(a, first_a);
-  Stage<LoaderB, T::BN, T::BK, T::THREADS, T::BN + T::PAD> stage_b(b, first_b);
+// (threadIdx.x % COLUMNS) * TN + [0, TN), over k in [begin, end); the operands give null from their own end on, so a
+// last partial step needs no care, except that a split must not read into the next one: (end - begin) % BK == 0 or end
+// is last
+template <class T, class OperandA, class OperandB>
+__device__ inline void multiply_tile(typename T::Shared& shared, const OperandA& a, const OperandB& b,
+                                     long long first_a, long long first_b, long long begin, long long end,
+                                     float (&sum)[T::TM][T::TN]) {
+  Stage<OperandA, T::BM, T::BK, T::THREADS, T::BM + T::PAD> stage_a(a, first_a);
+  Stage<OperandB, T::BN, T::BK, T::THREADS, T::BN + T::PAD> stage_b(b, first_b);
   const int row = threadIdx.x / T::COLUMNS * T::TM, column = threadIdx.x % T::COLUMNS * T::TN;
 #pragma unroll
   for (int i = 0; i < T::TM; i++)

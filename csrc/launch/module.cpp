@@ -186,6 +186,18 @@ py::bytes pack_pointers(const py::sequence& arrays, bool on_device) {
   return py::bytes(reinterpret_cast<const char*>(pointers.data()), pointers.size() * sizeof(void*));
 }
 
+// The largest power of two, at most 16, that divides the addresses of all arrays; None has every alignment.
+int alignment(const py::tuple& arrays) {
+  uintptr_t bits = 16;
+  for (size_t i = 0; i < arrays.size(); i++) {
+    PyObject* const array = PyTuple_GET_ITEM(arrays.ptr(), i);
+    if (array == Py_None) continue;
+    const Memory memory = py::isinstance<py::array>(array) ? Memory::HOST : Memory::DEVICE;
+    bits |= reinterpret_cast<uintptr_t>(data_pointer(array, memory, i));
+  }
+  return static_cast<int>(bits & -bits);
+}
+
 // What a launch would hand over, one bytes object an argument of the sizes given: how the tests see the packing.
 std::vector<py::bytes> pack(const py::tuple& arguments, const std::vector<size_t>& sizes, bool on_device) {
   if (sizes.size() != arguments.size()) throw py::value_error("pack: one size an argument");
@@ -220,5 +232,6 @@ PYBIND11_MODULE(_launch, m) {
   m.def("encode_tensor_map_tiled", &launch::encode_tensor_map_tiled, "dtype"_a, "address"_a, "sizes"_a, "strides"_a,
         "box"_a, "steps"_a, "interleave"_a, "swizzle"_a, "promotion"_a, "fill"_a);
   m.def("pack_pointers", &launch::pack_pointers, "arrays"_a, "on_device"_a);
+  m.def("alignment", &launch::alignment, "arrays"_a);
   m.def("pack", &launch::pack, "arguments"_a, "sizes"_a, "on_device"_a);
 }

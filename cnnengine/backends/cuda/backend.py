@@ -30,7 +30,7 @@ class CudaBackend(KernelBackend):
     name = "cuda"
     device = "cuda"
     notes: ClassVar[Mapping[str, str]] = {
-        "conv2d_prepare": "composed: both rungs read w as it is",
+        "conv2d_prepare": "composed: every rung reads w as it is",
         "fill": "composed: CuPy's fill",
         "permute": "composed: CuPy's transpose and copy",
     }

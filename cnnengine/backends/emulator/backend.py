@@ -17,7 +17,7 @@ class EmulatorBackend(KernelBackend, HostMemory):
 
     name = "emulator"
     notes: ClassVar[Mapping[str, str]] = {
-        "conv2d_prepare": "composed: both rungs read w as it is",
+        "conv2d_prepare": "composed: every rung reads w as it is",
         "fill": "composed: NumPy's fill",
         "permute": "composed: NumPy's transpose and copy",
     }

@@ -1,0 +1,165 @@
+"""Which convolution kernel runs a shape, on how many blocks: the documented choice behind ``algorithm=None``, and what
+a named rung takes. A plan follows from the shape, the dtype, how arrays are aligned and the GPU's compute capability.
+
+    direct                 any shape; chosen where a group has too few channels for a tile
+    tiled                  any shape, CUDA cores; chosen for float32
+    implicit_gemm_mma      any shape, float16 (compute capability 7.5) and bfloat16 (8.0), tensor cores; chosen for both
+    implicit_gemm_tf32     as mma for float32 operands rounded to TF32 (8.0); only where it is asked for
+    implicit_gemm_3xtf32   the same with three products for each: about float32's accuracy; only where it is asked for
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..errors import Unsupported
+from ..shapes import CACHED_SHAPES, Conv2dShape
+from . import _kernel_plans as plans
+from ._kernel_library import ITEM_BYTES, MMA_LARGE, MMA_MEDIUM, MMA_SMALL, MmaTile, Tile
+from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
+
+TENSOR_CORES = {"float16": 75, "bfloat16": 80, "float32": 80}  # compute capability whose mma takes them
+MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
+    "implicit_gemm_mma": "Rounded::no",
+    "implicit_gemm_tf32": "Rounded::tf32",
+    "implicit_gemm_3xtf32": "Rounded::tf32_3x",
+}
+ALGORITHMS = ("direct", "tiled", *MMA)
+SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
+
+
+Size = tuple[int, int, int]  # rows, columns and number of the matrices that tiles cover
+
+
+class Given(NamedTuple):
+    """What a plan depends on beside the shape."""
+
+    dtype: str
+    alignment: int  # bytes, of all arrays: 16 or a smaller power of two
+    capability: int  # 90 for 9.0
+
+
+class ConvPlan(NamedTuple):
+    """One launch of a kernel of ``family``."""
+
+    family: str
+    launch: Plan
+    algorithm: str
+
+
+class WeightPlan(NamedTuple):
+    """backward_weight: the products, and where they are split the second kernel that adds the partial sums."""
+
+    products: ConvPlan
+    total: Plan | None
+    splits: int
+    pixels: int  # a split adds
+    workspace: int  # bytes
+
+
+@lru_cache(CACHED_SHAPES)
+def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
+    """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels."""
+    Kg = shape.K // shape.groups
+    chosen = _choose(algorithm, given, narrow=Kg < NARROW)
+    if chosen == "direct":
+        return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
+    plans.reduction(shape.reduction)
+    return _tiled("conv2d_forward", chosen, shape, given, (shape.N * shape.P * shape.Q, Kg, shape.groups))
+
+
+@lru_cache(CACHED_SHAPES)
+def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
+    """Where nothing is named ``direct`` takes groups of fewer than NARROW input channels."""
+    Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
+    chosen = _choose(algorithm, given, narrow=Cg < NARROW)
+    if chosen == "direct":
+        return _direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C)
+    plans.reduction(shape.R * shape.S * max(Cg, Kg))
+    return _tiled("conv2d_backward_input", chosen, shape, given, (shape.N * shape.H * shape.W, Cg, shape.groups))
+
+
+@lru_cache(CACHED_SHAPES)
+def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Given) -> WeightPlan:
+    """Never ``direct`` by itself, which has one thread a weight: few of them, with long sums."""
+    Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
+    elements, pixels = plans.reduction(shape.reduction), shape.N * shape.P * shape.Q
+    chosen = _choose(algorithm, given, narrow=False)
+    if chosen == "direct":
+        return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
+    size = Kg, elements, shape.groups
+    tile, vector = _tile(chosen, shape, given, size)
+    count = shape.groups * -(-Kg // tile.m) * -(-elements // tile.n)
+    splits = max(1, min(-(-FULL_GPU // count), pixels // SPLIT_PIXELS))
+    share = -(-pixels // splits)
+    share = -(-share // tile.k) * tile.k  # whole steps: a split must not read into the next
+    splits = -(-pixels // share)
+    products = _launch("conv2d_backward_weight", chosen, tile, vector, (Kg, elements, shape.groups * splits))
+    if splits == 1:
+        return WeightPlan(products, None, 1, share, 0)
+    weights = shape.K * elements
+    total = Plan("conv2d_backward_weight_sum<{T}>", plans.blocks(-(-weights // THREADS)), (THREADS, 1, 1), 0)
+    return WeightPlan(products, total, splits, share, splits * weights * 4)
+
+
+def _choose(algorithm: str | None, given: Given, *, narrow: bool) -> str:
+    """The rung. Raises Unsupported where the named one does not take this dtype or this GPU lacks its instructions."""
+    if algorithm is None:
+        if narrow:
+            return "direct"
+        fits = given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]
+        return "implicit_gemm_mma" if fits else "tiled"
+    if algorithm not in MMA:
+        return algorithm
+    if algorithm == "implicit_gemm_mma" and given.dtype == "float32":
+        raise Unsupported(
+            "implicit_gemm_mma: takes float16 and bfloat16, received float32, which stays exact unless"
+            " implicit_gemm_tf32 or implicit_gemm_3xtf32 is asked for"
+        )
+    if algorithm != "implicit_gemm_mma" and given.dtype != "float32":
+        raise Unsupported(f"{algorithm}: takes float32, received {given.dtype}; use implicit_gemm_mma")
+    if given.capability < TENSOR_CORES[given.dtype]:
+        needed = TENSOR_CORES[given.dtype]
+        raise Unsupported(
+            f"{algorithm}: {given.dtype} on tensor cores needs compute capability {needed / 10}, this GPU has"
+            f" {given.capability / 10}"
+        )
+    return algorithm
+
+
+def vector(shape: Conv2dShape, given: Given) -> int:
+    """Elements that lie side by side in every array and may be moved at once: 16 bytes, 4 bytes or one element."""
+    Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
+    for nbytes in (16, 4):
+        count = nbytes // ITEM_BYTES[given.dtype]
+        if given.alignment % nbytes == 0 and Cg % count == 0 and Kg % count == 0:
+            return count
+    return 1
+
+
+def mma_choice(shape: Conv2dShape, given: Given, size: Size) -> tuple[MmaTile, int]:
+    """The tile and the vector. Copies of less than 16 bytes cost more than the products: the small tile has most of
+    them in flight."""
+    length, widest = vector(shape, given), 16 // ITEM_BYTES[given.dtype]
+    tiles = (MMA_LARGE, MMA_MEDIUM, MMA_SMALL) if length == widest else (MMA_SMALL,)
+    return plans.fitting([tile.of(given.dtype) for tile in tiles], *size), length
+
+
+def _tile(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> tuple[Tile | MmaTile, int]:
+    return (plans.tile(*size), 1) if chosen == "tiled" else mma_choice(shape, given, size)
+
+
+def _tiled(verb: str, chosen: str, shape: Conv2dShape, given: Given, size: Size) -> ConvPlan:
+    return _launch(verb, chosen, *_tile(chosen, shape, given, size), size)
+
+
+def _launch(verb: str, chosen: str, tile: Tile | MmaTile, vector: int, size: Size) -> ConvPlan:
+    if isinstance(tile, Tile):
+        return ConvPlan("conv2d", plans.tiled(f"{verb}_tiled<{{T}}, Conv2dShape, {tile}>", tile, *size), chosen)
+    kernel = f"{verb}_mma<{{T}}, Conv2dShape, {tile}, {MMA[chosen]}, {vector}>"
+    return ConvPlan("conv2d/implicit_gemm_mma", plans.tiled(kernel, tile, *size), chosen)
+
+
+def _direct(verb: str, count: int, width: int) -> ConvPlan:
+    return ConvPlan("conv2d", plans.lines(f"{verb}_direct<{{T}}, Conv2dShape>", count, width), "direct")

@@ -1,0 +1,110 @@
+// conv2d, rung `implicit_gemm_mma`: implicit GEMM on tensor cores over mma_tile.cuh, with the operands of operands.cuh.
+// float16 and bfloat16 by themselves; float32 where it is asked for, as TF32 (`implicit_gemm_tf32`) or as three
+// products of TF32 numbers (`implicit_gemm_3xtf32`).
+//
+// VECTOR elements are copied at a time: 16 bytes where the channels of a group are a multiple of that, 4 bytes or
+// single elements else, which costs more instructions than the products. Blocks are numbered and backward_weight is
+// split as in tiled.cuh.
+#pragma once
+#include "../epilogue.cuh"
+#include "../mma_tile.cuh"
+#include "operands.cuh"
+
+// Blocks that shall fit a multiprocessor's 65536 registers: 128 or 168 a thread. Before sm_80 the shared memory of the
+// large tile leaves room for one.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+template <class Tile, Rounded ROUNDED>
+constexpr int mma_blocks = 1;
+#else
+template <class Tile, Rounded ROUNDED>
+constexpr int mma_blocks = ROUNDED != Rounded::no ? 1
+                           : Tile::THREADS == 256 ? 2
+                                                  : 3;
+#endif
+
+template <class T, class Shape, class Tile, Rounded ROUNDED, int VECTOR>
+__global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
+    conv2d_forward_mma(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, const T* bias,
+                       const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
+  DYN_SMEM(typename Tile::template Shared<T>, shared);
+  const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
+  const int reduction = shape.R * shape.S * Cg;
+  const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q;
+  const int tiles_k = (Kg + Tile::BN - 1) / Tile::BN;
+  const long long tiles_pixels = (pixels + Tile::BM - 1) / Tile::BM;
+  const long long first_pixel = blockIdx.x / tiles_k % tiles_pixels * Tile::BM;
+  const int first_k = blockIdx.x % tiles_k * Tile::BN;
+  const int group = blockIdx.x / tiles_k / tiles_pixels;
+
+  const Patches<T, Shape> patches{x, shape, Cg, group};
+  const Filters<T> filters{w + static_cast<long long>(group) * Kg * reduction, Kg, reduction};
+  MmaSums<Tile> sum;
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_k, 0, reduction, sum);
+
+  const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
+  store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
+    const long long pixel = first_pixel + row;
+    const int k = first_k + column;  // within the group; Kg is a multiple of VECTOR
+    if (pixel >= pixels || k >= Kg) return;
+    epilogue.store_run(y, values, group * Kg + k, pixel * shape.K + group * Kg + k);
+  });
+}
+
+template <class T, class Shape, class Tile, Rounded ROUNDED, int VECTOR>
+__global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
+    conv2d_backward_input_mma(const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, Shape shape) {
+  DYN_SMEM(typename Tile::template Shared<T>, shared);
+  const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
+  const int elements = shape.R * shape.S * Cg, reduction = shape.R * shape.S * Kg;
+  const long long pixels = static_cast<long long>(shape.N) * shape.H * shape.W;
+  const int tiles_c = (Cg + Tile::BN - 1) / Tile::BN;
+  const long long tiles_pixels = (pixels + Tile::BM - 1) / Tile::BM;
+  const long long first_pixel = blockIdx.x / tiles_c % tiles_pixels * Tile::BM;
+  const int first_c = blockIdx.x % tiles_c * Tile::BN;
+  const int group = blockIdx.x / tiles_c / tiles_pixels;
+
+  const GradientPatches<T, Shape> patches{dy, shape, Kg, group};
+  const TransposedFilters<T> filters{w + static_cast<long long>(group) * Kg * elements, Cg, Kg, elements};
+  MmaSums<Tile> sum;
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_c, 0, reduction, sum);
+
+  store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
+    const long long pixel = first_pixel + row;
+    const int c = first_c + column;
+    if (pixel >= pixels || c >= Cg) return;
+    store_run(dx + pixel * shape.C + group * Cg + c, values);
+  });
+}
+
+// range and partial as in tiled.cuh
+template <class T, class Shape, class Tile, Rounded ROUNDED, int VECTOR>
+__global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
+    conv2d_backward_weight_mma(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw,
+                               float* __restrict__ partial, long long range, Shape shape) {
+  DYN_SMEM(typename Tile::template Shared<T>, shared);
+  const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
+  const int elements = shape.R * shape.S * Cg;  // of a filter
+  const int tiles_taps = (elements + Tile::BN - 1) / Tile::BN, tiles_k = (Kg + Tile::BM - 1) / Tile::BM;
+  const int first_tap = blockIdx.x % tiles_taps * Tile::BN;
+  const int first_k = blockIdx.x / tiles_taps % tiles_k * Tile::BM;
+  const int group = blockIdx.x / tiles_taps / tiles_k % shape.groups;
+  const int split = blockIdx.x / tiles_taps / tiles_k / shape.groups;
+  const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q;
+  const long long begin = split * range, end = begin + range < pixels ? begin + range : pixels;
+
+  const Gradients<T> gradients{dy + group * Kg, Kg, shape.K, end};
+  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, end};
+  MmaSums<Tile> sum;
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, gradients, patches, first_k, first_tap, begin, end, sum);
+
+  store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
+    const int k = first_k + row, tap = first_tap + column;
+    if (k >= Kg || tap >= elements) return;
+    const long long index = static_cast<long long>(group * Kg + k) * elements + tap;
+    if (partial) {
+      store_run(partial + static_cast<long long>(split) * shape.K * elements + index, values);
+    } else {
+      store_run(dw + index, values);
+    }
+  });
+}
