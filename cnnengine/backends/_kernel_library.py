@@ -96,7 +96,7 @@ class MmaTile:
     def shared_bytes(self) -> int:
         """The stages of both operands; afterwards a row of fragments of each warp, in float32."""
         operands = self.stages * (self.m + self.n) * self.k * self.item_bytes
-        return max(operands, self.warps_m * self.warps_n * 16 * (self.n // self.warps_n + 4) * 4)
+        return max(operands, self.warps_m * self.warps_n * 16 * (self.n // self.warps_n + 8) * 4)
 
 
 MMA_LARGE = MmaTile(128, 128, 32, 2, 4, 4)  # 256 threads, 64 sums each; 64 KB: one or two blocks a multiprocessor

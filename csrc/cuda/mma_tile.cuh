@@ -15,6 +15,7 @@
 // significand, or as Rounded::tf32_3x, whose operands are the sum of two such numbers (all three products but that of
 // both small parts): about float32's accuracy at a third of the rate. Products are added in float32, in the order of k.
 #pragma once
+#include "fragments_out.cuh"
 #include "platform.cuh"
 #include "ptx.cuh"
 
@@ -29,14 +30,13 @@ struct MmaTile {
   static_assert(FM * 16 * WARPS_M == BM && FN * 8 * WARPS_N == BN && FN % 2 == 0, "fragments cover the tile");
   static_assert(STAGES >= 2, "a step is multiplied while another arrives");
 
-  static constexpr int OUT_PAD = 4;  // floats: the rows of a fragment on their way out start in different banks
   template <class T>
   union Shared {
     struct {
       T a[STAGES][BM * BK];
       T b[STAGES][BN * BK];
     } in;
-    float out[WARPS][16][WN + OUT_PAD];
+    FragmentRows<WN> out[WARPS];
   };
 };
 
@@ -234,32 +234,15 @@ __device__ inline void multiply_mma_tile(typename Tile::template Shared<T>& shar
   __syncthreads();  // from here on shared memory is free
 }
 
-// Hands the sums out in runs of VECTOR neighbouring columns: write(row, column, values), within the tile. Each warp
-// passes one row of its fragments after the other through its own corner of shared memory.
+// Hands the sums out in runs of VECTOR neighbouring columns: write(row, column, values), within the tile
 template <class Tile, int VECTOR, class T, class Write>
 __device__ inline void store_mma_tile(typename Tile::template Shared<T>& shared, const MmaSums<Tile>& sum,
                                       const Write& write) {
-  constexpr int RUNS = Tile::WN / VECTOR;  // of a row of the corner
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp = threadIdx.x / 32;
   const int row = warp / Tile::WARPS_N * Tile::WM, column = warp % Tile::WARPS_N * Tile::WN;
-  float (&out)[16][Tile::WN + Tile::OUT_PAD] = shared.out[warp];
 #pragma unroll
-  for (int i = 0; i < Tile::FM; i++) {
-#pragma unroll
-    for (int j = 0; j < Tile::FN; j++)
-#pragma unroll
-      for (int half = 0; half < 2; half++) {  // rows lane / 4 and lane / 4 + 8
-        float2 pair;
-        pair.x = sum[i][j][half * 2], pair.y = sum[i][j][half * 2 + 1];
-        *reinterpret_cast<float2*>(&out[lane / 4 + half * 8][j * 8 + lane % 4 * 2]) = pair;
-      }
-    __syncwarp();
-    for (int run = lane; run < 16 * RUNS; run += 32) {
-      float values[VECTOR];
-#pragma unroll
-      for (int v = 0; v < VECTOR; v++) values[v] = out[run / RUNS][run % RUNS * VECTOR + v];
-      write(row + i * 16 + run / RUNS, column + run % RUNS * VECTOR, values);
-    }
-    __syncwarp();
-  }
+  for (int i = 0; i < Tile::FM; i++)
+    hand_out_fragments<VECTOR>(
+        shared.out[warp], [&](int j, int v) { return sum[i][j][v]; },
+        [&](int r, int c, const float (&values)[VECTOR]) { write(row + i * 16 + r, column + c, values); });
 }
