@@ -7,9 +7,11 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from .._paths import csrc_dir
 from ..errors import BackendUnavailable, KernelError
@@ -52,6 +54,59 @@ class HostModule:
     def watch(self, address: int, nbytes: int, name: str) -> None:
         """Race build: kernels may read and write these bytes, and the checker looks for races on them."""
         self.library.cnn_emulator_watch(ctypes.c_void_p(address), ctypes.c_size_t(nbytes), name.encode())
+
+    def encode_tensor_map_tiled(
+        self,
+        dtype: int,
+        address: int,
+        sizes: Sequence[int],
+        strides: Sequence[int],
+        box: Sequence[int],
+        steps: Sequence[int],
+        interleave: int,
+        swizzle: int,
+        promotion: int,
+        fill: int,
+    ) -> bytes:
+        """What ``_launch.encode_tensor_map_tiled`` is to a GPU: a map for this module's kernels, checked as the driver
+        checks it. Raises KernelError with what is wrong."""
+        shape = (dtype, len(sizes), ctypes.c_void_p(address), _array(ctypes.c_uint64, sizes))
+        rest = (_array(ctypes.c_uint64, strides), _array(ctypes.c_uint32, box), _array(ctypes.c_uint32, steps))
+        return self._encode(self.library.cnn_emulator_encode_tiled, (*shape, *rest, swizzle), interleave, fill)
+
+    def encode_tensor_map_im2col(
+        self,
+        dtype: int,
+        address: int,
+        sizes: Sequence[int],
+        strides: Sequence[int],
+        lower: Sequence[int],
+        upper: Sequence[int],
+        channels: int,
+        pixels: int,
+        steps: Sequence[int],
+        interleave: int,
+        swizzle: int,
+        promotion: int,
+        fill: int,
+    ) -> bytes:
+        """The same of ``_launch.encode_tensor_map_im2col``."""
+        shape = (dtype, len(sizes), ctypes.c_void_p(address), _array(ctypes.c_uint64, sizes))
+        corners = (_array(ctypes.c_uint64, strides), _array(ctypes.c_int, lower), _array(ctypes.c_int, upper))
+        rest = (ctypes.c_uint32(channels), ctypes.c_uint32(pixels), _array(ctypes.c_uint32, steps), swizzle)
+        return self._encode(self.library.cnn_emulator_encode_im2col, (*shape, *corners, *rest), interleave, fill)
+
+    def _encode(self, function: Any, arguments: tuple[Any, ...], interleave: int, fill: int) -> bytes:
+        if interleave or fill:
+            raise KernelError(f"the emulator has tensor maps with interleave 0 and fill 0, not {interleave} and {fill}")
+        encoded, error = ctypes.create_string_buffer(128), ctypes.create_string_buffer(512)
+        if function(encoded, *arguments, error, len(error)):
+            raise KernelError(error.value.decode())
+        return encoded.raw
+
+
+def _array(element: Any, values: Sequence[int]) -> Any:
+    return (element * max(1, len(values)))(*values)
 
 
 def compiler() -> tuple[str, ...]:

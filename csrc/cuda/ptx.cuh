@@ -4,7 +4,7 @@
 //
 //   sm_75   ldmatrix, mma m16n8k8 (f16), named barriers
 //   sm_80   cp.async, mma m16n8k16, mma m16n8k8 (bf16, tf32); on sm_75 cp.async copies at once, f16's m16n8k16 is two
-//   sm_90   mbarrier, bulk tensor copies (TMA), proxy fences
+//   sm_90   stmatrix, mbarrier, bulk tensor copies (TMA), proxy fences
 //   sm_90a  wgmma, setmaxnreg
 //
 // On an architecture that lacks it an instruction becomes a trap: a kernel gates its body and never gets there.
@@ -134,6 +134,39 @@ PTX_INLINE void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row, PTX_SITE) {
   PTX_SM75(emulator::load_matrices(r, 4, true, row, site),
            asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" : "=r"(r[0]),
                         "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(row)) : "memory"));
+}
+
+// The other way: each lane gives its registers, as ldmatrix brings them, and the address of a row as for ldmatrix
+PTX_INLINE void stmatrix_x1(void* row, const uint32_t (&r)[1], PTX_SITE) {
+  PTX_SM90(emulator::store_matrices(row, r, 1, false, site),
+           asm volatile("stmatrix.sync.aligned.m8n8.x1.shared.b16 [%0], {%1};" ::"r"(shared_address(row)),
+                        "r"(r[0]) : "memory"));
+}
+PTX_INLINE void stmatrix_x1_trans(void* row, const uint32_t (&r)[1], PTX_SITE) {
+  PTX_SM90(emulator::store_matrices(row, r, 1, true, site),
+           asm volatile("stmatrix.sync.aligned.m8n8.x1.trans.shared.b16 [%0], {%1};" ::"r"(shared_address(row)),
+                        "r"(r[0]) : "memory"));
+}
+PTX_INLINE void stmatrix_x2(void* row, const uint32_t (&r)[2], PTX_SITE) {
+  PTX_SM90(emulator::store_matrices(row, r, 2, false, site),
+           asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};" ::"r"(shared_address(row)),
+                        "r"(r[0]), "r"(r[1]) : "memory"));
+}
+PTX_INLINE void stmatrix_x2_trans(void* row, const uint32_t (&r)[2], PTX_SITE) {
+  PTX_SM90(emulator::store_matrices(row, r, 2, true, site),
+           asm volatile("stmatrix.sync.aligned.m8n8.x2.trans.shared.b16 [%0], {%1, %2};" ::"r"(shared_address(row)),
+                        "r"(r[0]), "r"(r[1]) : "memory"));
+}
+PTX_INLINE void stmatrix_x4(void* row, const uint32_t (&r)[4], PTX_SITE) {
+  PTX_SM90(emulator::store_matrices(row, r, 4, false, site),
+           asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+                        "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory"));
+}
+PTX_INLINE void stmatrix_x4_trans(void* row, const uint32_t (&r)[4], PTX_SITE) {
+  PTX_SM90(
+      emulator::store_matrices(row, r, 4, true, site),
+      asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+                   "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3]) : "memory"));
 }
 
 // d (16, 8) += a (16, k) @ b (k, 8) by one warp, float32 sums. Lane l holds d[0], d[1] = d(l/4, l%4*2 + {0, 1}) and
@@ -310,6 +343,18 @@ PTX_INLINE void tma_load_5d(void* tile, const CUtensorMap* map, uint64_t* barrie
       asm volatile("cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, "
                    "%3, %4, %5, %6}], [%7];" ::"r"(shared_address(tile)),
                    "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4), "r"(shared_address(barrier)) : "memory"));
+}
+// Implicit GEMM's rows: a column of pixels, each with `channelsPerPixel` channels from c on, through an im2col map of a
+// tensor (N, H, W, C). Base pixels walk along w, then h, then n, by the map's element strides, inside the bounding box
+// [lower, size - 1 + upper] of its corners; (w, h, n) is the first of them. What is read lies (off_h, off_w), each 0 to
+// 255, behind its base: a filter's tap times the dilation. Pixels outside the tensor are zeros.
+PTX_INLINE void tma_load_im2col_4d(void* tile, const CUtensorMap* map, uint64_t* barrier, int c, int w, int h, int n,
+                                   int off_w, int off_h, PTX_SITE) {
+  PTX_SM90(emulator::tensor_load_im2col(tile, *map, {c, w, h, n}, {off_w, off_h}, barrier, site),
+           asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, "
+                        "{%2, %3, %4, %5}], [%6], {%7, %8};" ::"r"(shared_address(tile)),
+                        "l"(map), "r"(c), "r"(w), "r"(h), "r"(n), "r"(shared_address(barrier)),
+                        "h"(static_cast<uint16_t>(off_w)), "h"(static_cast<uint16_t>(off_h)) : "memory"));
 }
 // The other way; parts of the box outside the tensor are not written. Threads that filled the tile call
 // fence_proxy_async first. The tile may change after wait_read, the block may end after wait_read, others see the

@@ -16,11 +16,25 @@ struct tf32 {
 
 enum class Swizzle { none = 0, bytes128 = 1, bytes64 = 2, bytes32 = 3 };  // as a descriptor has it
 
-// A tile for wgmma: its address, the two distances in bytes and the swizzle with which TMA (or the threads) filled it.
-// K-major (rows of the tile run along k): `stride` lies between groups of eight rows; with swizzle a row is the
-// swizzle's 32, 64 or 128 bytes, and stride 8 times that; without, `leading` lies between the 8x16-byte core matrices
-// along k. Adding n >> 4 to a descriptor moves its tile by n bytes, so a step along k within a swizzled row adds 32
-// >> 4.
+// A tile for wgmma: its address, two distances in bytes and the swizzle with which TMA (or the threads) filled it. The
+// tile is made of blocks; `span` is the swizzle's 32, 64 or 128 bytes, 16 bytes without swizzle (a core matrix).
+//
+//   K-major    a row of m or n is contiguous along k. A block is 8 rows of `span` bytes.
+//                with swizzle   stride    from 8 rows to the next 8: 8 * span
+//                               leading   not read, 16 by custom: a product's 32 bytes of k lie in one row of the block
+//                without        stride    from 8 rows to the next 8
+//                               leading   between the product's two blocks along k
+//   MN-major   (TRANSPOSE_A, _B; 16-bit elements) a row of k is contiguous along m or n: a block is 8 rows of k, each
+//              span / 2 elements of m or n.
+//                with swizzle   stride    from 8 k to the next 8: 8 * span in a tile from TMA
+//                               leading   from span / 2 elements of m or n to the next; one block: not read
+//                without        stride    from 8 elements of m or n to the next 8
+//                               leading   from 8 k to the next 8
+//
+// A TMA box of `rows` rows and `span` bytes is such a tile. Wider operands are several boxes: MN-major, boxes of rows k
+// and 64 elements of n one after the other have leading = rows * 128 and stride = 1024 (128-byte swizzle).
+// Adding n >> 4 to a descriptor moves its tile by n bytes. The next 16 k lie 32 bytes on where the tile is K-major with
+// swizzle, 16 * span bytes on where it is MN-major with swizzle; the tile itself is aligned to 8 * span.
 PTX_INLINE uint64_t matrix_descriptor(const void* tile, int leading, int stride, Swizzle swizzle, PTX_SITE) {
   const uint64_t start = shared_address(tile, site);
   return (start & 0x3ffff) >> 4 | static_cast<uint64_t>(leading >> 4) << 16 | static_cast<uint64_t>(stride >> 4) << 32 |

@@ -4,7 +4,7 @@
 
 #include "thread.h"
 
-// 128 bytes, as on the GPU: cnn_emulator_encode_tiled fills it, cuTensorMapEncodeTiled's twin
+// 128 bytes, as on the GPU; cnn_emulator_encode_tiled and _im2col fill it in place of cuTensorMapEncodeTiled and Im2col
 struct alignas(64) CUtensorMap {
   uint64_t opaque[16];
 };
@@ -23,6 +23,9 @@ bool mbarrier_test(uint64_t* barrier, int parity, Site site);
 void mbarrier_wait(uint64_t* barrier, int parity, Site site);
 
 void tensor_load(void* shared, const CUtensorMap& map, const int* coordinate, int rank, uint64_t* barrier, Site site);
+// coordinates c, w, h, n and offsets along w, h, through an im2col map
+void tensor_load_im2col(void* shared, const CUtensorMap& map, const int (&coordinate)[4], const int (&offset)[2],
+                        uint64_t* barrier, Site site);
 void tensor_store(const CUtensorMap& map, const int* coordinate, int rank, const void* shared, Site site);
 template <int RANK>
 inline void tensor_load(void* shared, const CUtensorMap& map, const int (&coordinate)[RANK], uint64_t* barrier,

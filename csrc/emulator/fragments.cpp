@@ -1,4 +1,4 @@
-// ldmatrix and mma.sync: a warp's registers hold small matrices, element by element where the PTX manual says
+// ldmatrix, stmatrix and mma.sync: a warp's registers hold small matrices, element by element where the PTX manual says
 // ("Matrix Fragments for mma.m16n8k16", ...). Letters: a (16, k), b (k, 8), d (16, 8); l lane.
 #include "bfloat16.h"
 #include "half.h"
@@ -25,6 +25,13 @@ struct LoadMatrices {
   bool transpose;
 };
 
+struct StoreMatrices {
+  char* row;
+  const uint32_t* fragment;
+  int matrices;
+  bool transpose;
+};
+
 struct Multiply {
   Element element;
   int k;
@@ -33,6 +40,14 @@ struct Multiply {
   const uint32_t* b;
 };
 }  // namespace
+
+// Row and column, in its 8x8 matrix, of element i (0 or 1) of lane l's register
+static int matrix_row(int l, int i, bool transpose) {
+  return transpose ? l % 4 * 2 + i : l / 4;
+}
+static int matrix_column(int l, int i, bool transpose) {
+  return matrix_row(l, i, !transpose);
+}
 
 static void load_all(Fiber* first) {
   const LoadMatrices* lanes[kWarp];
@@ -43,8 +58,7 @@ static void load_all(Fiber* first) {
     for (int m = 0; m < mine.matrices; m++) {
       uint16_t pair[2];
       for (int i = 0; i < 2; i++) {
-        const int along = l % 4 * 2 + i, across = l / 4;
-        const int row = mine.transpose ? along : across, column = mine.transpose ? across : along;
+        const int row = matrix_row(l, i, mine.transpose), column = matrix_column(l, i, mine.transpose);
         std::memcpy(&pair[i], lanes[m * 8 + row]->row + 2 * column, 2);
       }
       mine.fragment[m] = pair[0] | static_cast<uint32_t>(pair[1]) << 16;
@@ -52,20 +66,53 @@ static void load_all(Fiber* first) {
   }
 }
 
+static void store_all(Fiber* first) {
+  const StoreMatrices* lanes[kWarp];
+  for (Fiber* f = first; f; f = f->next) lanes[f->lane] = static_cast<StoreMatrices*>(f->operand);
+  for (int l = 0; l < kWarp; l++) {
+    const StoreMatrices& mine = *lanes[l];
+    for (int m = 0; m < mine.matrices; m++) {
+      for (int i = 0; i < 2; i++) {
+        const int row = matrix_row(l, i, mine.transpose), column = matrix_column(l, i, mine.transpose);
+        const uint16_t element = static_cast<uint16_t>(mine.fragment[m] >> 16 * i);
+        std::memcpy(lanes[m * 8 + row]->row + 2 * column, &element, 2);
+      }
+    }
+  }
+}
+
+// The row of 16 bytes whose address the running lane gives; the lanes behind 8 * matrices give none
+static void check_row(const void* row, const char* what, Site site) {
+  const uint32_t offset = shared_offset(row, site);
+  if (offset % 16) fail(kind::misaligned, site, "%s of a row at shared offset %u, no multiple of 16", what, offset);
+  if (offset + 16 > worker->shared_bytes)
+    fail(kind::out_of_bounds, site, "%s of a row past the end of the block's %zu bytes of shared memory", what,
+         worker->shared_bytes);
+}
+
+static void check_whole_warp(const char* what, Site site) {
+  if (worker->warps[running()->warp].live != 0xffffffffu)
+    fail(kind::warp_mask, site, "%s needs all 32 lanes of its warp, some do not exist or have returned", what);
+}
+
 void load_matrices(uint32_t* fragment, int matrices, bool transpose, const void* row, Site site) {
-  Fiber* me = running();
-  if (me->lane < 8 * matrices) {  // the other lanes' addresses are not used
-    const uint32_t offset = shared_offset(row, site);
-    if (offset % 16) fail(kind::misaligned, site, "ldmatrix of a row at shared offset %u, no multiple of 16", offset);
-    if (offset + 16 > worker->shared_bytes)
-      fail(kind::out_of_bounds, site, "ldmatrix reads past the end of the block's %zu bytes of shared memory",
-           worker->shared_bytes);
+  if (running()->lane < 8 * matrices) {
+    check_row(row, "ldmatrix", site);
     race::read(row, 16, site);
   }
   LoadMatrices operand{static_cast<const char*>(row), fragment, matrices, transpose};
-  if (worker->warps[me->warp].live != 0xffffffffu)
-    fail(kind::warp_mask, site, "ldmatrix needs all 32 lanes of its warp, some do not exist or have returned");
+  check_whole_warp("ldmatrix", site);
   meet_warp(0xffffffffu, "ldmatrix", site, &operand, load_all);
+}
+
+void store_matrices(void* row, const uint32_t* fragment, int matrices, bool transpose, Site site) {
+  if (running()->lane < 8 * matrices) {
+    check_row(row, "stmatrix", site);
+    race::write(row, 16, site);
+  }
+  StoreMatrices operand{static_cast<char*>(row), fragment, matrices, transpose};
+  check_whole_warp("stmatrix", site);
+  meet_warp(0xffffffffu, "stmatrix", site, &operand, store_all);
 }
 
 static void multiply_all(Fiber* first) {
@@ -100,8 +147,7 @@ static void multiply_all(Fiber* first) {
 
 void multiply_fragments(Element element, int k, float* d, const uint32_t* a, const uint32_t* b, Site site) {
   Multiply operand{element, k, d, a, b};
-  if (worker->warps[running()->warp].live != 0xffffffffu)
-    fail(kind::warp_mask, site, "mma.sync needs all 32 lanes of its warp, some do not exist or have returned");
+  check_whole_warp("mma.sync", site);
   meet_warp(0xffffffffu, "mma.sync", site, &operand, multiply_all);
 }
 

@@ -34,6 +34,7 @@ void mbarrier_arrive(const uint64_t* barrier);
 void mbarrier_phase_ends(const uint64_t* barrier);
 void mbarrier_wait_ends(const uint64_t* barrier);
 void read(const void* p, size_t bytes, Site site);
+void write(const void* p, size_t bytes, Site site);
 void copy_issued(const PendingCopy& copy);
 void copy_performed(const PendingCopy& copy);
 void tensor_load_issued(const PendingTensorCopy& copy, size_t bytes);
@@ -67,6 +68,7 @@ inline void mbarrier_arrive(const uint64_t*) {}
 inline void mbarrier_phase_ends(const uint64_t*) {}
 inline void mbarrier_wait_ends(const uint64_t*) {}
 inline void read(const void*, size_t, Site) {}
+inline void write(const void*, size_t, Site) {}
 inline void copy_issued(const PendingCopy&) {}
 inline void copy_performed(const PendingCopy&) {}
 inline void tensor_load_issued(const PendingTensorCopy&, size_t) {}

@@ -59,7 +59,6 @@ uint32_t next_bulk_copy(const uint64_t* barrier);
 
 void shadow_block_begin();
 bool is_global(const void* p);  // in memory that was given to cnn_emulator_watch
-void write(const void* p, size_t bytes, Site site);
 
 void atomic_order(const void* p);
 void own_stack(const char* p, size_t bytes, bool is_write, const void* code);

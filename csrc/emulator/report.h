@@ -21,6 +21,7 @@ constexpr const char* copy_wait = "missing cp.async wait";
 constexpr const char* tensor_copy_wait = "missing wait for a bulk tensor copy";
 constexpr const char* mbarrier = "mbarrier misuse";
 constexpr const char* tensor_map = "bad tensor map";
+constexpr const char* tensor_copy = "bulk tensor copy misuse";
 constexpr const char* proxy_fence = "missing fence.proxy.async";
 constexpr const char* wgmma_fence = "missing wgmma.fence";
 constexpr const char* wgmma_wait = "missing wgmma wait";

@@ -1,4 +1,5 @@
-// The matrix instructions: ldmatrix, mma.sync and wgmma. Fragments are laid out as the PTX manual defines them.
+// The matrix instructions: ldmatrix, stmatrix, mma.sync and wgmma. Fragments are laid out as the PTX manual defines
+// them.
 #pragma once
 
 #include "intrinsics.h"
@@ -16,6 +17,8 @@ inline uint32_t float_to_tf32(float v) {
 
 // matrices 8x8 of 16-bit elements; lane l gives the address of row l % 8 of matrix l / 8
 void load_matrices(uint32_t* fragment, int matrices, bool transpose, const void* row, Site site);
+// the other way
+void store_matrices(void* row, const uint32_t* fragment, int matrices, bool transpose, Site site);
 
 // d (16, 8) += a (16, k) @ b (k, 8); a_registers and b_registers 32-bit words a lane, d 4 floats a lane
 void multiply_fragments(Element element, int k, float* d, const uint32_t* a, const uint32_t* b, Site site);

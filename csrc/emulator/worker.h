@@ -57,6 +57,7 @@ struct PendingTensorCopy {
   CUtensorMap map;
   char* shared;
   int coordinate[5];
+  int offset[2];      // of an im2col load, along w and h
   uint64_t* barrier;  // of a load
   int group;          // of a store
   Site site;

@@ -37,6 +37,7 @@ Driver open() {
   find(d.launch, "cuLaunchKernel");
   find(d.launch_ex, "cuLaunchKernelEx");
   find(d.encode_tiled, "cuTensorMapEncodeTiled");
+  find(d.encode_im2col, "cuTensorMapEncodeIm2col");
   find(d.error_name, "cuGetErrorName");
   find(d.error_text, "cuGetErrorString");
   return d;

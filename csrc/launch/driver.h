@@ -64,6 +64,8 @@ struct Driver {
   Result (*launch_ex)(const LaunchConfig*, Function, void**, void**);
   Result (*encode_tiled)(TensorMap*, int, unsigned, void*, const uint64_t*, const uint64_t*, const unsigned*,
                          const unsigned*, int, int, int, int);
+  Result (*encode_im2col)(TensorMap*, int, unsigned, void*, const uint64_t*, const uint64_t*, const int*, const int*,
+                          unsigned, unsigned, const unsigned*, int, int, int, int);
   Result (*error_name)(Result, const char**);
   Result (*error_text)(Result, const char**);
 };

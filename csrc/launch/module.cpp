@@ -176,6 +176,25 @@ py::bytes encode_tensor_map_tiled(int dtype, uintptr_t address, const std::vecto
   return py::bytes(reinterpret_cast<const char*>(&map), sizeof map);
 }
 
+// Sizes, strides and steps run from the channels outwards, the corners of the bounding box from w outwards.
+py::bytes encode_tensor_map_im2col(int dtype, uintptr_t address, const std::vector<uint64_t>& sizes,
+                                   const std::vector<uint64_t>& strides, const std::vector<int>& lower,
+                                   const std::vector<int>& upper, unsigned channels, unsigned pixels,
+                                   const std::vector<unsigned>& steps, int interleave, int swizzle, int promotion,
+                                   int fill) {
+  const size_t rank = sizes.size();
+  if (rank < 3 || rank > 5 || strides.size() != rank - 1 || lower.size() != rank - 2 || upper.size() != rank - 2 ||
+      steps.size() != rank)
+    throw py::value_error(
+        "an im2col tensor map has 3 to 5 axes, as many steps, one stride less and corners of two axes less");
+  TensorMap map{};
+  check(working_driver().encode_im2col(&map, dtype, static_cast<unsigned>(rank), reinterpret_cast<void*>(address),
+                                       sizes.data(), strides.data(), lower.data(), upper.data(), channels, pixels,
+                                       steps.data(), interleave, swizzle, promotion, fill),
+        "cuTensorMapEncodeIm2col");
+  return py::bytes(reinterpret_cast<const char*>(&map), sizeof map);
+}
+
 // The data pointers of arrays, 8 bytes each, 0 for None: a table that a kernel takes by value.
 py::bytes pack_pointers(const py::sequence& arrays, bool on_device) {
   std::vector<const void*> pointers(arrays.size(), nullptr);
@@ -231,6 +250,9 @@ PYBIND11_MODULE(_launch, m) {
   m.def("allow_dynamic_shared", &launch::allow_dynamic_shared, "function"_a, "bytes"_a);
   m.def("encode_tensor_map_tiled", &launch::encode_tensor_map_tiled, "dtype"_a, "address"_a, "sizes"_a, "strides"_a,
         "box"_a, "steps"_a, "interleave"_a, "swizzle"_a, "promotion"_a, "fill"_a);
+  m.def("encode_tensor_map_im2col", &launch::encode_tensor_map_im2col, "dtype"_a, "address"_a, "sizes"_a, "strides"_a,
+        "lower"_a, "upper"_a, "channels"_a, "pixels"_a, "steps"_a, "interleave"_a, "swizzle"_a, "promotion"_a,
+        "fill"_a);
   m.def("pack_pointers", &launch::pack_pointers, "arrays"_a, "on_device"_a);
   m.def("alignment", &launch::alignment, "arrays"_a);
   m.def("pack", &launch::pack, "arguments"_a, "sizes"_a, "on_device"_a);

@@ -63,6 +63,38 @@ __global__ void __launch_bounds__(32) matrices(const uint4* x, uint32_t* y) {
   for (int i = 0; i < 4; i++) y[(10 + i) * 32 + l] = turned4[i];
 }
 
+// The way back: registers x (4, 32) to y, rows of 8 elements, 7 matrices through every form of stmatrix, then 7 turned
+__global__ void __launch_bounds__(32) matrices_back(const uint32_t* x, uint4* y) {
+  DYN_SMEM(uint4, rows);
+  const int l = threadIdx.x;
+  const uint32_t one[1] = {x[l]}, two[2] = {x[l], x[32 + l]}, four[4] = {x[l], x[32 + l], x[64 + l], x[96 + l]};
+  ptx::stmatrix_x1(rows + l, one);
+  ptx::stmatrix_x2(rows + 8 + l, two);
+  ptx::stmatrix_x4(rows + 24 + l, four);
+  ptx::stmatrix_x1_trans(rows + 56 + l, one);
+  ptx::stmatrix_x2_trans(rows + 64 + l, two);
+  ptx::stmatrix_x4_trans(rows + 80 + l, four);
+  __syncwarp();
+  for (int i = l; i < 112; i += 32) y[i] = rows[i];
+}
+
+struct Outputs {
+  alignas(16) uint32_t v[2][32][4];  // 32 rows of 8 elements for each of two warps
+};
+
+// Each warp stores its registers, and the other reads them: y (2, 32, 4)
+template <int BUG>
+__global__ void __launch_bounds__(64) stored_fragments(uint32_t* y) {
+  DYN_SMEM(Outputs, s);
+  const int l = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const uint32_t r[4] = {1u * l, 100u + l, 200u + l, 300u + l};
+  if (BUG == 3 && threadIdx.x == 40) return;
+  uint32_t* row = s->v[warp][l] + (BUG == 2 ? 1 : 0);
+  ptx::stmatrix_x4(row, r);  // stmatrix
+  if (BUG != 1) __syncthreads();
+  for (int i = 0; i < 4; i++) y[(warp * 32 + l) * 4 + i] = s->v[1 - warp][l][i];  // stmatrix-read
+}
+
 // d (16, 8) = a (16, 16) @ b (16, 8), 16-bit elements: a row by row, b column by column in shared memory
 struct Fragments {
   alignas(16) uint16_t a[16][16];
@@ -138,6 +170,39 @@ __global__ void __launch_bounds__(32) boxed(const __grid_constant__ CUtensorMap 
   __syncthreads();
   ptx::mbarrier_wait(&s->full, 0);
   for (int i = threadIdx.x; i < bytes; i += 32) y[i] = s->tile[i];
+}
+
+// Brings a column of pixels through an im2col map to `bytes` bytes of y, as it lies in shared memory; BUG 1 waits for
+// one pixel less
+template <int BUG>
+__global__ void __launch_bounds__(32) columned(const __grid_constant__ CUtensorMap map, unsigned char* y, int bytes,
+                                               int c, int w, int h, int n, int off_w, int off_h) {
+  DYN_SMEM(Box, s);
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&s->full, 1);
+    ptx::fence_mbarrier_init();
+    ptx::mbarrier_arrive_expect_tx(&s->full, bytes - (BUG == 1 ? 16 : 0));
+    ptx::tma_load_im2col_4d(s->tile, &map, &s->full, c, w, h, n, off_w, off_h);  // column
+  }
+  __syncthreads();
+  ptx::mbarrier_wait(&s->full, 0);  // column-wait
+  for (int i = threadIdx.x; i < bytes; i += 32) y[i] = s->tile[i];
+}
+
+// Writes x (rows, columns), laid out for the map's swizzle by the host, through the tile to the tensor at (c0, c1)
+template <class T>
+__global__ void __launch_bounds__(32)
+    stored_swizzled(const __grid_constant__ CUtensorMap map, const T* x, int elements, int c0, int c1) {
+  DYN_SMEM(Box, s);
+  T* tile = reinterpret_cast<T*>(s->tile);
+  for (int i = threadIdx.x; i < elements; i += 32) tile[i] = x[i];
+  ptx::fence_proxy_async();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    ptx::tma_store_2d(&map, s->tile, c0, c1);
+    ptx::tma_store_commit();
+    ptx::tma_store_wait<0>();
+  }
 }
 
 // Fills a tile (8, 32 floats) with row * 100 + column and stores it at (c0, c1)
@@ -238,6 +303,52 @@ __global__ void __launch_bounds__(128) warpgroup_product(const unsigned char* a,
   ptx::wgmma_wait<0>();
   for (int i = 0; i < N / 2; i++)
     y[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * N + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
+}
+
+template <int N>
+struct Gradient {
+  static constexpr int PIXELS = 64;                                        // of a tile, along k
+  alignas(1024) unsigned char dy[2][PIXELS][128], x[N / 64][PIXELS][128];  // each a box of 64 channels
+  uint64_t full;
+};
+
+// dw (128, N) = dy (pixels, 128)^T @ x (pixels, N): both operands MN-major, in boxes of 64 channels with 128-byte
+// swizzle. Each of two warpgroups multiplies 64 filters.
+template <class T, int N>
+__global__ void __launch_bounds__(256) weight_gradient(const __grid_constant__ CUtensorMap dy,
+                                                       const __grid_constant__ CUtensorMap x, float* dw, int pixels) {
+  using Shared = Gradient<N>;
+  DYN_SMEM(Shared, s);
+  constexpr int BOX = Shared::PIXELS * 128;  // bytes
+  const int t = threadIdx.x % 128, group = threadIdx.x / 128;
+  if (threadIdx.x == 0) {
+    ptx::mbarrier_init(&s->full, 1);
+    ptx::fence_mbarrier_init();
+  }
+  __syncthreads();
+  float d[N / 2];
+  for (int i = 0; i < N / 2; i++) d[i] = 0;
+  for (int first = 0, phase = 0; first < pixels; first += Shared::PIXELS, phase ^= 1) {
+    if (threadIdx.x == 0) {
+      ptx::mbarrier_arrive_expect_tx(&s->full, (2 + N / 64) * BOX);
+      for (int i = 0; i < 2; i++) ptx::tma_load_2d(s->dy[i], &dy, &s->full, i * 64, first);
+      for (int i = 0; i < N / 64; i++) ptx::tma_load_2d(s->x[i], &x, &s->full, i * 64, first);
+    }
+    ptx::mbarrier_wait(&s->full, phase);
+    ptx::wgmma_fence();
+    const uint64_t a = ptx::matrix_descriptor(s->dy[group], BOX, 1024, ptx::Swizzle::bytes128);
+    const uint64_t b = ptx::matrix_descriptor(s->x, BOX, 1024, ptx::Swizzle::bytes128);
+    for (int k = 0; k < Shared::PIXELS; k += 16) {
+      const uint64_t step = k * 128 >> 4;
+      ptx::wgmma<T, 1, 1>(d, a + step, b + step, true);
+    }
+    ptx::wgmma_commit();
+    ptx::wgmma_wait<0>();
+    __syncthreads();
+  }
+  dw += group * 64 * N;
+  for (int i = 0; i < N / 2; i++)
+    dw[(t / 32 * 16 + t % 32 / 4 + i / 2 % 2 * 8) * N + i / 4 * 8 + t % 4 * 2 + i % 2] = d[i];
 }
 
 struct OneBarrier {

@@ -17,6 +17,7 @@ from cnnengine.jit.source import KernelSource
 
 FOLDER = Path(__file__).parent
 SCHEDULES = (0, 1, 12345)  # forward, reverse, a random order
+DTYPES = {"uint8": 0, "uint16": 1, "int32": 3, "float16": 6, "float32": 7, "bfloat16": 9}  # CUtensorMapDataType
 MARGIN = 256  # bytes around every array: one array's overrun is not the next one's element
 
 
@@ -92,26 +93,45 @@ class Machine:
     def tensor_map(self, tensor: np.ndarray, box: tuple[int, ...], swizzle: int = 0, steps: Any = None) -> bytes:
         """A CUtensorMap of a C-contiguous tensor; ``box`` in the order of its axes, ``swizzle`` 0 to 3 for none, 32, 64
         and 128 bytes."""
-        types = {"uint8": 0, "uint16": 1, "int32": 3, "float16": 6, "float32": 7}
-        rank = tensor.ndim
-        encoded = ctypes.create_string_buffer(128)
-        error = ctypes.create_string_buffer(512)
-        failed = self.module.library.cnn_emulator_encode_tiled(
-            encoded,
-            types[tensor.dtype.name],
-            rank,
-            ctypes.c_void_p(tensor.ctypes.data),
-            (ctypes.c_uint64 * rank)(*tensor.shape[::-1]),
-            (ctypes.c_uint64 * max(1, rank - 1))(*tensor.strides[-2::-1]),
-            (ctypes.c_uint32 * rank)(*box[::-1]),
-            (ctypes.c_uint32 * rank)(*(steps or (1,) * rank)[::-1]),
-            swizzle,
-            error,
-            len(error),
+        return self.module.encode_tensor_map_tiled(
+            DTYPES[tensor.dtype.name],
+            tensor.ctypes.data,
+            tensor.shape[::-1],
+            tensor.strides[-2::-1],
+            box[::-1],
+            (steps or (1,) * tensor.ndim)[::-1],
+            interleave=0,
+            swizzle=swizzle,
+            promotion=0,
+            fill=0,
         )
-        if failed:
-            raise KernelError(error.value.decode())
-        return encoded.raw
+
+    def im2col_map(
+        self,
+        tensor: np.ndarray,
+        lower: tuple[int, int],
+        upper: tuple[int, int],
+        channels: int,
+        pixels: int,
+        swizzle: int = 0,
+        steps: tuple[int, ...] = (1, 1),
+    ) -> bytes:
+        """A CUtensorMap of columns of a C-contiguous tensor (N, H, W, C); corners and steps are (h, w)."""
+        return self.module.encode_tensor_map_im2col(
+            DTYPES[tensor.dtype.name],
+            tensor.ctypes.data,
+            tensor.shape[::-1],
+            tensor.strides[-2::-1],
+            lower[::-1],
+            upper[::-1],
+            channels,
+            pixels,
+            (1, *steps[::-1], 1),
+            interleave=0,
+            swizzle=swizzle,
+            promotion=0,
+            fill=0,
+        )
 
 
 def three(size: Any) -> tuple[int, int, int]:
@@ -131,15 +151,20 @@ THREADS = (
 ASYNCHRONOUS = (
     *(f"copied<{bug}>" for bug in range(4)),
     *(f"multiplied<{t}, {i}>" for t in ("__half", "__nv_bfloat16") for i in (0, 1)),
-    *("multiplied_k8<0>", "multiplied_k8<1>", "copied_small", "matrices"),
+    *("multiplied_k8<0>", "multiplied_k8<1>", "copied_small", "matrices", "matrices_back"),
     *(f"boxed<{rank}>" for rank in range(2, 6)),
     *(f"stored<{bug}>" for bug in range(5)),
+    *(f"columned<{bug}>" for bug in range(2)),
+    *("stored_swizzled<float>", "stored_swizzled<__half>", "stored_swizzled<__nv_bfloat16>"),
+    *(f"stored_fragments<{bug}>" for bug in range(4)),
     *(f"ring<{bug}>" for bug in range(12)),
     *(f"warpgroup_product<__half, {n}, 0, 0>" for n in (16, 96, 256)),
     "warpgroup_product<__nv_bfloat16, 64, 0, 0>",
     "warpgroup_product<ptx::tf32, 64, 0, 0>",
     "warpgroup_product<__half, 64, 1, 0>",
-    "warpgroup_product<__half, 64, 0, 1>",
+    *(f"warpgroup_product<__half, {n}, 0, 1>" for n in (64, 128, 256)),
+    "warpgroup_product<__nv_bfloat16, 256, 0, 1>",
+    *(f"weight_gradient<{t}, {n}>" for t in ("__half", "__nv_bfloat16") for n in (64, 128, 256)),
     *(f"arrivals<{bug}>" for bug in range(5)),
 )
 FILES = {"threads.cuh": THREADS, "asynchronous.cuh": ASYNCHRONOUS}

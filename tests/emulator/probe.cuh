@@ -61,6 +61,13 @@ __global__ void __launch_bounds__(128) probe_sm80(const char* x, float* y) {
 __global__ void __launch_bounds__(128) probe_sm90(const __grid_constant__ CUtensorMap map, float* y) {
 #if ARCH >= 900
   DYN_SMEM(ProbeShared, s);
+  const uint32_t r[4] = {__float_as_uint(y[0]), 1, 2, 3};
+  ptx::stmatrix_x1(s->tile[threadIdx.x % 64], {r[0]});
+  ptx::stmatrix_x2(s->tile[threadIdx.x % 64], {r[0], r[1]});
+  ptx::stmatrix_x4(s->tile[threadIdx.x % 64], r);
+  ptx::stmatrix_x1_trans(s->tile[threadIdx.x % 64], {r[0]});
+  ptx::stmatrix_x2_trans(s->tile[threadIdx.x % 64], {r[0], r[1]});
+  ptx::stmatrix_x4_trans(s->tile[threadIdx.x % 64], r);
   if (ptx::elect_one()) {
     ptx::prefetch_tensor_map(&map);
     ptx::mbarrier_init(&s->barrier, 1);
@@ -71,6 +78,7 @@ __global__ void __launch_bounds__(128) probe_sm90(const __grid_constant__ CUtens
     ptx::tma_load_3d(s->tile, &map, &s->barrier, 0, 1, 2);
     ptx::tma_load_4d(s->tile, &map, &s->barrier, 0, 1, 2, 3);
     ptx::tma_load_5d(s->tile, &map, &s->barrier, 0, 1, 2, 3, 4);
+    ptx::tma_load_im2col_4d(s->tile, &map, &s->barrier, 0, 1, 2, 3, 4, 5);
     ptx::mbarrier_wait(&s->barrier, 0);
     if (ptx::mbarrier_try_wait(&s->barrier, 1)) y[0] = 1;
     ptx::fence_proxy_async();

@@ -175,6 +175,28 @@ int cuTensorMapEncodeTiled(void* map, int dtype, unsigned rank, void* address, c
   std::memcpy(map, words, sizeof words);
   return SUCCESS;
 }
+int cuTensorMapEncodeIm2col(void* map, int dtype, unsigned rank, void* address, const uint64_t* sizes,
+                            const uint64_t* strides, const int* lower, const int* upper, unsigned channels,
+                            unsigned pixels, const unsigned* steps, int interleave, int swizzle, int promotion,
+                            int fill) {
+  const uint64_t words[16] = {static_cast<uint64_t>(dtype),
+                              rank,
+                              reinterpret_cast<uint64_t>(address),
+                              sizes[rank - 1],
+                              strides[rank - 2],
+                              static_cast<uint64_t>(lower[0]),
+                              static_cast<uint64_t>(upper[rank - 3]),
+                              channels,
+                              pixels,
+                              steps[rank - 1],
+                              static_cast<uint64_t>(interleave),
+                              static_cast<uint64_t>(swizzle),
+                              static_cast<uint64_t>(promotion),
+                              static_cast<uint64_t>(fill)};
+  if (reinterpret_cast<uintptr_t>(map) % 64 || rank < 3 || pixels > 1024) return INVALID_VALUE;
+  std::memcpy(map, words, sizeof words);
+  return SUCCESS;
+}
 int cuGetErrorName(int error, const char** name) {
   static const std::map<int, const char*> names = {{INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE"},
                                                    {100, "CUDA_ERROR_NO_DEVICE"},

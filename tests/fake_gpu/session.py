@@ -212,6 +212,12 @@ def launches() -> None:
             "cuFuncSetAttribute: CUDA_ERROR_INVALID",
         ),
         (lambda: kernel((1, 1, 1), (2048, 1, 1), 0, (x, y, np.int64(3))), "cuLaunchKernel: CUDA_ERROR_LAUNCH_FAILED"),
+        (
+            lambda: _launch.encode_tensor_map_im2col(
+                6, 4096, [8, 9, 9, 1], [16, 144, 1296], [0, 0], [0, 0], 8, 1025, [1] * 4, 0, 0, 0, 0
+            ),
+            "cuTensorMapEncodeIm2col: CUDA_ERROR_INVALID_VALUE",
+        ),
         (lambda: gpu.runtime.kernel(KernelSource("cuda/dropout.cuh", ("a",)), "b"), "cuda/dropout.cuh has no kernel b"),
     ):
         try:
@@ -229,6 +235,10 @@ def launches() -> None:
     assert _launch.driver_version() == 13000
     encoded = _launch.encode_tensor_map_tiled(7, 4096, [64, 32], [256], [16, 8], [1, 2], 0, 3, 2, 1)
     assert np.frombuffer(encoded, np.uint64)[:13].tolist() == [7, 2, 4096, 64, 32, 256, 16, 8, 1, 0, 3, 2, 1]
+    nhwc, corners, steps = ([64, 9, 11, 2], [128, 1152, 12672]), ([-1, -2], [-3, -4]), [1, 2, 3, 4]
+    encoded = _launch.encode_tensor_map_im2col(6, 4096, *nhwc, *corners, 32, 128, steps, 0, 3, 2, 1)
+    words = np.frombuffer(encoded, np.int64)[:14].tolist()
+    assert words == [6, 4, 4096, 2, 12672, -1, -4, 32, 128, 4, 0, 3, 2, 1]
 
 
 assert cnn.backends.available()["cuda"] is None, cnn.backends.available()
