@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cnnengine.backends import _conv2d_plans as conv2d
+from cnnengine.backends import _conv2d_wgmma as wgmma
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends import _kernel_plans as plans
 from cnnengine.backends.contract import IDENTITY, Backend, Epilogue
@@ -18,6 +19,7 @@ from cnnengine.backends.emulator.backend import EmulatorBackend
 from cnnengine.jit.cache import default_cache
 from cnnengine.jit.launch import EmulatorRuntime, Kernel
 from cnnengine.jit.source import KernelSource
+from cnnengine.jit.tensor_map import TensorMap
 from cnnengine.shapes import (
     Conv2dShape,
     adaptive_pool2d_shape,
@@ -30,7 +32,17 @@ from cnnengine.shapes import (
 )
 
 Results = dict[str, np.ndarray]
-PLANS = (conv2d.conv2d_forward, conv2d.conv2d_backward_input, conv2d.conv2d_backward_weight, plans.gemm)
+PLANS = (
+    conv2d.conv2d_forward,
+    conv2d.conv2d_backward_input,
+    conv2d.conv2d_backward_weight,
+    wgmma.forward,
+    wgmma.backward_input,
+    wgmma.backward_weight,
+    plans.gemm,
+)
+# more than a tile of pixels, channels past a step, uneven sides, a phase of dx that no tap reaches
+WGMMA_SHAPE = conv2d_shape((3, 9, 13, 72), (136, 1, 3, 72), (2, 1), ((0, 1), (2, 1)))
 
 
 class RecordingRuntime(EmulatorRuntime):
@@ -41,6 +53,7 @@ class RecordingRuntime(EmulatorRuntime):
         super().__init__(default_cache(), **options)
         self.launched: set[str] = set()
         self.tables: list[np.ndarray] = []  # arrays whose addresses lie in a table
+        self.mapped: list[np.ndarray] = []  # arrays that the next kernel reaches through tensor maps
 
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         module, launch = self.module(source), super().kernel(source, expression)
@@ -50,11 +63,18 @@ class RecordingRuntime(EmulatorRuntime):
             if self.race:
                 module.watch(0, 0, "")
                 arrays = [(f"argument {i}", a) for i, a in enumerate(arguments) if isinstance(a, np.ndarray)]
-                for name, array in arrays + [("an array of the table", a) for a in self.tables]:
+                arrays += [("an array of the table", a) for a in self.tables]
+                arrays += [("the array of a tensor map", a) for a in self.mapped]
+                for name, array in arrays:
                     module.watch(array.ctypes.data, array.nbytes, name)
+            self.mapped = []
             launch(grid, block, shared_bytes, arguments)
 
         return recorded
+
+    def tensor_map(self, source: KernelSource, spec: TensorMap, array: Any) -> bytes:
+        self.mapped.append(array)
+        return super().tensor_map(source, spec, array)
 
 
 def listed(dtype: str) -> set[str]:
@@ -173,8 +193,11 @@ def _three_verbs(backend: Backend, s: Conv2dShape, random: Any, out: Any) -> Cal
 
 
 def _on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> None:
-    """Every tile of implicit_gemm_mma; float16 and bfloat16 have one way to round, float32 two."""
+    """Every tile of implicit_gemm_wgmma and of implicit_gemm_mma, which has two ways to round float32."""
     names = [n for n, rounding in conv2d.MMA.items() if (rounding == "Rounded::no") != (dtype == "float32")]
+    for tile in library.WGMMA_TILES if dtype != "float32" else ():
+        with planned(wgmma, "width", tile):
+            _three_verbs(backend, WGMMA_SHAPE, random, out)(conv2d.WGMMA, f"{conv2d.WGMMA} {tile}")
     for tile, vector in library.mma_variants(dtype):
         s = conv2d_shape((2, 9, 7, 2 * 3 * vector), (2 * 5 * vector, 3, 2, 3 * vector), (1, 2), 1, groups=2)
         all_verbs = _three_verbs(backend, s, random, out)

@@ -7,6 +7,7 @@ import pytest
 
 import cnnengine as cnn
 import cnnengine.functional as F
+from cnnengine.backends import _conv2d_plans as conv2d_plans
 from cnnengine.backends.contract import IDENTITY, Backend, Epilogue
 from cnnengine.errors import Unsupported
 
@@ -72,6 +73,51 @@ def test_verbs(backend: Backend, case: Conv2dCase, verb: str, rng: np.random.Gen
             assert algorithm is not None, f"{what}: the backend's own choice refused"
             continue
         assert_close(actual, expected, reduction, what, terms, used_algorithm(backend, verb, case.shape, algorithm))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("verb", ["conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight"])
+@pytest.mark.parametrize("case", [c for c in CASES if c.tier != "layer"], ids=str)
+def test_verbs_in_16_bits(backend: Backend, case: Conv2dCase, verb: str, dtype: str, rng: np.random.Generator) -> None:
+    """Every rung against the oracle on the same rounded inputs."""
+    if dtype not in backend.dtypes or backend.name == "numpy":
+        pytest.skip(f"{backend.name} does not compute in {dtype}, or is the oracle")
+    arrays = {name: a.astype(dtype) for name, a in inputs(case, rng).items()}
+    call, names, out, reduction = verb_call(oracle(), verb, case, None)
+    wide = [arrays[n].astype("float32") for n in names]
+    (expected,) = run_verb(oracle(), call, wide, [(out, "float32")], "oracle")
+    terms = root_of_squares(call, wide, out)
+    for algorithm in (None, *backend.algorithms[verb]):
+        what = f"{backend.name} {verb} {algorithm} {case} {dtype}"
+        given = [arrays[n] for n in names]
+        try:
+            (actual,) = run_verb(backend, verb_call(backend, verb, case, algorithm)[0], given, [(out, dtype)], what)
+        except Unsupported:
+            assert algorithm is not None, f"{what}: the backend's own choice refused"
+            continue
+        assert_close(actual, expected, reduction, what, terms)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "dtype", "least"),
+    [
+        ("implicit_gemm_mma", "float16", 54),
+        ("implicit_gemm_tf32", "float32", 54),
+        ("implicit_gemm_3xtf32", "float32", 54),
+        ("implicit_gemm_wgmma", "bfloat16", 12),
+    ],
+)
+def test_a_rung_takes_the_cases_it_is_made_for(algorithm: str, dtype: str, least: int) -> None:
+    """Refusals are skipped above: here is how many are not."""
+    given = conv2d_plans.Given(dtype, 16, 90)
+    taken = 0
+    for case in CASES:
+        try:
+            conv2d_plans.conv2d_forward(case.shape, algorithm, given)
+            taken += 1
+        except Unsupported:
+            continue
+    assert taken >= least
 
 
 @pytest.mark.parametrize("parts", EPILOGUES.values(), ids=EPILOGUES)

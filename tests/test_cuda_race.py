@@ -25,33 +25,38 @@ SCHEDULES = {"reverse": 1, "random": 2026}
 
 
 @pytest.fixture(scope="module")
-def forward() -> every_kernel.Results:
-    """Results with threads in ascending order."""
-    return every_kernel.run(EmulatorBackend(every_kernel.RecordingRuntime()))
+def forward() -> dict[str, every_kernel.Results]:
+    """Results with threads in ascending order, by dtype."""
+    return {d: every_kernel.run(EmulatorBackend(every_kernel.RecordingRuntime()), d) for d in ("float32", "float16")}
 
 
-def test_no_kernel_has_a_race() -> None:
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_no_kernel_has_a_race(dtype: str) -> None:
     """A race, an access outside the arrays given, or a barrier that not all threads reach raises KernelError."""
     backend = EmulatorBackend(every_kernel.RecordingRuntime(flags=("-O1",), race=True))
-    every_kernel.run(backend)
-    assert backend.runtime.launched == every_kernel.listed("float32"), "every kernel ran"
+    every_kernel.run(backend, dtype)
+    assert backend.runtime.launched == every_kernel.listed(dtype), "every kernel ran"
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_the_order_of_threads_does_not_matter(forward: every_kernel.Results, schedule: str) -> None:
+def test_the_order_of_threads_does_not_matter(
+    forward: dict[str, every_kernel.Results], schedule: str, dtype: str
+) -> None:
     backend = EmulatorBackend(every_kernel.RecordingRuntime(schedule=SCHEDULES[schedule], threads=1))
-    for name, result in every_kernel.run(backend).items():
-        np.testing.assert_array_equal(result, forward[name], err_msg=name)
+    for name, result in every_kernel.run(backend, dtype).items():
+        np.testing.assert_array_equal(result, forward[dtype][name], err_msg=name)
 
 
-def test_the_tile_does_not_matter(forward: every_kernel.Results) -> None:
+def test_the_tile_does_not_matter(forward: dict[str, every_kernel.Results]) -> None:
     """Sums run in the order of the reduction, whatever the tile: the same bits, but for the split backward_weight."""
     first, *others = (str(tile) for tile in library.TILES)
-    names = [name for name in forward if name.endswith(first) and "backward_weight" not in name]
+    results = forward["float32"]
+    names = [name for name in results if name.endswith(first) and "backward_weight" not in name]
     assert len(names) == 6  # forward, backward_input, four ways to transpose
     for name in names:
         for other in others:
-            np.testing.assert_array_equal(forward[name.replace(first, other)], forward[name], err_msg=name)
+            np.testing.assert_array_equal(results[name.replace(first, other)], results[name], err_msg=name)
 
 
 @pytest.mark.parametrize("file", ["reduce.cuh", "tile.cuh"])

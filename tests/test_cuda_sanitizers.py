@@ -17,8 +17,9 @@ EVERY_KERNEL = f"""
 from cnnengine.backends.emulator.backend import EmulatorBackend
 from tests import every_kernel
 backend = EmulatorBackend(every_kernel.RecordingRuntime(flags={FLAGS!r}, threads=1))
-every_kernel.run(backend)
-assert backend.runtime.launched == every_kernel.listed("float32")
+for dtype in ("float32", "float16"):
+    every_kernel.run(backend, dtype)
+assert backend.runtime.launched == every_kernel.listed("float32") | every_kernel.listed("float16")
 print("clean")
 """
 OVERRUN = f"""

@@ -35,12 +35,17 @@ pytestmark = pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.pr
 @pytest.fixture(scope="module")
 def cubins() -> dict[tuple[str, str, str], nvrtc.Cubin]:
     """(family, dtype, architecture) -> cubin, all of them, in two processes."""
-    keys = [(family, dtype, arch) for family in LARGEST_FIRST for dtype in library.TYPES for arch in ARCHITECTURES]
+    listed = library.sources()
+    keys = [
+        (*key, arch) for key in sorted(listed, key=lambda key: LARGEST_FIRST.index(key[0])) for arch in ARCHITECTURES
+    ]
     jobs = [(library.source(family, dtype), arch) for family, dtype, arch in keys]
     return dict(zip(keys, nvrtc.build_many(jobs, default_cache(), processes=2), strict=True))
 
 
 def ceiling(expression: str, arch: str) -> int:
+    if "WgmmaTile" in expression:
+        return 168  # 384 threads share the registers, setmaxnreg then divides them anew
     if "MmaTile" in expression:
         if "Rounded::no" not in expression or arch == "sm_75":
             return 192
@@ -53,7 +58,7 @@ def ceiling(expression: str, arch: str) -> int:
 def test_every_kernel_compiles_without_spills(
     cubins: dict[tuple[str, str, str], nvrtc.Cubin], dtype: str, arch: str
 ) -> None:
-    for family in library.FAMILIES:
+    for family in (family for family, of in library.sources() if of == dtype):
         cubin = cubins[family, dtype, arch]
         assert cubin.image[:4] == b"\x7fELF"
         usage = cubin.usage()

@@ -6,6 +6,8 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
     implicit_gemm_mma      any shape, float16 (compute capability 7.5) and bfloat16 (8.0), tensor cores; chosen for both
     implicit_gemm_tf32     as mma for float32 operands rounded to TF32 (8.0); only where it is asked for
     implicit_gemm_3xtf32   the same with three products for each: about float32's accuracy; only where it is asked for
+    implicit_gemm_wgmma    float16 and bfloat16 on compute capability 9.0, one group, channels in multiples of 8; chosen
+                           from WIDE channels on
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import Unsupported
+from ..jit.tensor_map import TensorMap
 from ..shapes import CACHED_SHAPES, Conv2dShape
+from . import _conv2d_wgmma as wgmma
 from . import _kernel_plans as plans
 from ._kernel_library import ITEM_BYTES, MMA_LARGE, MMA_MEDIUM, MMA_SMALL, MmaTile, Tile
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
@@ -25,7 +29,9 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
     "implicit_gemm_tf32": "Rounded::tf32",
     "implicit_gemm_3xtf32": "Rounded::tf32_3x",
 }
-ALGORITHMS = ("direct", "tiled", *MMA)
+WGMMA = "implicit_gemm_wgmma"
+ALGORITHMS = ("direct", "tiled", *MMA, WGMMA)
+WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
 
 
@@ -41,11 +47,13 @@ class Given(NamedTuple):
 
 
 class ConvPlan(NamedTuple):
-    """One launch of a kernel of ``family``."""
+    """One launch of a kernel of ``family``: on both operands and the shape, or on their tensor maps and a geometry."""
 
     family: str
     launch: Plan
     algorithm: str
+    maps: tuple[TensorMap, ...] = ()
+    geometry: bytes = b""
 
 
 class WeightPlan(NamedTuple):
@@ -62,22 +70,27 @@ class WeightPlan(NamedTuple):
 def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
     """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels."""
     Kg = shape.K // shape.groups
-    chosen = _choose(algorithm, given, narrow=Kg < NARROW)
+    chosen = _choose(algorithm, shape, given, narrow=Kg < NARROW)
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
+    if chosen == WGMMA:
+        return _on_maps(wgmma.forward(shape))
     plans.reduction(shape.reduction)
     return _tiled("conv2d_forward", chosen, shape, given, (shape.N * shape.P * shape.Q, Kg, shape.groups))
 
 
 @lru_cache(CACHED_SHAPES)
-def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
-    """Where nothing is named ``direct`` takes groups of fewer than NARROW input channels."""
+def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Given) -> tuple[ConvPlan, ...]:
+    """One launch, or one for each phase of a stride. Where nothing is named ``direct`` takes groups of fewer than
+    NARROW input channels."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
-    chosen = _choose(algorithm, given, narrow=Cg < NARROW)
+    chosen = _choose(algorithm, shape, given, narrow=Cg < NARROW)
     if chosen == "direct":
-        return _direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C)
+        return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
+    if chosen == WGMMA:
+        return tuple(_on_maps(launch) for launch in wgmma.backward_input(shape))
     plans.reduction(shape.R * shape.S * max(Cg, Kg))
-    return _tiled("conv2d_backward_input", chosen, shape, given, (shape.N * shape.H * shape.W, Cg, shape.groups))
+    return (_tiled("conv2d_backward_input", chosen, shape, given, (shape.N * shape.H * shape.W, Cg, shape.groups)),)
 
 
 @lru_cache(CACHED_SHAPES)
@@ -85,9 +98,12 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     """Never ``direct`` by itself, which has one thread a weight: few of them, with long sums."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
     elements, pixels = plans.reduction(shape.reduction), shape.N * shape.P * shape.Q
-    chosen = _choose(algorithm, given, narrow=False)
+    chosen = _choose(algorithm, shape, given, narrow=False)
     if chosen == "direct":
         return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
+    if chosen == WGMMA:
+        launch, splits, share = wgmma.backward_weight(shape)
+        return _weight_plan(_on_maps(launch), splits, share, shape.K * elements)
     size = Kg, elements, shape.groups
     tile, vector = _tile(chosen, shape, given, size)
     count = shape.groups * -(-Kg // tile.m) * -(-elements // tile.n)
@@ -96,20 +112,27 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     share = -(-share // tile.k) * tile.k  # whole steps: a split must not read into the next
     splits = -(-pixels // share)
     products = _launch("conv2d_backward_weight", chosen, tile, vector, (Kg, elements, shape.groups * splits))
+    return _weight_plan(products, splits, share, shape.K * elements)
+
+
+def _weight_plan(products: ConvPlan, splits: int, share: int, weights: int) -> WeightPlan:
     if splits == 1:
         return WeightPlan(products, None, 1, share, 0)
-    weights = shape.K * elements
     total = Plan("conv2d_backward_weight_sum<{T}>", plans.blocks(-(-weights // THREADS)), (THREADS, 1, 1), 0)
     return WeightPlan(products, total, splits, share, splits * weights * 4)
 
 
-def _choose(algorithm: str | None, given: Given, *, narrow: bool) -> str:
+def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, *, narrow: bool) -> str:
     """The rung. Raises Unsupported where the named one does not take this dtype or this GPU lacks its instructions."""
     if algorithm is None:
         if narrow:
             return "direct"
+        if min(shape.C, shape.K) >= WIDE and _wgmma_refuses(shape, given) is None:
+            return WGMMA
         fits = given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]
         return "implicit_gemm_mma" if fits else "tiled"
+    if algorithm == WGMMA and (reason := _wgmma_refuses(shape, given)) is not None:
+        raise Unsupported(f"{WGMMA}: {reason}")
     if algorithm not in MMA:
         return algorithm
     if algorithm == "implicit_gemm_mma" and given.dtype == "float32":
@@ -126,6 +149,18 @@ def _choose(algorithm: str | None, given: Given, *, narrow: bool) -> str:
             f" {given.capability / 10}"
         )
     return algorithm
+
+
+def _wgmma_refuses(shape: Conv2dShape, given: Given) -> str | None:
+    if given.dtype == "float32":
+        return "takes float16 and bfloat16, received float32"
+    if given.capability != 90:  # its instructions are those of one architecture
+        return f"needs compute capability 9.0, this GPU has {given.capability / 10}"
+    return wgmma.refuses(shape, given.alignment)
+
+
+def _on_maps(launch: wgmma.Launch) -> ConvPlan:
+    return ConvPlan(wgmma.FAMILY, launch.plan, WGMMA, launch.maps, launch.geometry)
 
 
 def vector(shape: Conv2dShape, given: Given) -> int:

@@ -124,6 +124,43 @@ def _mma(dtype: str) -> tuple[str, ...]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class WgmmaTile:
+    """The template of the same name in csrc/cuda/wgmma_tile.cuh."""
+
+    n: int
+    consumers: int
+    stages: int
+
+    def __str__(self) -> str:
+        return f"WgmmaTile<{self.n}, {self.consumers}, {self.stages}>"
+
+    @property
+    def m(self) -> int:
+        return 64 * self.consumers
+
+    @property
+    def threads(self) -> int:
+        return 128 * (self.consumers + 1)
+
+    @property
+    def shared_bytes(self) -> int:
+        """The ring of stages, each warp's rows on their way out, two barriers a stage; to a multiple of 1024."""
+        ring = self.stages * (self.m + self.n) * 64 * 2
+        rows = 4 * self.consumers * 16 * ((32 if self.n == 256 else 64) + 8) * 4
+        return -(-(ring + rows + 16 * self.stages) // 1024) * 1024
+
+
+WGMMA_TILES = (WgmmaTile(256, 2, 4), WgmmaTile(128, 2, 5), WgmmaTile(64, 2, 6))  # 213, 197 and 181 KB
+
+
+def _wgmma(dtype: str) -> tuple[str, ...]:
+    """implicit_gemm_wgmma, float16 and bfloat16."""
+    if dtype == "float32":
+        return ()
+    return tuple(f"{verb}_wgmma<{{T}}, {tile}>" for verb in CONV2D for tile in WGMMA_TILES)
+
+
 Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
 FAMILIES: dict[str, Templates] = {
     "conv2d": (
@@ -132,6 +169,7 @@ FAMILIES: dict[str, Templates] = {
         "conv2d_backward_weight_sum<{T}>",
     ),
     "conv2d/implicit_gemm_mma": _mma,
+    "conv2d/implicit_gemm_wgmma": _wgmma,
     "pool2d": (
         *(
             f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"
@@ -191,4 +229,5 @@ def source(family: str, dtype: str) -> KernelSource:
 
 def sources() -> dict[tuple[str, str], KernelSource]:
     """(family, dtype) -> source, all of them."""
-    return {(family, dtype): source(family, dtype) for family in FAMILIES for dtype in TYPES}
+    pairs = ((family, dtype) for family in FAMILIES for dtype in TYPES)
+    return {pair: source(*pair) for pair in pairs if templates(*pair)}

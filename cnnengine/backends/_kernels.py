@@ -107,24 +107,34 @@ class KernelBackend:
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
         weight = w.packed if isinstance(w, PackedWeight) else w
-        family, plan, _ = conv2d.conv2d_forward(shape, algorithm, self._given(x, weight, y, epilogue.residual))
-        self._run_shape(family, plan, x.dtype, (x, weight, y, *_epilogue(epilogue)), shape)
+        plan = conv2d.conv2d_forward(shape, algorithm, self._given(x, weight, y, epilogue.residual))
+        self._run_convolution(plan, shape, (x, weight), (y, *_epilogue(epilogue)))
         self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
-        family, plan, _ = conv2d.conv2d_backward_input(shape, algorithm, self._given(dy, w, dx))
-        self._run_shape(family, plan, dy.dtype, (dy, w, dx), shape)
+        for plan in conv2d.conv2d_backward_input(shape, algorithm, self._given(dy, w, dx)):
+            self._run_convolution(plan, shape, (dy, w), (dx,))
 
     def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
-        chosen = conv2d.conv2d_backward_weight(shape, algorithm, self._given(x, dy, dw))
-        family, plan, rung = chosen.products
-        if rung == "direct":
-            self._run_shape(family, plan, x.dtype, (x, dy, dw), shape)
+        plan = conv2d.conv2d_backward_weight(shape, algorithm, self._given(x, dy, dw))
+        if plan.products.algorithm == "direct":
+            self._run_convolution(plan.products, shape, (x, dy), (dw,))
             return
-        partial = self.workspace(chosen.workspace) if chosen.total is not None else None
-        self._run_shape(family, plan, x.dtype, (x, dy, dw, partial, np.int64(chosen.pixels)), shape)
-        if chosen.total is not None:
-            self._run("conv2d", chosen.total, x.dtype, (partial, dw, np.int64(dw.size), chosen.splits))
+        partial = self.workspace(plan.workspace) if plan.total is not None else None
+        self._run_convolution(plan.products, shape, (x, dy), (dw, partial, np.int64(plan.pixels)))
+        if plan.total is not None:
+            self._run("conv2d", plan.total, x.dtype, (partial, dw, np.int64(dw.size), plan.splits))
+
+    def _run_convolution(
+        self, plan: conv2d.ConvPlan, shape: Conv2dShape, operands: tuple[Array, Array], rest: tuple[Any, ...]
+    ) -> None:
+        dtype = operands[0].dtype
+        if not plan.maps:
+            self._run_shape(plan.family, plan.launch, dtype, (*operands, *rest), shape)
+            return
+        source = library.source(plan.family, dtype.name)
+        maps = (self.runtime.tensor_map(source, *pair) for pair in zip(plan.maps, operands, strict=True))
+        self._run(plan.family, plan.launch, dtype, (*maps, *rest, plan.geometry))
 
     # pooling
 

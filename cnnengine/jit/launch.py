@@ -16,6 +16,7 @@ from ..errors import KernelError
 from . import host, nvrtc
 from .cache import Cache
 from .source import KernelSource
+from .tensor_map import TensorMap, TensorMaps
 
 Size3 = tuple[int, int, int]
 Kernel = Callable[[Size3, Size3, int, tuple[Any, ...]], None]
@@ -31,6 +32,10 @@ class Runtime(Protocol):
 
     def capability(self) -> int:
         """The compute capability that kernels run with, 90 for 9.0."""
+        ...
+
+    def tensor_map(self, source: KernelSource, spec: TensorMap, array: Any) -> bytes:
+        """What a kernel of ``source`` takes for an array that it reaches through TMA; made once an address."""
         ...
 
 
@@ -52,6 +57,7 @@ class EmulatorRuntime:
         self._schedule = schedule
         self._threads = threads
         self._modules: dict[KernelSource, host.HostModule] = {}
+        self._maps = TensorMaps()
         self._lock = threading.Lock()
 
     def module(self, source: KernelSource) -> host.HostModule:
@@ -72,6 +78,9 @@ class EmulatorRuntime:
         """The newest whose instructions the emulator has."""
         return EMULATED_CAPABILITY
 
+    def tensor_map(self, source: KernelSource, spec: TensorMap, array: Any) -> bytes:
+        return self._maps.find(spec, array, self.module(source))
+
     def configure(self, schedule: int, threads: int = 0) -> None:
         """Order of a block's threads and number of cores, from now on."""
         with self._lock:
@@ -90,12 +99,16 @@ class CudaRuntime:
         self.stream = stream
         self._modules: dict[tuple[KernelSource, int], tuple[int, dict[str, str]]] = {}
         self._capabilities: dict[int, tuple[int, int]] = {}
+        self._maps = TensorMaps()
         self._lock = threading.Lock()
 
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         if expression not in source.expressions:
             raise KernelError(f"{source.file} has no kernel {expression}, it has {list(source.expressions)}")
         return CudaKernel(self, source, expression)
+
+    def tensor_map(self, source: KernelSource, spec: TensorMap, array: Any) -> bytes:
+        return self._maps.find(spec, array, _launch)
 
     def capability(self) -> int:
         major, minor = self._capability(self.device())

@@ -10,7 +10,8 @@
 //           (depthwise) and to learn from
 //   tiled   implicit GEMM on CUDA cores: the matrix of patches is never built, its elements are found while they are
 //           loaded into shared memory; chosen for float32
-//   implicit_gemm_mma   the same on tensor cores (a family of its own, conv2d/implicit_gemm_mma.cuh)
+//   implicit_gemm_mma     the same on tensor cores (conv2d/implicit_gemm_mma.cuh, a family of its own)
+//   implicit_gemm_wgmma   the same on Hopper's, with TMA (conv2d/implicit_gemm_wgmma.cuh)
 // Roofline: 2 N P Q K R S C/groups flops over 4 (|x| + |w| + |y|) bytes in float32. A 3x3 layer of 64 channels has 144
 // flops a byte, ten times what separates 4.8 TB/s from 60 TFLOP/s: bound by arithmetic. `direct` reads 8 bytes for
 // 2 flops and lives on its caches; a 64 x 64 tile reads 1/64 of that.
