@@ -141,8 +141,8 @@ def _parse_log(log: str) -> dict[str, Usage]:
     return found
 
 
-def _roots() -> Iterator[Path]:
-    """Where a CUDA installation may lie, the packages first."""
+def roots() -> Iterator[Path]:
+    """Where parts of a CUDA installation may lie, the packages first."""
     nvidia = find_spec("nvidia")
     for folder in nvidia.submodule_search_locations or () if nvidia else ():
         yield from (Path(folder) / name for name in ("cu13", "cuda_nvrtc", "cuda_runtime"))
@@ -153,7 +153,7 @@ def _roots() -> Iterator[Path]:
 
 
 def _library_candidates() -> Iterator[str]:
-    for root in _roots():
+    for root in roots():
         for folder in ("lib", "lib64"):
             yield from (str(p) for p in sorted((root / folder).glob("libnvrtc.so.[0-9]*"), reverse=True))
     system = ctypes.util.find_library("nvrtc")
@@ -185,7 +185,7 @@ def _load_builtins(library: Path) -> None:
 
 @cache
 def _include_folder() -> Path:
-    for root in _roots():
+    for root in roots():
         if (root / "include" / "cuda_fp16.h").is_file():
             return root / "include"
     raise BackendUnavailable(

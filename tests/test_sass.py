@@ -1,0 +1,106 @@
+"""What the machine code of the rungs is made of: the instructions each is named for, their share of the main loop, no
+local memory. Needs NVRTC and nvdisasm, no GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from cnnengine.backends import _conv2d_plans as plans
+from cnnengine.backends import _kernel_library as library
+from cnnengine.jit import nvrtc, sass
+from cnnengine.jit.cache import default_cache
+from cnnengine.jit.source import KernelSource, constant_shape
+from cnnengine.shapes import Conv2dShape, conv2d_shape
+
+MISSING = nvrtc.problem() or sass.problem()
+pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
+LAYER = conv2d_shape((64, 56, 56, 64), (64, 3, 3, 64), padding=1)  # ResNet-50's
+MMA, WGMMA = "conv2d/implicit_gemm_mma", "conv2d/implicit_gemm_wgmma"
+ARCHITECTURE = {75: "sm_75", 80: "sm_80", 90: "sm_90a"}
+
+
+def family(name: str, dtype: str, arch: str) -> dict[str, sass.Kernel]:
+    return sass.disassemble(nvrtc.build(library.source(name, dtype), arch, default_cache()))
+
+
+def chosen(shape: Conv2dShape, algorithm: str, dtype: str, capability: int) -> dict[str, sass.Kernel]:
+    """verb -> the kernel that runs a layer, its shape compiled in where it may be."""
+    given = plans.Given(dtype, 16, capability)
+    launches = {
+        "forward": plans.conv2d_forward(shape, algorithm, given),
+        "backward_input": plans.conv2d_backward_input(shape, algorithm, given)[0],
+        "backward_weight": plans.conv2d_backward_weight(shape, algorithm, given).products,
+    }
+    name, definition = constant_shape(shape)
+    expressions = {
+        verb: p.launch.kernel.format(T=library.TYPES[dtype]).replace("Conv2dShape", name)
+        for verb, p in launches.items()
+    }
+    source = KernelSource(f"cuda/{launches['forward'].family}.cuh", tuple(expressions.values()), definition)
+    kernels = sass.disassemble(nvrtc.build(source, ARCHITECTURE[capability], default_cache()))
+    return {verb: kernels[expression] for verb, expression in expressions.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "arch", "needed"),
+    [
+        (WGMMA, "float16", "sm_90a", ("HGMMA", "UTMALDG", "SYNCS", "USETMAXREG")),
+        (WGMMA, "bfloat16", "sm_90a", ("HGMMA", "UTMALDG", "SYNCS", "USETMAXREG")),
+        (MMA, "float16", "sm_75", ("HMMA", "LDSM")),
+        (MMA, "float16", "sm_80", ("HMMA", "LDSM")),
+        (MMA, "bfloat16", "sm_90a", ("HMMA", "LDSM")),
+        (MMA, "float32", "sm_80", ("HMMA",)),
+    ],
+)
+def test_a_rung_has_the_instructions_it_is_named_for(name: str, dtype: str, arch: str, needed: tuple[str, ...]) -> None:
+    for expression, kernel in family(name, dtype, arch).items():
+        missing = [opcode for opcode in needed if not kernel.count(opcode)]
+        assert not missing, f"{expression} for {arch} has no {missing}"
+        assert kernel.count(*sass.LOCAL_MEMORY) == 0, f"{expression} for {arch} uses local memory"
+
+
+@pytest.mark.parametrize("name", [n for n in library.FAMILIES if not n.startswith("conv2d/")])
+def test_no_kernel_uses_local_memory(name: str) -> None:
+    for expression, kernel in family(name, "float32", "sm_90a").items():
+        assert kernel.count(*sass.LOCAL_MEMORY) == 0, expression
+
+
+def test_copies_of_16_bytes_pass_the_registers_by() -> None:
+    """LDGSTS is cp.async; a step of the ring issues as many of them as it has chunks."""
+    for verb, kernel in chosen(LAYER, "implicit_gemm_mma", "float16", 80).items():
+        loop = kernel.main_loop("HMMA")
+        copies = [i for i in loop if i.name == "LDGSTS"]
+        assert copies, verb
+        assert all("128" in i.opcode for i in copies), f"{verb}: {[i.opcode for i in copies]}"
+
+
+def test_wgmma_products_follow_one_another() -> None:
+    """Four products a step of 64, the next step's issued before the last one's are waited for: nothing between them but
+    descriptors, and one group may be in flight."""
+    for verb, kernel in chosen(LAYER, "implicit_gemm_wgmma", "float16", 90).items():
+        loop = kernel.main_loop("HGMMA")
+        assert sass.mix(loop)["HGMMA"] == 4, verb
+        assert len(loop) <= 72, f"{verb}: {len(loop)} instructions"
+        names = [i.name for i in loop]
+        first, last = names.index("HGMMA"), len(names) - 1 - names[::-1].index("HGMMA")
+        between = set(names[first:last])
+        assert not between & {"WARPGROUP", "BAR", "LDG", "STG", "LDS", "STS"}, f"{verb}: {between}"
+        assert any("DEPBAR" in i.opcode and "0x1" in i.text for i in loop), f"{verb}: no group stays in flight"
+
+
+def test_share_of_multiply_adds_in_the_main_loop_of_tiled() -> None:
+    for expression, kernel in family("conv2d", "float32", "sm_90a").items():
+        if "_tiled<" in expression:
+            loop = kernel.main_loop("FFMA")
+            assert sass.mix(loop)["FFMA"] >= 0.8 * len(loop), f"{expression}: {sass.mix(loop)}"
+
+
+def test_loops_are_found() -> None:
+    """A branch backwards makes a loop; the innermost one with the most of an instruction is the main loop."""
+    step = [sass.Instruction(16 * i, name, name, None) for i, name in enumerate(("MOV", "FFMA", "FFMA", "BRA", "BRA"))]
+    code = (*step[:3], *(sass.Instruction(16 * i, "BRA", "BRA", target) for i, target in ((3, "inner"), (4, "outer"))))
+    kernel = sass.Kernel(code, {"outer": 0, "inner": 1})
+    assert [len(loop) for loop in kernel.loops()] == [3, 5]
+    assert sass.mix(kernel.main_loop("FFMA")) == {"FFMA": 2, "BRA": 1}
+    with pytest.raises(ValueError, match="no loop has one of HMMA"):
+        kernel.main_loop("HMMA")
