@@ -21,7 +21,7 @@ from .serialize import load, load_torch, save
 from .tensor import Tensor
 from .tuning import autotune
 
-from . import data, models, nn, optim  # isort: skip  (built on the names above)
+from . import amp, data, models, nn, optim  # isort: skip  (built on the names above)
 
 __version__ = "0.1.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "Unsupported",
     "algorithms",
     "allow_winograd",
+    "amp",
     "autotune",
     "backends",
     "data",

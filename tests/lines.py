@@ -18,7 +18,7 @@ ROOMS = {
     "core": CORE,
     "functional": ("cnnengine/functional",),
     "backends": ("cnnengine/backends",),
-    "nn, optim, models": ("cnnengine/nn", "cnnengine/optim", "cnnengine/models"),
+    "nn, optim, amp, models": ("cnnengine/nn", "cnnengine/optim", "cnnengine/amp", "cnnengine/models"),
     "data, training, command": ("cnnengine",),
     "jit": ("cnnengine/jit",),
     "kernels (Numba)": ("kernels",),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -19,10 +19,15 @@ from ..errors import Unsupported
 from ..shapes import Conv2dShape
 from ..tensor import Tensor
 
+if TYPE_CHECKING:
+    from ._autocast import Region
+
 S = TypeVar("S")
 NUMBERS = (int, float, np.integer, np.floating)
 _accepted: dict[np.dtype[Any], Backend] = {}  # the backend that was last found to compute in a dtype
 _algorithms: ContextVar[Mapping[str, str]] = ContextVar("algorithms", default={})  # noqa: B039 (never changed in place)
+_autocast: ContextVar[Region | None] = ContextVar("autocast", default=None)
+autocast_region, set_autocast_region = _autocast.get, _autocast.set
 
 
 def tensor(value: Any) -> Tensor:
@@ -63,10 +68,17 @@ def same_kind(operation: str, x: Tensor, name: str, other: Tensor) -> None:
 
 
 def operands(operation: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
-    """Two operands of arithmetic; a number, Python's or NumPy's, takes the other's dtype and device."""
+    """Two operands of arithmetic; a number, Python's or NumPy's, takes the other's dtype and device. Two dtypes are
+    made to agree within ``autocast``."""
     a_is_tensor, b_is_tensor = isinstance(a, Tensor), isinstance(b, Tensor)
     if a_is_tensor and b_is_tensor:
-        same_kind(operation, a, "the second operand", b)
+        try:
+            same_kind(operation, a, "the second operand", b)
+        except TypeError:
+            if autocast_region() is None:
+                raise
+            a, b = agreed(a, b)
+            same_kind(operation, a, "the second operand", b)
         return a, b
     if not (a_is_tensor or b_is_tensor):
         return operands(operation, a, Tensor(b)) if isinstance(a, NUMBERS) else operands(operation, Tensor(a), b)
@@ -75,8 +87,20 @@ def operands(operation: str, a: Any, b: Any) -> tuple[Tensor, Tensor]:
         other = Tensor(_scalar(other, known))
     else:
         other = Tensor(as_array(other))
+        if autocast_region() is not None:
+            known, other = agreed(known, other)
         same_kind(operation, known, "an operand", other)
     return (known, other) if a_is_tensor else (other, known)
+
+
+def agreed(*tensors: Tensor) -> Sequence[Tensor]:
+    """Tensors of different dtypes in float32; as they are where they agree, and where one is float64."""
+    from .layout import cast
+
+    dtypes = {t.dtype for t in tensors}
+    if len(dtypes) == 1 or any(dtype.itemsize > 4 for dtype in dtypes):
+        return tensors
+    return [cast(t, np.float32) for t in tensors]
 
 
 def _scalar(value: Any, like: Tensor) -> Array:

@@ -8,7 +8,8 @@ from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, constant, unary_array
-from ._common import backend_of, operands, tensor
+from ._autocast import wide
+from ._common import autocast_region, backend_of, operands, tensor
 from .reduce import sum_to
 
 
@@ -151,11 +152,15 @@ def mul(a: Any, b: Any) -> Tensor:
 
 def div(a: Any, b: Any) -> Tensor:
     """a / b, broadcast; division by zero gives infinity or NaN. Raises as ``add``."""
+    if not isinstance(a, Tensor) and autocast_region() is not None:  # a reciprocal leaves float16's range
+        b = wide(b)
     return _binary("div", Div, a, b)
 
 
 def pow(a: Any, b: Any) -> Tensor:
     """a ** b, broadcast; NaN for a negative a and a fractional b. Raises as ``add``."""
+    if autocast_region() is not None:
+        a, b = wide(a), wide(b)
     return _binary("pow", Pow, a, b)
 
 
@@ -166,12 +171,12 @@ def neg(x: Any) -> Tensor:
 
 def exp(x: Any) -> Tensor:
     """e to the power of x, of any shape."""
-    return _unary("exp", Exp, x)
+    return _unary("exp", Exp, x if autocast_region() is None else wide(x))
 
 
 def log(x: Any) -> Tensor:
     """Natural logarithm of any shape; -infinity at 0, NaN below."""
-    return _unary("log", Log, x)
+    return _unary("log", Log, x if autocast_region() is None else wide(x))
 
 
 def sqrt(x: Any) -> Tensor:

@@ -13,7 +13,7 @@ from ..backends.contract import IDENTITY, Array, Backend, Epilogue, PackedWeight
 from ..backends.winograd import check as check_winograd
 from ..shapes import Conv2dShape, Padding, Pair, conv2d_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
-from ._common import algorithm_for, backend_of, same_kind, shape_of, tensor
+from ._common import algorithm_for, autocast_region, backend_of, same_kind, shape_of, tensor
 from .activation import activate, gradient, parameter_of, reads_result
 from .binary import add, mul
 
@@ -72,7 +72,9 @@ def conv2d(
     of the active backend, for the forward pass and for those backward passes that have one of the name. Raises
     ValueError for shapes and names, TypeError for dtypes.
     """
-    x = tensor(x)
+    x, region = tensor(x), autocast_region()
+    if region is not None:
+        x, w, b = region.low("conv2d", x, w, b)
     data = x.data
     backend = backend_of("conv2d", x)
     w_data, weight = _weight("conv2d", backend, x, w)
@@ -132,7 +134,9 @@ def conv2d_norm_act(
     ``conv2d``.
     """
     parameter = parameter_of("conv2d_norm_act", activation, activation_parameter)
-    x = tensor(x)
+    x, region = tensor(x), autocast_region()
+    if region is not None:
+        x, w, b, scale, shift, residual = region.low("conv2d_norm_act", x, w, b, scale, shift, residual)
     extra = {"b": b, "scale": scale, "shift": shift, "residual": residual}
     given = {name: tensor(value) for name, value in extra.items() if value is not None}
     everything = [x, *given.values()] + ([w] if isinstance(w, Tensor) else [])

@@ -10,7 +10,7 @@ from ..autograd import Function, grad_enabled
 from ..backends.contract import IDENTITY, Array, Backend, Epilogue
 from ..shapes import CACHED_SHAPES, GemmShape, gemm_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
-from ._common import backend_of, operands, same_kind, tensor
+from ._common import autocast_region, backend_of, operands, same_kind, tensor
 from .activation import activate, gradient, parameter_of, reads_result
 from .layout import reshape
 
@@ -84,7 +84,9 @@ def linear(
 ) -> Tensor:
     """x (..., in) @ w (out, in).T + b (out,): (..., out), then an activation as in ``conv2d``. Raises ValueError for
     shapes and names, TypeError for dtypes."""
-    x, w = tensor(x), tensor(w)
+    x, w, region = tensor(x), tensor(w), autocast_region()
+    if region is not None:
+        x, w, b = region.low("linear", x, w, b)
     data, w_data = x.data, w.data
     x_shape, w_shape, dtype = data.shape, w_data.shape, data.dtype
     backend = backend_of("linear", x)
@@ -131,6 +133,9 @@ def matmul(a: Any, b: Any) -> Tensor:
 
     Leading axes must be equal, or one operand has none. Raises ValueError for shapes, TypeError for dtypes.
     """
+    region = autocast_region()
+    if region is not None:
+        a, b = region.low("matmul", a, b)
     a, b = operands("matmul", a, b)
     if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
         raise ValueError(f"matmul: expected (..., M, K) @ (..., K, N), received {a.shape} @ {b.shape}")

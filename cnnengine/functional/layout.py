@@ -16,7 +16,7 @@ from ..backends.contract import Array
 from ..backends.registry import active, active_on
 from ..shapes import CACHED_SHAPES
 from ..tensor import Tensor, record, wrap
-from ._common import backend_of, same_kind, tensor
+from ._common import agreed, autocast_region, backend_of, same_kind, tensor
 
 
 class Reshape(Function):
@@ -141,9 +141,11 @@ def index(x: Tensor, key: Any) -> Tensor:
 
 def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Tensors joined along an axis, equal in all others. Raises ValueError for shapes, TypeError for dtypes."""
-    parts = [tensor(t) for t in tensors]
+    parts: Sequence[Tensor] = [tensor(t) for t in tensors]
     if not parts:
         raise ValueError("concatenate: expected at least one tensor")
+    if autocast_region() is not None:
+        parts = agreed(*parts)
     first = parts[0]
     if not -first.ndim <= axis < first.ndim:
         raise ValueError(f"concatenate: axis {axis} is out of range for shape {first.shape}")

@@ -20,7 +20,8 @@ from ..backends.contract import ACTIVATIONS, Array, Backend, Epilogue
 from ..shapes import NormShape, broadcast_shape, norm_shape
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, constant, unary_array
-from ._common import backend_of, same_kind, tensor
+from ._autocast import wide
+from ._common import agreed, autocast_region, backend_of, same_kind, tensor
 from .activation import DEFAULT_PARAMETERS, activate
 from .reduce import reduce_array
 
@@ -111,7 +112,11 @@ def batch_norm(
     ones. weight, bias, running_mean, running_var (C,); ``residual`` of x's shape; ``activation`` any that
     ``functional`` has. Raises ValueError for shapes, and in training for one value a channel; TypeError for dtypes.
     """
-    x = tensor(x)
+    x, region = tensor(x), autocast_region()
+    if region is not None:
+        if residual is not None:
+            x, residual = agreed(x, tensor(residual))
+        weight, bias = region.like("batch_norm", x, weight, bias)
     weight, bias, residual = _operands("batch_norm", x, (x.shape[-1],) if x.ndim else (), weight, bias, residual)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x must be (..., C) with 2 axes or more, received {x.shape}")
@@ -150,6 +155,8 @@ def layer_norm(
 ) -> Tensor:
     """x normalised over its last axes, which are ``normalized_shape``, as are weight and bias. Raises ValueError."""
     x = tensor(x)
+    if autocast_region() is not None:
+        x, weight, bias = wide(x), wide(weight), wide(bias)
     shape = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
     if not shape or not all(map(is_int, shape)) or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: x must end in normalized_shape {shape}, received {x.shape}")
@@ -162,13 +169,18 @@ def group_norm(
 ) -> Tensor:
     """x (N, ..., C) normalised for each n and each of ``num_groups`` groups of neighbouring channels, over the group
     and all axes between; weight and bias (C,). Raises ValueError."""
-    return _grouped("group_norm", tensor(x), num_groups, weight, bias, eps)
+    x = tensor(x)
+    if autocast_region() is not None:
+        x, weight, bias = wide(x), wide(weight), wide(bias)
+    return _grouped("group_norm", x, num_groups, weight, bias, eps)
 
 
 def instance_norm(x: Tensor, *, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """x (N, ..., C) normalised for each n and channel over all axes between; weight and bias (C,). Raises
     ValueError."""
-    x = tensor(x)
+    x, region = tensor(x), autocast_region()
+    if region is not None:
+        weight, bias = region.like("instance_norm", x, weight, bias)
     if x.ndim > 1 and prod(x.shape[1:-1]) == 1:
         raise ValueError(f"instance_norm: Expected more than 1 spatial element, got input size {x.shape}")
     return _grouped("instance_norm", x, x.shape[-1] if x.ndim else 1, weight, bias, eps)

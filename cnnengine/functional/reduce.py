@@ -12,7 +12,8 @@ from ..backends.contract import Array, Backend
 from ..shapes import CACHED_SHAPES, ReduceShape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, full
-from ._common import backend_of, tensor
+from ._autocast import wide
+from ._common import autocast_region, backend_of, tensor
 
 Axes = int | tuple[int, ...] | None
 Reduced = tuple[int, ...] | None  # sorted, non-negative, distinct; None: all
@@ -48,6 +49,8 @@ class Max(Function):
 def sum(x: Tensor, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """Sum over ``axis`` (an int, a tuple, None for all). Raises ValueError."""
     x = tensor(x)
+    if autocast_region() is not None:
+        x = wide(x)
     data = x.data
     axes = _axes("sum", data, axis)
     backend = backend_of("sum", x)

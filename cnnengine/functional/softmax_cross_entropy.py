@@ -13,7 +13,8 @@ from ..backends.registry import device_of
 from ..shapes import broadcast_shape, reduce_shape
 from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, constant, full
-from ._common import backend_of, same_kind, tensor
+from ._autocast import wide
+from ._common import autocast_region, backend_of, same_kind, tensor
 from .binary import add, div, exp, log, mul, neg, sub
 from .layout import reshape
 from .reduce import max as largest
@@ -57,6 +58,8 @@ def cross_entropy(
     shapes and labels out of range, TypeError for labels that are no integers.
     """
     logits = tensor(logits)
+    if autocast_region() is not None:
+        logits, weight = wide(logits), wide(weight)
     x = logits.data
     shape, dtype = x.shape, x.dtype
     if not shape or not x.size:
@@ -124,6 +127,8 @@ def _composed(
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """exp(x) / sum of exp(x) along an axis, shifted by the largest for range. Raises ValueError."""
     x = tensor(x)
+    if autocast_region() is not None:
+        x = wide(x)
     e = exp(sub(x, largest(x, axis, keepdims=True).detach()))
     return div(e, total(e, axis, keepdims=True))
 
@@ -131,6 +136,8 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """x - log(sum of exp(x)) along an axis, shifted by the largest for range. Raises ValueError."""
     x = tensor(x)
+    if autocast_region() is not None:
+        x = wide(x)
     shifted = sub(x, largest(x, axis, keepdims=True).detach())
     return sub(shifted, log(total(exp(shifted), axis, keepdims=True)))
 

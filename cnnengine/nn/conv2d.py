@@ -8,6 +8,7 @@ from .. import functional as F
 from ..backends.contract import PackedWeight
 from ..backends.registry import active
 from ..backends.winograd import winograd_allowed
+from ..functional._common import autocast_region
 from ..shapes import Padding, Pair
 from ..tensor import Tensor
 from . import init
@@ -73,13 +74,18 @@ class Conv2d(Module):
 
     def _packed_for(self, x: Tensor) -> PackedWeight | Tensor:
         assert self._packed is not None
-        if x.ndim != 4 or x.dtype != self.weight.dtype or x.device != self.weight.device:
+        region, backend, dtype = autocast_region(), active(x.data), self.weight.dtype
+        if region is not None and dtype.itemsize <= 4:
+            dtype = region.dtype
+        elif x.dtype != dtype:
             return self.weight  # conv2d says what is wrong
-        key = (active(x.data).name, x.shape[1:3], winograd_allowed())
+        if x.ndim != 4 or x.device != self.weight.device or dtype.name not in backend.dtypes:
+            return self.weight
+        key = (backend.name, x.shape[1:3], winograd_allowed(), dtype)
         if key not in self._packed:
             self._packed[key] = F.conv2d_prepare(
                 (x.shape[0], x.shape[1], x.shape[2], x.shape[3]),
-                self.weight,
+                self.weight.astype(dtype),
                 stride=self.stride,
                 padding=self.padding,
                 dilation=self.dilation,

@@ -51,7 +51,6 @@ class Adam(Optimizer):
             options["eps"],
             0.0 if self.decoupled else decay,
             1 - lr * decay if self.decoupled else 1.0,
-            1.0,
         )
 
 

@@ -67,7 +67,7 @@ class Optimizer:
         raise NotImplementedError
 
     def hyper(self, options: Group, step: int) -> tuple[float, ...]:
-        """The contract's numbers for a step, the first being 1."""
+        """The contract's numbers for a step, the first being 1, but for the gradient scale, which is last."""
         raise NotImplementedError
 
     def used(self, options: Group) -> tuple[str, ...]:
@@ -86,8 +86,9 @@ class Optimizer:
         for group in self.param_groups:
             group["lr"] = float(value)
 
-    def step(self) -> None:
-        """Change every parameter that has a gradient. Raises ValueError where a gradient does not fit its parameter."""
+    def step(self, gradient_scale: float = 1.0) -> None:
+        """Change every parameter that has a gradient, by its gradient times ``gradient_scale``. Raises ValueError where
+        a gradient does not fit its parameter."""
         calls: dict[tuple[int, type, Any, int], list[int]] = {}  # what can share the contract's numbers
         for i, parameter in enumerate(self.parameters):
             grad = parameter.grad
@@ -101,9 +102,10 @@ class Optimizer:
                 )
             calls.setdefault((self._group_of[i], type(p), p.dtype, self._steps[i]), []).append(i)
         for (group, _, _, steps), indices in calls.items():
-            self._step_on(self.param_groups[group], self.parameters[indices[0]].device, steps + 1, indices)
+            device = self.parameters[indices[0]].device
+            self._step_on(self.param_groups[group], device, steps + 1, indices, gradient_scale)
 
-    def _step_on(self, group: Group, device: str, step: int, indices: list[int]) -> None:
+    def _step_on(self, group: Group, device: str, step: int, indices: list[int], gradient_scale: float) -> None:
         backend = active_on(device)
         states: list[Array] = []
         for name in self.used(group):
@@ -111,7 +113,7 @@ class Optimizer:
             for i in indices:
                 state = kept[i]
                 if state is None:
-                    state = kept[i] = backend.empty(self.parameters[i].shape, self.parameters[i].dtype)
+                    state = kept[i] = backend.empty(self.parameters[i].shape, _state_dtype(self.parameters[i]))
                     backend.fill(state, 0.0)
                 states.append(state)
         backend.optimizer_step(
@@ -119,7 +121,7 @@ class Optimizer:
             [self.parameters[i].data for i in indices],
             [self.parameters[i].grad.data for i in indices],  # type: ignore[union-attr]
             states,
-            self._hyper_on(device, indices[0], self.hyper(group, step)),
+            self._hyper_on(device, indices[0], (*self.hyper(group, step), gradient_scale)),
         )
         for i in indices:
             self._steps[i] += self.counts
@@ -180,7 +182,7 @@ class Optimizer:
         Optimizer.__init__(new, groups, **{o: values[0] for o, values in options.items()})
         for kept in self.keeps:
             new._states[kept] = [
-                None if a is None else active_on(p.device).to_device(np.array(a, p.dtype, order="C"))
+                None if a is None else active_on(p.device).to_device(np.array(a, _state_dtype(p), order="C"))
                 for p, a in zip(self.parameters, state[kept], strict=True)
             ]
         new._steps = steps
@@ -193,6 +195,11 @@ class Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}: {option} must be a finite number, 0 or above, received {options[option]}"
                 )
+
+
+def _state_dtype(parameter: Tensor) -> np.dtype[Any]:
+    """float32 beside a parameter of 2 bytes: a state sums many small terms, which float16 and bfloat16 would drop"""
+    return np.dtype(np.float32) if parameter.dtype.itemsize == 2 else parameter.dtype
 
 
 def _check_iterable(optimizer: str, parameters: Any) -> None:

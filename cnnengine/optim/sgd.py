@@ -41,4 +41,4 @@ class SGD(Optimizer):
         return self.keeps if options["momentum"] else ()
 
     def hyper(self, options: Group, step: int) -> tuple[float, ...]:
-        return options["lr"], options["momentum"], options["weight_decay"], float(options["nesterov"]), 1.0
+        return options["lr"], options["momentum"], options["weight_decay"], float(options["nesterov"])
