@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from .._arguments import is_int
 from ..backends.contract import Array
-from ..backends.registry import active_on, device_of
+from ..backends.registry import active_on
 from ..functional import cast, mul
 from ..functional._arrays import binary_array, constant
 from ..optim.optimizer import Optimizer
@@ -42,8 +43,7 @@ class GradScaler:
         _check("init_scale", init_scale, SMALLEST <= init_scale <= LARGEST, f"in [{SMALLEST}, {LARGEST}]")
         _check("growth_factor", growth_factor, 1 < growth_factor < math.inf, "above 1 and finite")
         _check("backoff_factor", backoff_factor, 0 < backoff_factor < 1, "between 0 and 1")
-        whole = isinstance(growth_interval, int | np.integer) and growth_interval >= 1
-        _check("growth_interval", growth_interval, whole, "an int of at least 1")
+        _check("growth_interval", growth_interval, is_int(growth_interval) and growth_interval >= 1, "an int above 0")
         self._enabled = bool(enabled)
         self._scale = float(init_scale)
         self._growth_factor = float(growth_factor)
@@ -80,11 +80,9 @@ class GradScaler:
                 " float32 (autocast does), or leave it to step(), which divides in float32"
             )
         for gradient in gradients:
-            backend = active_on(gradient.device)
-            inverse = constant(backend, gradient.dtype, 1.0 / self._scale)
-            gradient.data = binary_array(backend, "mul", gradient.data, inverse)
+            gradient.data = cast(_times(gradient, 1.0 / self._scale), gradient.dtype).data
             gradient.bump_version()
-        self._finite[optimizer] = _all_finite([g.data for g in gradients])
+        self._finite[optimizer] = _all_finite(gradients)
 
     def step(self, optimizer: Optimizer) -> bool:
         """``optimizer.step()`` with the gradients divided by the scale; nothing at all where one of them is infinite or
@@ -96,8 +94,8 @@ class GradScaler:
         factor = 1.0
         if optimizer not in self._finite:
             factor = 1.0 / self._scale
-            gradients = [p.grad.data for p in optimizer.parameters if p.grad is not None]
-            self._finite[optimizer] = _all_finite(gradients, factor)
+            gradients = [p.grad for p in optimizer.parameters if p.grad is not None]
+            self._finite[optimizer] = _all_finite(gradients if factor <= 1 else [_times(g, factor) for g in gradients])
         if self._finite[optimizer]:
             optimizer.step(gradient_scale=factor)
         self._stepped.add(optimizer)
@@ -141,10 +139,11 @@ class GradScaler:
                 f"GradScaler.load_state_dict: the state lacks {', '.join(missing)}; that of a scaler that is"
                 " not enabled is empty"
             )
-        new = GradScaler(*(state[name] for name in STATE[:4]))
+        new, tracker = GradScaler(*(state[name] for name in STATE[:4])), state["_growth_tracker"]
+        _check("_growth_tracker", tracker, is_int(tracker) and tracker >= 0, "an int, 0 or above")
         self._growth_factor, self._backoff_factor = new._growth_factor, new._backoff_factor
         self._growth_interval = new._growth_interval
-        self._set(new._scale, int(state["_growth_tracker"]))
+        self._set(new._scale, int(tracker))
 
     def _set(self, scale: float, tracker: int) -> None:
         self._scale, self._growth_tracker = scale, tracker
@@ -160,20 +159,23 @@ class GradScaler:
             raise RuntimeError(f"GradScaler.{method}: no parameter has a gradient; scale(loss).backward() comes first")
 
 
-def _all_finite(gradients: Sequence[Array], factor: float = 1.0) -> bool:
-    """Whether no element times ``factor`` is infinite or NaN: 0 times those is NaN, 0 times all others 0, and a sum
-    keeps a NaN. One look at the device for all arrays of a dtype."""
+def _times(gradient: Tensor, factor: float) -> Tensor:
+    """In float32 where the gradient is narrower, as an optimizer's step computes it"""
+    return mul(cast(gradient, np.float32) if gradient.dtype.itemsize == 2 else gradient, factor)
+
+
+def _all_finite(gradients: Sequence[Tensor]) -> bool:
+    """Whether no element is infinite or NaN: 0 times those is NaN, 0 times all others 0, and a sum keeps a NaN. One
+    look at the device for all gradients of a dtype."""
     kinds: dict[tuple[str, Any], list[Array]] = {}
     for gradient in gradients:
         if gradient.size:
-            kinds.setdefault((device_of(gradient), gradient.dtype), []).append(gradient)
+            kinds.setdefault((gradient.device, gradient.dtype), []).append(gradient.data)
     for (device, dtype), arrays in kinds.items():
         backend = active_on(device)
-        sums = backend.empty((len(arrays),), dtype)
+        zero, sums = constant(backend, dtype, 0.0), backend.empty((len(arrays),), dtype)
         for i, array in enumerate(arrays):
-            if factor > 1:  # it may overflow only then
-                array = binary_array(backend, "mul", array, constant(backend, dtype, factor))
-            zeros = binary_array(backend, "mul", array, constant(backend, dtype, 0.0))
+            zeros = binary_array(backend, "mul", array, zero)
             backend.reduce("sum", reduce_shape(1, array.size, 1), zeros, sums[i : i + 1])
         if np.isnan(backend.to_host(sums).astype(np.float32)).any():
             return False
