@@ -389,6 +389,19 @@ def test_each_loss_of_a_block_has_a_backward_pass(dtype: str, rng: np.random.Gen
         assert_identical(weight.grad.numpy(), expected)
 
 
+def test_a_step_before_the_backward_pass_leaves_its_gradient(dtype: str, rng: np.random.Generator) -> None:
+    """It reads the casts, which hold what the forward pass used"""
+    layer, given = nn.Linear(4, 3), cnn.Tensor(random_array(rng, (2, 4)), requires_grad=True)
+    with cnn.use_backend("numpy"):
+        with autocast(dtype):
+            losses = [layer(given).sum() for _ in range(2)]
+        losses[0].backward()
+        expected, given.grad = given.grad.numpy(), None
+        cnn.optim.SGD(layer.parameters(), lr=1.0).step()
+        losses[1].backward()
+    assert_identical(given.grad.numpy(), expected)
+
+
 def test_a_cast_without_a_gradient_does_not_hide_one_with(dtype: str, rng: np.random.Generator) -> None:
     weight, given = leaf(rng, 3, 4), cnn.Tensor(random_array(rng, (2, 4)))
     with cnn.use_backend("numpy"), autocast(dtype):
