@@ -20,6 +20,7 @@ from cnnengine.errors import KernelError
 from cnnengine.jit import host, nvrtc
 from cnnengine.jit.cache import default_cache
 from cnnengine.jit.launch import EmulatorRuntime
+from cnnengine.jit.source import KernelSource
 
 FAKE_GPU = Path(__file__).parent / "fake_gpu"
 needs_compiler = pytest.mark.skipif(unavailable("emulator") is not None, reason=str(unavailable("emulator")))
@@ -106,6 +107,20 @@ def test_the_emulator_runs_a_kernel() -> None:
         kernel((0, 1, 1), (32, 1, 1), 0, (x, y, np.int64(4)))
     with pytest.raises(ValueError, match=r"block: expected \(x, y, z\)"):
         kernel((1, 1, 1), (32,), 0, (x, y, np.int64(4)))  # type: ignore[arg-type]
+
+
+@needs_compiler
+def test_the_emulator_runs_clusters() -> None:
+    text = "__global__ void ranks(int* y) { y[blockIdx.x] = 10 * ptx::cluster_blocks() + ptx::cluster_rank(); }\n"
+    kernel = EmulatorRuntime(default_cache()).kernel(KernelSource("cuda/ptx.cuh", ("ranks",), text), "ranks")
+    y = np.zeros(6, np.int32)
+    for cluster, expected in (((3, 1, 1), [30, 31, 32] * 2), ((2, 1, 1), [20, 21] * 3), (None, [10] * 6)):
+        kernel((6, 1, 1), (1, 1, 1), 0, (y,), cluster)
+        np.testing.assert_array_equal(y, expected)
+    with pytest.raises(KernelError, match=r"a grid of \(6, 1, 1\) blocks is no multiple of the cluster's \(4, 1, 1\)"):
+        kernel((6, 1, 1), (1, 1, 1), 0, (y,), (4, 1, 1))
+    with pytest.raises(ValueError, match=r"cluster: sizes are 1 to 2\^31 - 1, received \(0, 1, 1\)"):
+        kernel((6, 1, 1), (1, 1, 1), 0, (y,), (0, 1, 1))
 
 
 @needs_compiler

@@ -19,10 +19,23 @@ from .source import KernelSource
 from .tensor_map import TensorMap, TensorMaps
 
 Size3 = tuple[int, int, int]
-Kernel = Callable[[Size3, Size3, int, tuple[Any, ...]], None]
+
 DEFAULT_SHARED_BYTES = 48 << 10  # more dynamic shared memory must be asked for, once a kernel
 EMULATED_CAPABILITY = 90
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+class Kernel(Protocol):
+    def __call__(
+        self,
+        grid: Size3,
+        block: Size3,
+        shared_bytes: int,
+        arguments: tuple[Any, ...],
+        cluster: Size3 | None = None,
+    ) -> None:
+        """Launches it. ``cluster`` (x, y, z) blocks run together; it needs compute capability 9.0."""
+        ...
 
 
 class Runtime(Protocol):

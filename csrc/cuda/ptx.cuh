@@ -4,7 +4,7 @@
 //
 //   sm_75   ldmatrix, mma m16n8k8 (f16), named barriers
 //   sm_80   cp.async, mma m16n8k16, mma m16n8k8 (bf16, tf32); on sm_75 cp.async copies at once, f16's m16n8k16 is two
-//   sm_90   stmatrix, mbarrier, bulk tensor copies (TMA), proxy fences
+//   sm_90   stmatrix, mbarrier, bulk tensor copies (TMA), proxy fences, clusters
 //   sm_90a  wgmma, setmaxnreg
 //
 // On an architecture that lacks it an instruction becomes a trap: a kernel gates its body and never gets there.
@@ -303,6 +303,58 @@ PTX_INLINE void mbarrier_wait(uint64_t* barrier, int parity, PTX_SITE) {
   PTX_SM90(emulator::mbarrier_wait(barrier, parity, site), while (!mbarrier_try_wait(barrier, parity)){});
 }
 
+// ---- clusters: blocks that run together and reach each other's shared memory
+
+// This block's place in its cluster, x first, and how many blocks the cluster has; 0 and 1 in a launch without clusters
+PTX_INLINE int cluster_rank() {
+  int rank = 0;
+  PTX_SM90(rank = emulator::cluster_rank(), asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank)));
+  return rank;
+}
+PTX_INLINE int cluster_blocks() {
+  int blocks = 1;
+  PTX_SM90(blocks = emulator::cluster_blocks(), asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks)));
+  return blocks;
+}
+// The barrier of all threads of the cluster that have not returned: what came before anybody's arrival is seen after
+// the wait. Between the two a thread may do other things. It must lie after initialising mbarriers that other blocks
+// use, and before the end of a block whose shared memory others still reach.
+PTX_INLINE void cluster_arrive(PTX_SITE) {
+  PTX_SM90(emulator::cluster_arrive(site), asm volatile("barrier.cluster.arrive.release;" :: : "memory"));
+}
+PTX_INLINE void cluster_wait(PTX_SITE) {
+  PTX_SM90(emulator::cluster_wait(site), asm volatile("barrier.cluster.wait.acquire;" :: : "memory"));
+}
+PTX_INLINE void cluster_sync(PTX_SITE) {
+  ptx::cluster_arrive(site);
+  ptx::cluster_wait(site);
+}
+// Where block `rank` of the cluster has what lies at p in this block's shared memory: for ordinary reads and writes
+template <class T>
+PTX_INLINE T* peer_shared(T* p, int rank, PTX_SITE) {
+  T* there = nullptr;
+  PTX_SM90(there = static_cast<T*>(emulator::peer_shared(p, rank, site)),
+           asm volatile("mapa.u64 %0, %1, %2;" : "=l"(there) : "l"(p), "r"(rank)));
+  return there;
+}
+// Arrives at block `rank`'s mbarrier at the place of `barrier` in this one. Who waits for it takes
+// mbarrier_wait_cluster.
+PTX_INLINE void mbarrier_arrive_remote(uint64_t* barrier, int rank, PTX_SITE) {
+  PTX_SM90(
+      emulator::mbarrier_arrive_remote(barrier, rank, site),
+      asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+                   "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+                   "r"(rank) : "memory"));
+}
+PTX_INLINE void mbarrier_wait_cluster(uint64_t* barrier, int parity, PTX_SITE) {
+  PTX_SM90(
+      emulator::mbarrier_wait(barrier, parity, site),
+      asm volatile("{\n.reg .pred p;\nagain:\n"
+                   "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 p, [%0], %1;\n@!p bra again;\n}" ::"r"(
+                       shared_address(barrier)),
+                   "r"(parity) : "memory"));
+}
+
 // ---- bulk tensor copies (TMA): one thread moves a box between a tensor in global memory and a tile in shared memory
 
 // Between writes of the threads to shared memory and reads of it by TMA or wgmma: by the writers, then a barrier
@@ -355,6 +407,39 @@ PTX_INLINE void tma_load_im2col_4d(void* tile, const CUtensorMap* map, uint64_t*
                         "{%2, %3, %4, %5}], [%6], {%7, %8};" ::"r"(shared_address(tile)),
                         "l"(map), "r"(c), "r"(w), "r"(h), "r"(n), "r"(shared_address(barrier)),
                         "h"(static_cast<uint16_t>(off_w)), "h"(static_cast<uint16_t>(off_h)) : "memory"));
+}
+// The same box to every block of the cluster whose bit of `blocks` is set, this one or not: at the same place of its
+// shared memory, and counted on its own barrier at that place. Each of them expects the whole box's bytes.
+PTX_INLINE void tma_load_2d_multicast(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1,
+                                      uint16_t blocks, PTX_SITE) {
+  PTX_SM90(emulator::tensor_load(tile, *map, {c0, c1}, barrier, blocks, site),
+           asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::"
+                        "cluster [%0], [%1, {%2, %3}], [%4], %5;" ::"r"(shared_address(tile)),
+                        "l"(map), "r"(c0), "r"(c1), "r"(shared_address(barrier)), "h"(blocks) : "memory"));
+}
+PTX_INLINE void tma_load_3d_multicast(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1, int c2,
+                                      uint16_t blocks, PTX_SITE) {
+  PTX_SM90(emulator::tensor_load(tile, *map, {c0, c1, c2}, barrier, blocks, site),
+           asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::"
+                        "cluster [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(tile)),
+                        "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(shared_address(barrier)), "h"(blocks) : "memory"));
+}
+PTX_INLINE void tma_load_4d_multicast(void* tile, const CUtensorMap* map, uint64_t* barrier, int c0, int c1, int c2,
+                                      int c3, uint16_t blocks, PTX_SITE) {
+  PTX_SM90(
+      emulator::tensor_load(tile, *map, {c0, c1, c2, c3}, barrier, blocks, site),
+      asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+                   "[%0], [%1, {%2, %3, %4, %5}], [%6], %7;" ::"r"(shared_address(tile)),
+                   "l"(map), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(shared_address(barrier)), "h"(blocks) : "memory"));
+}
+PTX_INLINE void tma_load_im2col_4d_multicast(void* tile, const CUtensorMap* map, uint64_t* barrier, int c, int w, int h,
+                                             int n, int off_w, int off_h, uint16_t blocks, PTX_SITE) {
+  PTX_SM90(emulator::tensor_load_im2col(tile, *map, {c, w, h, n}, {off_w, off_h}, barrier, blocks, site),
+           asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes.multicast::"
+                        "cluster [%0], [%1, "
+                        "{%2, %3, %4, %5}], [%6], {%7, %8}, %9;" ::"r"(shared_address(tile)),
+                        "l"(map), "r"(c), "r"(w), "r"(h), "r"(n), "r"(shared_address(barrier)),
+                        "h"(static_cast<uint16_t>(off_w)), "h"(static_cast<uint16_t>(off_h)), "h"(blocks) : "memory"));
 }
 // The other way; parts of the box outside the tensor are not written. Threads that filled the tile call
 // fence_proxy_async first. The tile may change after wait_read, the block may end after wait_read, others see the

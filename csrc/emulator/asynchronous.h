@@ -22,15 +22,30 @@ void mbarrier_arrive(uint64_t* barrier, int expected_bytes, Site site);
 bool mbarrier_test(uint64_t* barrier, int parity, Site site);
 void mbarrier_wait(uint64_t* barrier, int parity, Site site);
 
-void tensor_load(void* shared, const CUtensorMap& map, const int* coordinate, int rank, uint64_t* barrier, Site site);
+// `multicast`: null, or a bit for each block of the cluster that receives the tile
+void tensor_load(void* shared, const CUtensorMap& map, const int* coordinate, int rank, uint64_t* barrier,
+                 const uint16_t* multicast, Site site);
 // coordinates c, w, h, n and offsets along w, h, through an im2col map
 void tensor_load_im2col(void* shared, const CUtensorMap& map, const int (&coordinate)[4], const int (&offset)[2],
-                        uint64_t* barrier, Site site);
+                        uint64_t* barrier, const uint16_t* multicast, Site site);
 void tensor_store(const CUtensorMap& map, const int* coordinate, int rank, const void* shared, Site site);
 template <int RANK>
 inline void tensor_load(void* shared, const CUtensorMap& map, const int (&coordinate)[RANK], uint64_t* barrier,
                         Site site) {
-  tensor_load(shared, map, coordinate, RANK, barrier, site);
+  tensor_load(shared, map, coordinate, RANK, barrier, nullptr, site);
+}
+template <int RANK>
+inline void tensor_load(void* shared, const CUtensorMap& map, const int (&coordinate)[RANK], uint64_t* barrier,
+                        uint16_t multicast, Site site) {
+  tensor_load(shared, map, coordinate, RANK, barrier, &multicast, site);
+}
+inline void tensor_load_im2col(void* shared, const CUtensorMap& map, const int (&coordinate)[4], const int (&offset)[2],
+                               uint64_t* barrier, Site site) {
+  tensor_load_im2col(shared, map, coordinate, offset, barrier, nullptr, site);
+}
+inline void tensor_load_im2col(void* shared, const CUtensorMap& map, const int (&coordinate)[4], const int (&offset)[2],
+                               uint64_t* barrier, uint16_t multicast, Site site) {
+  tensor_load_im2col(shared, map, coordinate, offset, barrier, &multicast, site);
 }
 template <int RANK>
 inline void tensor_store(const CUtensorMap& map, const int (&coordinate)[RANK], const void* shared, Site site) {

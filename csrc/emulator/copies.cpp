@@ -10,7 +10,7 @@ void copy_async(void* shared, const void* global, int bytes, bool copy, Site sit
   Fiber* me = running();
   if (reinterpret_cast<uintptr_t>(shared) % bytes || (copy && reinterpret_cast<uintptr_t>(global) % bytes))
     fail(kind::misaligned, site, "cp.async of %d bytes between addresses that are no multiples of it", bytes);
-  if (!worker->owns_shared(shared) || !worker->owns_shared(static_cast<char*>(shared) + bytes - 1))
+  if (!this_block().owns(shared) || !this_block().owns(static_cast<char*>(shared) + bytes - 1))
     fail(kind::out_of_bounds, site, "cp.async writes outside the block's %zu bytes of shared memory",
          worker->shared_bytes);
   const PendingCopy pending{shared, copy ? global : nullptr, bytes, copy, me->copy_groups, site};
@@ -52,6 +52,11 @@ void check_nothing_in_flight() {
     fail(kind::wgmma_wait, me->products.front().site,
          "the thread returned from the kernel with %zu products in flight that it never waited for",
          me->products.size());
+  if (me->block->live > 1) return;
+  for (const PendingTensorCopy& load : worker->loads)
+    if (load.block == me->block)
+      fail(kind::tensor_copy_wait, load.site,
+           "the last thread of the block returned with a bulk tensor load in flight into its shared memory");
 }
 
 }  // namespace emulator

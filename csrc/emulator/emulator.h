@@ -13,6 +13,7 @@
 #include "half.h"
 #include "bfloat16.h"
 #include "collectives.h"
+#include "cluster.h"
 #include "atomics.h"
 #include "asynchronous.h"
 #include "tensor_cores.h"

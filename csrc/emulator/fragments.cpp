@@ -91,7 +91,7 @@ static void check_row(const void* row, const char* what, Site site) {
 }
 
 static void check_whole_warp(const char* what, Site site) {
-  if (worker->warps[running()->warp].live != 0xffffffffu)
+  if (this_block().warps[running()->warp].live != 0xffffffffu)
     fail(kind::warp_mask, site, "%s needs all 32 lanes of its warp, some do not exist or have returned", what);
 }
 

@@ -1,4 +1,4 @@
-// The C interface (see cnnengine/jit/host.py and csrc/launch), and the blocks of a launch spread over cores. A core's
+// The C interface (see cnnengine/jit/host.py and csrc/launch), and the clusters of a launch spread over cores. A core's
 // thread lives as long as its launch: nothing to rebuild after a fork, nothing to stop at exit.
 #include <algorithm>
 #include <atomic>
@@ -39,25 +39,27 @@ void give_back(std::unique_ptr<Worker> one) {
 // What the cores of one launch share
 struct Progress {
   explicit Progress(const Launch& launch)
-      : launch(launch), blocks(1ull * launch.grid.x * launch.grid.y * launch.grid.z) {}
+      : launch(launch),
+        clusters(1ull * (launch.grid.x / launch.cluster.x) * (launch.grid.y / launch.cluster.y) *
+                 (launch.grid.z / launch.cluster.z)) {}
   const Launch& launch;
-  const uint64_t blocks;
+  const uint64_t clusters;
   std::atomic<uint64_t> next{0};
   std::atomic<bool> failed{false};
   std::mutex mutex;
-  uint64_t failed_block = ~uint64_t{0};
-  std::string error;  // of the failed block with the lowest index
+  uint64_t failed_cluster = ~uint64_t{0};
+  std::string error;  // of the failed cluster with the lowest index
 };
 
-void run_blocks(Progress& progress) {
+void run_clusters(Progress& progress) {
   std::unique_ptr<Worker> mine = take_worker();
   worker = mine.get();
   std::string error;
-  uint64_t block = 0;
+  uint64_t cluster = 0;
   try {
     mine->start(progress.launch);
-    while (!progress.failed && error.empty() && (block = progress.next++) < progress.blocks) {
-      if (!mine->run_block(block)) error = mine->error;
+    while (!progress.failed && error.empty() && (cluster = progress.next++) < progress.clusters) {
+      if (!mine->run_cluster(cluster)) error = mine->error;
     }
   } catch (const std::exception& e) {
     error = std::string(kind::bad_launch) + ": " + e.what();
@@ -67,8 +69,8 @@ void run_blocks(Progress& progress) {
   if (error.empty()) return;
   std::lock_guard<std::mutex> lock(progress.mutex);
   progress.failed = true;
-  if (block < progress.failed_block) {
-    progress.failed_block = block;
+  if (cluster < progress.failed_cluster) {
+    progress.failed_cluster = cluster;
     progress.error = error;
   }
 }
@@ -79,7 +81,7 @@ int cores() {
   return limit > 0 ? limit : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-std::string check(const unsigned grid[3], const unsigned block[3], size_t shared_bytes) {
+std::string check(const unsigned grid[3], const unsigned block[3], const unsigned cluster[3], size_t shared_bytes) {
   const char* kind = kind::bad_launch;
   const unsigned long long threads = 1ull * block[0] * block[1] * block[2];
   if (threads < 1 || threads > kMaxThreads || block[2] > 64)
@@ -88,6 +90,13 @@ std::string check(const unsigned grid[3], const unsigned block[3], size_t shared
   if (!grid[0] || !grid[1] || !grid[2] || grid[0] > 0x7fffffffu || grid[1] > 65535u || grid[2] > 65535u)
     return text("%s: a grid of (%u, %u, %u) blocks: 1 to 2147483647, 65535 and 65535 are expected", kind, grid[0],
                 grid[1], grid[2]);
+  const unsigned long long blocks = 1ull * cluster[0] * cluster[1] * cluster[2];
+  if (blocks < 1 || blocks > kMaxCluster)
+    return text("%s: a cluster of (%u, %u, %u) blocks: 1 to %d are expected", kind, cluster[0], cluster[1], cluster[2],
+                kMaxCluster);
+  if (grid[0] % cluster[0] || grid[1] % cluster[1] || grid[2] % cluster[2])
+    return text("%s: a grid of (%u, %u, %u) blocks is no multiple of the cluster's (%u, %u, %u)", kind, grid[0],
+                grid[1], grid[2], cluster[0], cluster[1], cluster[2]);
   if (shared_bytes > kMaxShared)
     return text("%s: %zu bytes of shared memory: at most %zu are expected", kind, shared_bytes, kMaxShared);
   return "";
@@ -100,9 +109,9 @@ std::string launch_all(const Launch& launch) {
   race::launch_begin();
   Progress progress(launch);
   std::vector<std::thread> others;
-  const uint64_t wanted = std::min<uint64_t>(cores(), progress.blocks);
-  for (uint64_t i = 1; i < wanted; i++) others.emplace_back(run_blocks, std::ref(progress));
-  run_blocks(progress);
+  const uint64_t wanted = std::min<uint64_t>(cores(), progress.clusters);
+  for (uint64_t i = 1; i < wanted; i++) others.emplace_back(run_clusters, std::ref(progress));
+  run_clusters(progress);
   for (std::thread& other : others) other.join();
   return progress.error;
 }
@@ -115,18 +124,20 @@ void write_error(const std::string& message, char* error, int error_bytes) {
 
 }  // namespace emulator
 
-// 0, or 1 with a report in `error`
+// 0, or 1 with a report in `error`; `cluster` is (1, 1, 1) without clusters
 EMULATOR_EXPORT int cnn_emulator_launch(int kernel, const unsigned grid[3], const unsigned block[3],
-                                        size_t dynamic_shared_bytes, void** arguments, char* error, int error_bytes) {
+                                        const unsigned cluster[3], size_t dynamic_shared_bytes, void** arguments,
+                                        char* error, int error_bytes) {
   using namespace emulator;
   if (kernel < 0 || kernel >= cnn_emulator_kernel_count) {
     write_error(text("%s: kernel %d of %d", kind::bad_launch, kernel, cnn_emulator_kernel_count), error, error_bytes);
     return 1;
   }
-  std::string message = check(grid, block, dynamic_shared_bytes);
+  std::string message = check(grid, block, cluster, dynamic_shared_bytes);
   if (message.empty()) {
     const Launch launch{dim3(grid[0], grid[1], grid[2]),
                         dim3(block[0], block[1], block[2]),
+                        dim3(cluster[0], cluster[1], cluster[2]),
                         dynamic_shared_bytes,
                         arguments,
                         cnn_emulator_kernels[kernel].run,

@@ -19,8 +19,12 @@ static_assert(sizeof(Word) == 8, "an mbarrier is one 64-bit word");
 constexpr int kMaxArrivals = (1 << 20) - 1;
 }  // namespace
 
-static Word read(const uint64_t* barrier, const char* what, Site site) {
-  const uint32_t offset = shared_offset(barrier, site);
+static uint32_t offset_in(const Block& block, const uint64_t* barrier) {
+  return static_cast<uint32_t>(reinterpret_cast<const char*>(barrier) - block.shared);
+}
+
+static Word read(const Block& block, const uint64_t* barrier, const char* what, Site site) {
+  const uint32_t offset = offset_in(block, barrier);
   if (offset % 8) fail(kind::misaligned, site, "%s on an mbarrier at shared offset %u, no multiple of 8", what, offset);
   if (offset + 8 > worker->shared_bytes)
     fail(kind::out_of_bounds, site, "%s on an mbarrier past the end of shared memory", what);
@@ -28,6 +32,14 @@ static Word read(const uint64_t* barrier, const char* what, Site site) {
   std::memcpy(&word, barrier, sizeof(word));
   if (word.unset)
     fail(kind::mbarrier, site, "%s on an mbarrier (shared offset %u) that was not initialised", what, offset);
+  return word;
+}
+
+// Used by the running thread, in its own block
+static Word read(const uint64_t* barrier, const char* what, Site site) {
+  shared_offset(barrier, site);
+  const Word word = read(this_block(), barrier, what, site);
+  race::mbarrier_used(barrier, site);
   return word;
 }
 
@@ -67,8 +79,7 @@ void mbarrier_init(uint64_t* barrier, int arrivals, Site site) {
 
 void mbarrier_init_fence(Site) {}
 
-void mbarrier_arrive(uint64_t* barrier, int expected_bytes, Site site) {
-  Word word = read(barrier, "mbarrier.arrive", site);
+static void arrive(Word word, uint64_t* barrier, int expected_bytes, Site site) {
   if (word.pending == 0)
     fail(kind::mbarrier, site, "one arrival too many: the phase takes %u and still waits for %d bytes",
          static_cast<unsigned>(word.count), static_cast<int>(word.bytes));
@@ -78,8 +89,26 @@ void mbarrier_arrive(uint64_t* barrier, int expected_bytes, Site site) {
   write(barrier, word);
 }
 
+void mbarrier_arrive(uint64_t* barrier, int expected_bytes, Site site) {
+  arrive(read(barrier, "mbarrier.arrive", site), barrier, expected_bytes, site);
+}
+
+void mbarrier_arrive_remote(uint64_t* barrier, int rank, Site site) {
+  uint64_t* there = static_cast<uint64_t*>(peer_shared(barrier, rank, site));
+  mbarrier_check(there, "a remote mbarrier.arrive", site);
+  arrive(read(*worker->owner(there), there, "a remote mbarrier.arrive", site), there, 0, site);
+}
+
+void mbarrier_check(const uint64_t* barrier, const char* what, Site site) {
+  const Block* block = worker->owner(barrier);
+  if (!block) fail(kind::out_of_bounds, site, "%s on an mbarrier that is in no block's shared memory", what);
+  check_alive(*block, what, site);
+  read(*block, barrier, what, site);
+  race::mbarrier_used(barrier, site);
+}
+
 void mbarrier_complete(uint64_t* barrier, int bytes, Site site) {
-  Word word = read(barrier, "a bulk tensor copy", site);
+  Word word = read(*worker->owner(barrier), barrier, "a bulk tensor copy", site);
   word.bytes -= bytes;
   write(barrier, word);
 }
@@ -109,9 +138,8 @@ std::string mbarrier_state(const uint64_t* barrier) {
   Word word;
   std::memcpy(&word, barrier, sizeof(word));
   return text("an mbarrier (shared offset %d, phase %u, %u of %u arrivals and %d bytes missing)",
-              static_cast<int>(reinterpret_cast<const char*>(barrier) - worker->shared),
-              static_cast<unsigned>(word.phase), static_cast<unsigned>(word.pending), static_cast<unsigned>(word.count),
-              static_cast<int>(word.bytes));
+              static_cast<int>(offset_in(*worker->owner(barrier), barrier)), static_cast<unsigned>(word.phase),
+              static_cast<unsigned>(word.pending), static_cast<unsigned>(word.count), static_cast<int>(word.bytes));
 }
 
 }  // namespace emulator

@@ -12,16 +12,17 @@ void* dynamic_shared(size_t bytes_of_type, Site site) {
   if (bytes_of_type > worker->shared_bytes)
     fail(kind::bad_launch, site, "the kernel's shared memory is %zu bytes, the launch gave %zu", bytes_of_type,
          worker->shared_bytes);
-  return worker->shared;
+  return this_block().shared;
 }
 
 uint32_t shared_offset(const void* p, Site site) {
   const char* address = static_cast<const char*>(p);
-  if (address < worker->shared || address > worker->shared + worker->shared_bytes)
+  const Block& block = this_block();
+  if (address < block.shared || address > block.shared + block.shared_bytes)
     fail(kind::out_of_bounds, site,
          "an instruction on shared memory was given an address that is not in the block's %zu bytes",
-         worker->shared_bytes);
-  return static_cast<uint32_t>(address - worker->shared);
+         block.shared_bytes);
+  return static_cast<uint32_t>(address - block.shared);
 }
 
 void before_atomic(const void* p, size_t bytes, Site site) {

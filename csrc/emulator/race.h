@@ -30,6 +30,7 @@ void atomic(const void* p, size_t bytes, Site site);
 void flag_loaded(const void* p, size_t bytes, Site site);
 void flag_stored(const void* p, size_t bytes, Site site);
 void mbarrier_init(const uint64_t* barrier, Site site);
+void mbarrier_used(const uint64_t* barrier, Site site);
 void mbarrier_arrive(const uint64_t* barrier);
 void mbarrier_phase_ends(const uint64_t* barrier);
 void mbarrier_wait_ends(const uint64_t* barrier);
@@ -64,6 +65,7 @@ inline void atomic(const void*, size_t, Site) {}
 inline void flag_loaded(const void*, size_t, Site) {}
 inline void flag_stored(const void*, size_t, Site) {}
 inline void mbarrier_init(const uint64_t*, Site) {}
+inline void mbarrier_used(const uint64_t*, Site) {}
 inline void mbarrier_arrive(const uint64_t*) {}
 inline void mbarrier_phase_ends(const uint64_t*) {}
 inline void mbarrier_wait_ends(const uint64_t*) {}

@@ -36,6 +36,15 @@ struct Touch {
 
 }  // namespace
 
+constexpr size_t kNowhere = ~size_t{0};
+
+// Where p lies among the shared memory of the cluster's blocks, one after the other; kNowhere outside of it
+static size_t shared_index(const char* p) {
+  const Block* block = this_block().owns(p) ? &this_block() : worker->owner(p);
+  return block ? static_cast<size_t>(block->rank) * worker->shared_bytes + static_cast<size_t>(p - block->shared)
+               : kNowhere;
+}
+
 static Range* range_of(const char* p) {
   if (last_watched < watched.size() && p >= watched[last_watched].begin && p < watched[last_watched].end)
     return &watched[last_watched];
@@ -69,28 +78,31 @@ void watch(const void* p, size_t bytes, const char* name) {
 }
 
 void shadow_block_begin() {
-  shared_bytes.assign(worker->shared_bytes, Byte{});
-  shared_state.assign(worker->shared_bytes, SharedByte{});
+  shared_bytes.assign(worker->blocks.size() * worker->shared_bytes, Byte{});
+  shared_state.assign(worker->blocks.size() * worker->shared_bytes, SharedByte{});
   uninitialised.clear();
 }
 
 // ---- reports
 
 static std::string who(const Access& access) {
-  const unsigned threads = static_cast<unsigned>(worker->threads);
-  if (access.slot >= threads) return "a bulk copy";
-  const dim3 size = worker->launch->block, grid = worker->launch->grid;
-  const unsigned t = access.slot;
+  if (access.slot >= worker->fibers.size()) return "a bulk copy";
+  const dim3 size = worker->launch->block;
+  const unsigned t = access.slot % static_cast<unsigned>(worker->threads);
   std::string name = text("thread (%u, %u, %u)", t % size.x, t / size.x % size.y, t / (size.x * size.y));
-  if (access.block != state.block) {
-    const unsigned b = access.block - state.first_block;
-    name += text(" of block (%u, %u, %u)", b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);
+  const int rank = access.slot / worker->threads;
+  if (access.block != state.block || rank != this_block().rank) {
+    const uint3 b = block_index(*worker->launch, access.block - state.first_block, rank);
+    name += text(" of block (%u, %u, %u)", b.x, b.y, b.z);
   }
   return name;
 }
 
 static std::string where_in_memory(const char* p) {
-  if (worker->owns_shared(p)) return text("shared memory, byte %td", p - worker->shared);
+  if (this_block().owns(p)) return text("shared memory, byte %td", p - this_block().shared);
+  if (const Block* peer = worker->owner(p))
+    return text("shared memory of block (%u, %u, %u), byte %td", peer->index.x, peer->index.y, peer->index.z,
+                p - peer->shared);
   const Range* range = range_of(p);
   return range ? text("%s, byte %td", range->name.c_str(), p - range->begin) : "memory";
 }
@@ -105,14 +117,15 @@ static std::string where_in_memory(const char* p) {
 [[noreturn]] static void report_out_of_bounds(const Touch& touch) {
   const char* verb = touch.is_write ? "write" : "read";
   const char* p = touch.p;
-  if (p >= worker->window && p < worker->shared + worker->shared_bytes + kSharedMargin) {
-    const ptrdiff_t past = p - (worker->shared + worker->shared_bytes);
+  for (const Block& block : worker->blocks) {
+    if (p + touch.bytes <= block.window || p >= block.shared + block.shared_bytes + kSharedMargin) continue;
+    const ptrdiff_t past = p - (block.shared + block.shared_bytes);
     fail_at(kind::out_of_bounds, place(touch.where),
-            past >= 0 || touch.p >= worker->shared
+            past >= 0 || touch.p >= block.shared
                 ? text("%s of %zu bytes, %td bytes past the end of shared memory (%zu bytes)", verb, touch.bytes,
-                       std::max<ptrdiff_t>(past, 0), worker->shared_bytes)
+                       std::max<ptrdiff_t>(past, 0), block.shared_bytes)
                 : text("%s of %zu bytes, %td bytes before the start of shared memory", verb, touch.bytes,
-                       worker->shared - p));
+                       block.shared - p));
   }
   const Range* nearest = nullptr;
   ptrdiff_t distance = 0;
@@ -162,7 +175,7 @@ static void remember_read(Byte& byte, const Access& access, const Fiber* reader)
 }
 
 static void remember(const Touch& touch, Byte* bytes, const Fiber* by) {
-  const Access access{own_clock(by), state.block, touch.where, static_cast<uint16_t>(by->linear), touch.atomic, true};
+  const Access access{own_clock(by), state.block, touch.where, static_cast<uint16_t>(by->slot), touch.atomic, true};
   for (size_t i = 0; i < touch.bytes; i++) {
     if (touch.is_write) {
       bytes[i].write = access;
@@ -175,30 +188,30 @@ static void remember(const Touch& touch, Byte* bytes, const Fiber* by) {
 
 // A read that found nothing. Most often the writer has only not come yet, because a barrier is missing: then its write
 // will be reported as a race. Where nobody writes, this is reported at the block's end.
-static void note_uninitialised(const Touch& touch, size_t offset) {
+static void note_uninitialised(const Touch& touch, const char* p) {
   if (!uninitialised.empty()) return;
   uninitialised =
       message(kind::uninitialised, place(touch.where), *running(),
-              text("the read of shared memory, byte %zu, finds what nobody in this block has written", offset));
+              text("the read of %s, finds what nobody in this block has written", where_in_memory(p).c_str()));
 }
 
 std::string block_end() {
   return std::exchange(uninitialised, "");
 }
 
-static void check_shared_state(const Touch& touch, size_t offset) {
-  for (size_t i = offset; i < offset + touch.bytes; i++) {
-    const SharedByte& byte = shared_state[i];
+static void check_shared_state(const Touch& touch, size_t index) {
+  for (const char* p = touch.p; p < touch.p + touch.bytes; p++) {
+    const SharedByte& byte = shared_state[index++];
     const char* verb = touch.is_write ? "write" : "read";
     if (byte.copy_in_flight)
       fail_at(byte.bulk ? kind::tensor_copy_wait : kind::copy_wait, place(touch.where),
-              text("the %s of shared memory, byte %zu, meets a copy in flight, issued at %s", verb, i,
+              text("the %s of %s, meets a copy in flight, issued at %s", verb, where_in_memory(p).c_str(),
                    place(byte.copy_where).c_str()));
     if (touch.is_write && byte.readers)
       fail_at(byte.read_by_wgmma ? kind::wgmma_wait : kind::tensor_copy_wait, place(touch.where),
-              text("the write of shared memory, byte %zu, meets a %s in flight that reads it, issued at %s", i,
+              text("the write of %s, meets a %s in flight that reads it, issued at %s", where_in_memory(p).c_str(),
                    byte.read_by_wgmma ? "wgmma" : "bulk store", place(byte.reader_where).c_str()));
-    if (!touch.is_write && !byte.written) note_uninitialised(touch, i);
+    if (!touch.is_write && !byte.written) note_uninitialised(touch, p);
   }
 }
 
@@ -220,10 +233,11 @@ static bool in_module(const char* p) {
 // the memory is nobody's.
 static Byte* shadow_of(const Touch& touch) {
   const char* p = touch.p;
-  if (p >= worker->shared && p + touch.bytes <= worker->shared + worker->shared_bytes)
-    return shared_bytes.data() + (p - worker->shared);
-  if (p + touch.bytes > worker->window && p < worker->shared + worker->shared_bytes + kSharedMargin)
-    report_out_of_bounds(touch);
+  const size_t index = shared_index(p);
+  if (index != kNowhere && shared_index(p + touch.bytes - 1) != kNowhere) return shared_bytes.data() + index;
+  for (const Block& block : worker->blocks)
+    if (p + touch.bytes > block.window && p < block.shared + block.shared_bytes + kSharedMargin)
+      report_out_of_bounds(touch);
   const Range* range = range_of(p);
   if (range && p + touch.bytes <= range->end) return range->bytes + (p - range->begin);
   const auto within = [p](const void* begin, size_t bytes) {
@@ -239,12 +253,16 @@ static Byte* shadow_of(const Touch& touch) {
 static void touched(const Touch& touch) {
   Byte* bytes = shadow_of(touch);
   if (!bytes) return;
-  if (worker->owns_shared(touch.p)) check_shared_state(touch, static_cast<size_t>(touch.p - worker->shared));
+  const size_t index = shared_index(touch.p);
+  if (index != kNowhere) {
+    const Block& block = worker->blocks[index / worker->shared_bytes];
+    if (!block.live) fail_at(kind::cluster, place(touch.where), ended(block, touch.is_write ? "a write" : "a read"));
+    check_shared_state(touch, index);
+  }
   check_order(touch, bytes);
   remember(touch, bytes, running());
-  if (touch.is_write && worker->owns_shared(touch.p))
-    for (size_t i = 0; i < touch.bytes; i++)
-      shared_state[static_cast<size_t>(touch.p - worker->shared) + i].written = true;
+  if (touch.is_write && index != kNowhere)
+    for (size_t i = 0; i < touch.bytes; i++) shared_state[index + i].written = true;
 }
 
 static void access(const void* p, size_t bytes, bool is_write, bool atomic, Site site) {
@@ -268,6 +286,11 @@ void flag_loaded(const void* p, size_t bytes, Site site) {
   if (const Byte* shadow = shadow_of(touch)) check_order(touch, shadow);
   acquire(p);
 }
+// By an instruction on an mbarrier: only its initialisation is an ordinary write
+void mbarrier_used(const uint64_t* barrier, Site site) {
+  const Touch touch{reinterpret_cast<const char*>(barrier), sizeof(*barrier), false, true, where_of(site)};
+  check_order(touch, shared_bytes.data() + shared_index(touch.p));
+}
 void flag_stored(const void* p, size_t bytes, Site site) {
   access(p, bytes, true, true, site);
   release(p);
@@ -288,8 +311,8 @@ void instrumented(const void* p, size_t bytes, bool is_write, const void* code) 
 // ---- copies that the run-time part performs
 
 static void set_in_flight(const char* shared, size_t bytes, bool in_flight, bool bulk, Where where) {
-  const size_t offset = static_cast<size_t>(shared - worker->shared);
-  for (size_t i = offset; i < offset + bytes; i++) {
+  const size_t index = shared_index(shared);
+  for (size_t i = index; i < index + bytes; i++) {
     SharedByte& byte = shared_state[i];
     byte.copy_in_flight = in_flight;
     byte.bulk = bulk;
@@ -301,8 +324,8 @@ static void set_in_flight(const char* shared, size_t bytes, bool in_flight, bool
 // It may write from now on: whoever still reads is too late already.
 static void check_destination(const char* shared, size_t bytes, Site site) {
   const Touch touch{shared, bytes, true, false, where_of(site)};
-  check_shared_state(touch, static_cast<size_t>(shared - worker->shared));
-  check_order(touch, shared_bytes.data() + (shared - worker->shared));
+  check_shared_state(touch, shared_index(shared));
+  check_order(touch, shared_bytes.data() + shared_index(shared));
 }
 
 void copy_issued(const PendingCopy& copy) {
@@ -332,7 +355,7 @@ void tensor_load_performed(const PendingTensorCopy& copy, size_t bytes) {
   set_in_flight(copy.shared, bytes, false, true, 0);
   const Access access{next_bulk_copy(copy.barrier), state.block, where_of(copy.site),
                       bulk_slot(copy.barrier),      false,       false};
-  Byte* shadow = shared_bytes.data() + (copy.shared - worker->shared);
+  Byte* shadow = shared_bytes.data() + shared_index(copy.shared);
   for (size_t i = 0; i < bytes; i++) {
     shadow[i].write = access;
     std::memset(shadow[i].reads, 0, sizeof(shadow[i].reads));
@@ -343,15 +366,14 @@ void tensor_load_performed(const PendingTensorCopy& copy, size_t bytes) {
 
 void async_read(const void* shared, size_t bytes, bool wgmma, Site site) {
   const char* p = static_cast<const char*>(shared);
-  const size_t offset = static_cast<size_t>(p - worker->shared);
+  const size_t index = shared_index(p);
   read(p, bytes, site);
-  for (size_t i = offset; i < offset + bytes; i++) {
+  for (size_t i = index; i < index + bytes; i++) {
     const Access& write = shared_bytes[i].write;
     if (write.generic && !before_a_proxy_fence(write, running()))
       fail(kind::proxy_fence, site,
-           "shared memory, byte %zu, was written by %s at %s with an ordinary store, and no fence.proxy.async lies "
-           "between",
-           i, who(write).c_str(), place(write.where).c_str());
+           "%s, was written by %s at %s with an ordinary store, and no fence.proxy.async lies between",
+           where_in_memory(p + (i - index)).c_str(), who(write).c_str(), place(write.where).c_str());
     SharedByte& byte = shared_state[i];
     byte.readers++;
     byte.read_by_wgmma = wgmma;
@@ -361,9 +383,9 @@ void async_read(const void* shared, size_t bytes, bool wgmma, Site site) {
 
 void async_read_ends(const Fiber* by, const void* shared, size_t bytes, Site site) {
   const char* p = static_cast<const char*>(shared);
-  const size_t offset = static_cast<size_t>(p - worker->shared);
-  remember({p, bytes, false, false, where_of(site)}, shared_bytes.data() + offset, by);
-  for (size_t i = offset; i < offset + bytes; i++) shared_state[i].readers--;
+  const size_t index = shared_index(p);
+  remember({p, bytes, false, false, where_of(site)}, shared_bytes.data() + index, by);
+  for (size_t i = index; i < index + bytes; i++) shared_state[i].readers--;
 }
 
 void tensor_store_writes(const void* global, size_t bytes, Site site) {

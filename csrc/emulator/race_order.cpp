@@ -1,4 +1,5 @@
-// What orders accesses: barriers, mbarriers, atomics with fences. Blocks are ordered by atomics and flags only.
+// What orders accesses: barriers, mbarriers, atomics with fences. Clusters, or blocks without, are ordered by atomics
+// and flags only.
 #include <algorithm>
 #include <unordered_map>
 
@@ -10,6 +11,10 @@
 namespace emulator::race {
 
 State state;
+
+static size_t max_barriers() {
+  return kMaxBarriers * worker->blocks.size();
+}
 
 static void raise(Clocks& a, const Clocks& b) {
   if (a.size() < b.size()) a.resize(b.size(), 0);
@@ -24,14 +29,14 @@ void Knowledge::merge(const Knowledge& other) {
 
 // All that the thread knows, its own past included
 static Knowledge everything(const Fiber* f) {
-  const ThreadClock& clock = state.threads[static_cast<size_t>(f->linear)];
+  const ThreadClock& clock = state.threads[static_cast<size_t>(f->slot)];
   Knowledge all = *clock.knowledge;
-  all.seen[static_cast<size_t>(f->linear)] = clock.own;
+  all.seen[static_cast<size_t>(f->slot)] = clock.own;
   return all;
 }
 
 static ThreadClock& clock_of(const Fiber* f) {
-  return state.threads[static_cast<size_t>(f->linear)];
+  return state.threads[static_cast<size_t>(f->slot)];
 }
 
 static void learn(const Fiber* f, const Knowledge& news) {
@@ -44,7 +49,7 @@ static void learn(const Fiber* f, const Knowledge& news) {
 bool in_the_past(const Access& access, const Fiber* f) {
   const ThreadClock& clock = clock_of(f);
   if (access.block == state.block) {
-    return access.slot == f->linear || access.clock <= clock.knowledge->seen[access.slot];
+    return access.slot == f->slot || access.clock <= clock.knowledge->seen[access.slot];
   }
   const auto& others = clock.knowledge->other_blocks;
   const auto found = others.find(access.block);
@@ -60,14 +65,14 @@ uint32_t own_clock(const Fiber* f) {
 }
 
 void block_begin() {
-  const size_t slots = static_cast<size_t>(worker->threads) + kMaxBarriers;
+  const size_t slots = worker->fibers.size() + max_barriers();
   auto nothing = std::make_shared<Knowledge>();
   nothing->seen.assign(slots, 0);
   nothing->fenced.assign(slots, 0);
   state.block++;
-  state.threads.assign(static_cast<size_t>(worker->threads), ThreadClock{1, nothing, nothing});
+  state.threads.assign(worker->fibers.size(), ThreadClock{1, nothing, nothing});
   state.barriers.clear();
-  state.accumulators.assign(static_cast<size_t>(worker->threads), {});
+  state.accumulators.assign(worker->fibers.size(), {});
   // what lies in shared memory, or in the scheduler, belongs to the block that has ended
   for (auto i = state.told.begin(); i != state.told.end();)
     i = is_global(i->first) ? std::next(i) : state.told.erase(i);
@@ -88,7 +93,7 @@ void join(Fiber* first) {
     last = one;
   }
   for (Fiber* f = first; f; f = f->next) {
-    uint32_t& entry = all->seen[static_cast<size_t>(f->linear)];
+    uint32_t& entry = all->seen[static_cast<size_t>(f->slot)];
     entry = std::max(entry, clock_of(f).own);
   }
   for (Fiber* f = first; f; f = f->next) {
@@ -128,7 +133,7 @@ static size_t barrier_slot(const uint64_t* barrier) {
   size_t i = 0;
   while (i < known.size() && known[i].address != barrier) i++;
   if (i == known.size()) known.push_back({barrier, {}, {}, 0});
-  return std::min<size_t>(i, kMaxBarriers - 1);
+  return std::min(i, max_barriers() - 1);
 }
 
 void mbarrier_init(const uint64_t* barrier, Site site) {
@@ -149,7 +154,7 @@ void mbarrier_phase_ends(const uint64_t* barrier) {
   clock.complete = std::move(clock.arriving);
   clock.arriving = {};
   Clocks& seen = clock.complete.seen;
-  const size_t entry = static_cast<size_t>(worker->threads) + slot;
+  const size_t entry = worker->fibers.size() + slot;
   if (seen.size() <= entry) seen.resize(entry + 1, 0);
   seen[entry] = clock.bulk_copies;
 }
@@ -159,7 +164,7 @@ void mbarrier_wait_ends(const uint64_t* barrier) {
 }
 
 uint16_t bulk_slot(const uint64_t* barrier) {
-  return static_cast<uint16_t>(static_cast<size_t>(worker->threads) + barrier_slot(barrier));
+  return static_cast<uint16_t>(worker->fibers.size() + barrier_slot(barrier));
 }
 
 uint32_t next_bulk_copy(const uint64_t* barrier) {

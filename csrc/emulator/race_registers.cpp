@@ -16,12 +16,16 @@ namespace emulator::race {
 // where they are used.
 static uint32_t* stack_marks(const Fiber* f) {
   constexpr size_t kWords = kStackBytes / sizeof(uint32_t);
-  constexpr size_t kBytes = kMaxThreads * kWords * sizeof(uint32_t);
-  static uint32_t* const marks = [] {
-    void* p = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? nullptr : static_cast<uint32_t*>(p);
-  }();
-  return marks ? marks + static_cast<size_t>(f->linear) * kWords : nullptr;
+  static uint32_t* marks = nullptr;
+  static size_t threads = 0;  // that there is room for
+  if (threads < worker->fibers.size()) {
+    const auto bytes = [](size_t count) { return count * kWords * sizeof(uint32_t); };
+    if (marks) munmap(marks, bytes(threads));
+    threads = std::max<size_t>(kMaxThreads, worker->fibers.size());
+    void* p = mmap(nullptr, bytes(threads), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    marks = p == MAP_FAILED ? nullptr : static_cast<uint32_t*>(p);
+  }
+  return marks ? marks + static_cast<size_t>(f->slot) * kWords : nullptr;
 }
 
 static size_t word_of(const Fiber* f, const void* p) {
@@ -36,7 +40,7 @@ static bool on_stack(const Fiber* f, const void* p) {
 
 void own_stack(const char* p, size_t bytes, bool is_write, const void* code) {
   const Fiber* me = running();
-  ThreadAccumulators& mine = state.accumulators[static_cast<size_t>(me->linear)];
+  ThreadAccumulators& mine = state.accumulators[static_cast<size_t>(me->slot)];
   for (const Accumulators& one : mine.in_flight) {
     if (p < reinterpret_cast<const char*>(one.end) && p + bytes > reinterpret_cast<const char*>(one.begin))
       fail_at(kind::wgmma_wait, place(where_of(code)),
@@ -49,14 +53,14 @@ void own_stack(const char* p, size_t bytes, bool is_write, const void* code) {
 }
 
 void wgmma_fence() {
-  ThreadAccumulators& mine = state.accumulators[static_cast<size_t>(running()->linear)];
+  ThreadAccumulators& mine = state.accumulators[static_cast<size_t>(running()->slot)];
   mine.fenced = true;
   mine.fences = ++state.fences;
 }
 
 void accumulators_issued(const float* d, int count, Site site) {
   const Fiber* me = running();
-  ThreadAccumulators& mine = state.accumulators[static_cast<size_t>(me->linear)];
+  ThreadAccumulators& mine = state.accumulators[static_cast<size_t>(me->slot)];
   if (!mine.fenced) fail(kind::wgmma_fence, site, "the thread's first wgmma has no wgmma.fence before it");
   const uint32_t* marks = stack_marks(me);
   if (marks && on_stack(me, d)) {
@@ -69,7 +73,7 @@ void accumulators_issued(const float* d, int count, Site site) {
 }
 
 void accumulators_done(const Fiber* fiber, size_t products) {
-  auto& in_flight = state.accumulators[static_cast<size_t>(fiber->linear)].in_flight;
+  auto& in_flight = state.accumulators[static_cast<size_t>(fiber->slot)].in_flight;
   in_flight.erase(in_flight.begin(), in_flight.begin() + static_cast<long>(std::min(products, in_flight.size())));
 }
 

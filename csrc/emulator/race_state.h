@@ -1,4 +1,5 @@
-// The race checker's state. There is one: in the race build a launch runs its blocks one after the other on one core.
+// The race checker's state. There is one: in the race build a launch runs its clusters one after the other on one core.
+// Where this speaks of a block, blocks of a cluster count as one.
 #pragma once
 
 #include <cstddef>
@@ -14,7 +15,7 @@ struct Fiber;
 
 namespace emulator::race {
 
-constexpr size_t kMaxBarriers = 64;  // mbarriers that are told apart
+constexpr size_t kMaxBarriers = 64;  // mbarriers of a block that are told apart
 
 struct BarrierClock {
   const uint64_t* address;

@@ -74,18 +74,19 @@ static const char* barrier_name(Count kind) {
 
 // CUDA lets a barrier pass when the rest has exited; a kernel that counts on it has left a barrier in a branch.
 static void refuse_the_finished(const char* what, Site site) {
+  const Block& block = this_block();
   for (const Fiber& f : worker->fibers) {
-    if (f.finished)
+    if (f.block == &block && f.finished)
       fail(kind::divergent_barrier, site, "%d of %d threads are at %s, but %s has returned from the kernel",
-           worker->block_rendezvous.arrived, worker->threads, what, thread_name(f).c_str());
+           block.barrier.arrived, worker->threads, what, thread_name(f).c_str());
   }
 }
 
 int block_barrier(Count count, bool predicate, Site site) {
   Vote vote{count, predicate, 0};
-  Rendezvous& r = worker->block_rendezvous;
+  Rendezvous& r = this_block().barrier;
   const char* what = barrier_name(count);
-  if (worker->live < worker->threads) {
+  if (this_block().live < worker->threads) {
     r.arrived++;
     refuse_the_finished(what, site);
   }
@@ -94,9 +95,9 @@ int block_barrier(Count count, bool predicate, Site site) {
 }
 
 void leave_rendezvous(Fiber* finished) {
-  Rendezvous& block = worker->block_rendezvous;
-  if (block.arrived) refuse_the_finished(block.what, block.site);
-  Warp& warp = worker->warps[finished->warp];
+  const Rendezvous& barrier = finished->block->barrier;
+  if (barrier.arrived) refuse_the_finished(barrier.what, barrier.site);
+  Warp& warp = finished->block->warps[finished->warp];
   warp.live &= ~(1u << finished->lane);
   for (size_t i = 0; i < warp.open.size();) {
     Rendezvous& r = warp.open[i];
@@ -117,7 +118,7 @@ void named_barrier(int id, int threads, bool wait, Site site) {
   if (threads <= 0 || threads % kWarp || threads > worker->threads)
     fail(kind::named_barrier, site, "barrier %d for %d threads: a multiple of 32 up to the block's %d is expected", id,
          threads, worker->threads);
-  Rendezvous& r = worker->named[id];
+  Rendezvous& r = this_block().named[id];
   if (r.arrived && r.expected != threads)
     fail(kind::named_barrier, site, "barrier %d for %d threads, while others wait with %d at %s", id, threads,
          r.expected, place(r.site).c_str());
@@ -137,7 +138,7 @@ void named_barrier(int id, int threads, bool wait, Site site) {
 
 void meet_warp(unsigned mask, const char* what, Site site, void* operand, Rendezvous::Complete complete) {
   Fiber* me = running();
-  Warp& warp = worker->warps[me->warp];
+  Warp& warp = me->block->warps[me->warp];
   if (!(mask >> me->lane & 1u))
     fail(kind::warp_mask, site, "%s with mask 0x%08x, which lacks the calling lane %d", what, mask, me->lane);
   const int expected = __builtin_popcount(mask & warp.live);

@@ -26,6 +26,7 @@ constexpr const char* proxy_fence = "missing fence.proxy.async";
 constexpr const char* wgmma_fence = "missing wgmma.fence";
 constexpr const char* wgmma_wait = "missing wgmma wait";
 constexpr const char* wgmma = "wgmma misuse";
+constexpr const char* cluster = "cluster misuse";
 constexpr const char* named_barrier = "named barrier misuse";
 constexpr const char* trap = "trap";
 constexpr const char* undefined = "undefined behaviour";

@@ -2,6 +2,7 @@
 #include "fiber.cpp"
 #include "scheduler.cpp"
 #include "rendezvous.cpp"
+#include "cluster.cpp"
 #include "memory.cpp"
 #include "copies.cpp"
 #include "mbarrier.cpp"

@@ -68,6 +68,7 @@ void make_ready(FiberList& fibers) {
 }
 
 static bool wait_alike(const Fiber& a, const Fiber& b) {
+  if (a.block != b.block) return false;
   if (a.finished || b.finished) return a.finished && b.finished;
   return a.waits_for == b.waits_for && a.wait_site.line == b.wait_site.line && a.wait_parity == b.wait_parity &&
          a.wait_barrier == b.wait_barrier;
@@ -80,7 +81,8 @@ static std::string wait_description(const Fiber& f) {
   return "waiting for " + what + " at " + place(f.wait_site);
 }
 
-// "threads 0-31, 64: waiting for __syncthreads at cuda/conv2d.cuh:12; threads 32-63: returned"
+// "threads 0-31, 64: waiting for __syncthreads at cuda/conv2d.cuh:12; threads 32-63: returned"; in a cluster each
+// begins with its block
 static std::string who_waits() {
   const std::vector<Fiber>& fibers = worker->fibers;
   std::vector<bool> told(fibers.size(), false);
@@ -93,10 +95,11 @@ static std::string who_waits() {
       const size_t begin = j;
       while (j + 1 < fibers.size() && wait_alike(fibers[i], fibers[j + 1])) j++;
       std::fill(told.begin() + static_cast<long>(begin), told.begin() + static_cast<long>(j) + 1, true);
-      numbers += text("%s%zu", numbers.empty() ? "" : ", ", begin);
-      if (j > begin) numbers += text("-%zu", j);
+      numbers += text("%s%d", numbers.empty() ? "" : ", ", fibers[begin].linear);
+      if (j > begin) numbers += text("-%d", fibers[j].linear);
     }
-    all += (all.empty() ? "threads " : "; threads ") + numbers + ": " + wait_description(fibers[i]);
+    const std::string block = worker->blocks.size() > 1 ? block_name(fibers[i]) + ", " : "";
+    all += (all.empty() ? "" : "; ") + block + "threads " + numbers + ": " + wait_description(fibers[i]);
   }
   return all;
 }
@@ -153,9 +156,11 @@ static void fiber_main() {
   worker->launch->run(worker->launch->arguments);
   check_nothing_in_flight();
   me->finished = true;
+  me->block->live--;
   worker->live--;
   made_progress();
   leave_rendezvous(me);
+  leave_cluster_barrier(me);
   if (worker->live == 0) switch_context(me->context, worker->scheduler, true);
   switch_away();
   __builtin_unreachable();
@@ -163,89 +168,120 @@ static void fiber_main() {
 
 Worker::~Worker() {
   if (stacks) munmap(stacks, stack_count * (kStackBytes + kStackSpread));
-  std::free(window);
+  for (Block& block : blocks) std::free(block.window);
 }
 
 void Worker::start(const Launch& next) {
   launch = &next;
   threads = static_cast<int>(next.block.x * next.block.y * next.block.z);
-  if (threads > stack_count) {
+  const int cluster = static_cast<int>(next.cluster.x * next.cluster.y * next.cluster.z), all = cluster * threads;
+  if (all > stack_count) {
     const size_t stride = kStackBytes + kStackSpread;
     if (stacks) munmap(stacks, stack_count * stride);
-    void* p =
-        mmap(nullptr, threads * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    stack_count = p == MAP_FAILED ? 0 : threads;
+    void* p = mmap(nullptr, all * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    stack_count = p == MAP_FAILED ? 0 : all;
     stacks = p == MAP_FAILED ? nullptr : static_cast<char*>(p);
     if (!stacks) throw std::bad_alloc();
   }
-  fibers.resize(threads);
-  warps.resize((threads + kWarp - 1) / kWarp);
-  warpgroups.resize((threads + kWarpgroup - 1) / kWarpgroup);
-  for (int i = 0; i < threads; i++) {
+  if (cluster != static_cast<int>(blocks.size()) || next.shared_bytes != shared_bytes)
+    allocate_shared(cluster, next.shared_bytes);
+  for (Block& block : blocks) {
+    block.warps.resize((threads + kWarp - 1) / kWarp);
+    block.warpgroups.resize((threads + kWarpgroup - 1) / kWarpgroup);
+  }
+  fibers.resize(all);
+  for (int i = 0; i < all; i++) {
     Fiber& f = fibers[i];
-    const unsigned t = static_cast<unsigned>(i), x = next.block.x, y = next.block.y;
+    const int linear = i % threads;
+    const unsigned t = static_cast<unsigned>(linear), x = next.block.x, y = next.block.y;
     f.thread_index = {t % x, t / x % y, t / (x * y)};
     f.block_size = next.block;
     f.grid_size = next.grid;
-    f.linear = i;
-    f.lane = i % kWarp;
-    f.warp = i / kWarp;
+    f.block = &blocks[i / threads];
+    f.slot = i;
+    f.linear = linear;
+    f.lane = linear % kWarp;
+    f.warp = linear / kWarp;
   }
-  if (!window || next.shared_bytes != shared_bytes) allocate_shared(next.shared_bytes);
 }
 
 // Exactly the size asked for; under AddressSanitizer without margins, so that it sees an overrun itself
-void Worker::allocate_shared(size_t bytes) {
+void Worker::allocate_shared(int cluster, size_t bytes) {
 #ifdef EMULATOR_ADDRESS_SANITIZER
   const size_t margin = 0;
 #else
   const size_t margin = kSharedMargin;
 #endif
-  std::free(window);
-  window = nullptr;
-  void* p = nullptr;
-  if (posix_memalign(&p, 1024, bytes + 2 * margin)) throw std::bad_alloc();
-  window = static_cast<char*>(p);
-  shared = window + margin;
+  for (Block& block : blocks) std::free(block.window);
+  blocks.clear();
+  for (int rank = 0; rank < cluster; rank++) {
+    void* p = nullptr;
+    if (posix_memalign(&p, 1024, bytes + 2 * margin)) throw std::bad_alloc();
+    Block& block = blocks.emplace_back();
+    block.rank = rank;
+    block.window = static_cast<char*>(p);
+    block.shared = block.window + margin;
+    block.shared_bytes = bytes;
+    std::fill(block.window, block.shared, kCanary);
+    std::fill(block.shared + bytes, block.shared + bytes + margin, kCanary);
+  }
   shared_bytes = bytes;
-  std::fill(window, shared, kCanary);
-  std::fill(shared + bytes, shared + bytes + margin, kCanary);
 }
 
-bool Worker::run_block(uint64_t linear) {
-  const dim3 grid = launch->grid;
-  const uint3 index = {static_cast<unsigned>(linear % grid.x), static_cast<unsigned>(linear / grid.x % grid.y),
-                       static_cast<unsigned>(linear / grid.x / grid.y)};
-  block = linear;
-  live = threads;
+Block* Worker::owner(const void* p) {
+  for (Block& block : blocks)
+    if (block.owns(p)) return &block;
+  return nullptr;
+}
+
+uint3 block_index(const Launch& launch, uint64_t linear, int rank) {
+  const dim3 size = launch.cluster;
+  const uint64_t x = launch.grid.x / size.x, y = launch.grid.y / size.y;  // clusters
+  const unsigned r = static_cast<unsigned>(rank);
+  return {static_cast<unsigned>(linear % x) * size.x + r % size.x,
+          static_cast<unsigned>(linear / x % y) * size.y + r / size.x % size.y,
+          static_cast<unsigned>(linear / x / y) * size.z + r / size.x / size.y};
+}
+
+void Worker::begin(Block& block, uint3 index) {
+  block.index = index;
+  block.live = threads;
+  block.barrier = {};
+  for (Rendezvous& r : block.named) r = {};
+  for (Rendezvous& r : block.warpgroups) r = {};
+  std::fill(block.shared, block.shared + shared_bytes, kPoison);
+  for (size_t w = 0; w < block.warps.size(); w++) {
+    const int lanes = std::min<int>(kWarp, threads - static_cast<int>(w) * kWarp);
+    block.warps[w].live = lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
+    block.warps[w].open.clear();
+  }
+}
+
+bool Worker::run_cluster(uint64_t linear) {
+  const int all = static_cast<int>(fibers.size());
+  live = all;
   idle_turns = 0;
   error.clear();
   random = (launch->schedule * 0x9e3779b97f4a7c15u) ^ (linear + 1) * 0xbf58476d1ce4e5b9u;
   random |= random == 0;
   ready = {};
-  block_rendezvous = {};
-  for (Rendezvous& r : named) r = {};
-  for (Rendezvous& r : warpgroups) r = {};
+  cluster_barrier = {};
   loads.clear();
-  std::fill(shared, shared + shared_bytes, kPoison);
-  for (size_t w = 0; w < warps.size(); w++) {
-    const int lanes = std::min<int>(kWarp, threads - static_cast<int>(w) * kWarp);
-    warps[w].live = lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
-    warps[w].open.clear();
-  }
-  for (int i = 0; i < threads; i++) {
-    Fiber& f = fibers[launch->schedule == 1 ? threads - 1 - i : i];
-    f.block_index = index;
+  for (Block& block : blocks) begin(block, block_index(*launch, linear, block.rank));
+  for (int i = 0; i < all; i++) {
+    Fiber& f = fibers[launch->schedule == 1 ? all - 1 - i : i];
+    f.block_index = f.block->index;
     f.finished = false;
     f.waits_for = nullptr;
     f.wait_site = {};
     f.wait_barrier = nullptr;
     f.wait_parity = 0;
+    f.at_cluster_barrier = false;
     f.copies.clear();
     f.stores.clear();
     f.products.clear();
     f.copy_groups = f.store_groups = f.product_groups = 0;
-    prepare(f.context, stacks + f.linear * (kStackBytes + kStackSpread), kStackBytes, fiber_main);
+    prepare(f.context, stacks + f.slot * (kStackBytes + kStackSpread), kStackBytes, fiber_main);
     ready.push(&f);
   }
   shuffle(ready);
@@ -255,21 +291,23 @@ bool Worker::run_block(uint64_t linear) {
   switch_context(scheduler, first->context);
   self = nullptr;
   if (error.empty()) error = race::block_end();
-  if (error.empty()) check_margins(index);
+  for (Block& block : blocks)
+    if (error.empty()) check_margins(block);
   return error.empty();
 }
 
 // Who wrote past shared memory is not known any more, that somebody did is.
-void Worker::check_margins(uint3 index) {
-  const size_t margin = static_cast<size_t>(shared - window);
-  char* const end = shared + shared_bytes;
+void Worker::check_margins(Block& block) {
+  const size_t margin = static_cast<size_t>(block.shared - block.window);
+  char* const end = block.shared + shared_bytes;
   static const std::string untouched(kSharedMargin, static_cast<char>(kCanary));
-  if (!std::memcmp(window, untouched.data(), margin) && !std::memcmp(end, untouched.data(), margin)) return;
+  if (!std::memcmp(block.window, untouched.data(), margin) && !std::memcmp(end, untouched.data(), margin)) return;
   const char* after = std::mismatch(end, end + margin, untouched.begin()).first;
+  const uint3 index = block.index;
   error = std::string(kind::out_of_bounds) + text(" in block (%u, %u, %u): a thread wrote ", index.x, index.y, index.z);
   error += after < end + margin ? text("%td bytes past the end", after - end) : std::string("before the start");
   error += text(" of shared memory (%zu bytes); the race build names thread and line", shared_bytes);
-  std::fill(window, shared, kCanary);
+  std::fill(block.window, block.shared, kCanary);
   std::fill(end, end + margin, kCanary);
 }
 

@@ -88,7 +88,8 @@ uint32_t swizzled(uint32_t offset, int span) {
 template <class Walk, class Visit>
 static void for_each_element(const TensorMap& map, const PendingTensorCopy& copy, Walk walk, Visit visit) {
   const int element = static_cast<int>(map.stride[0]), bytes = map.bytes(), span = kSwizzleBytes[map.swizzle];
-  const uint32_t start = static_cast<uint32_t>(copy.shared - worker->shared);
+  char* const shared = copy.block->shared;
+  const uint32_t start = static_cast<uint32_t>(copy.shared - shared);
   for (int at = 0; at < bytes; at += element, walk.next()) {
     int64_t offset = 0;
     bool inside = true;
@@ -98,7 +99,7 @@ static void for_each_element(const TensorMap& map, const PendingTensorCopy& copy
       offset += c * static_cast<int64_t>(map.stride[i]);
     }
     char* global = inside ? reinterpret_cast<char*>(map.base) + offset : nullptr;
-    visit(worker->shared + swizzled(start + static_cast<uint32_t>(at), span), global, element);
+    visit(shared + swizzled(start + static_cast<uint32_t>(at), span), global, element);
   }
 }
 
@@ -139,23 +140,40 @@ static PendingTensorCopy pending(const CUtensorMap& map, const int* coordinate, 
                                  Site site) {
   PendingTensorCopy copy{};
   copy.map = map;
+  copy.block = running()->block;
   copy.shared = static_cast<char*>(const_cast<void*>(shared));
   std::copy(coordinate, coordinate + rank, copy.coordinate);
   copy.site = site;
   return copy;
 }
 
+// Into the running block or, with `multicast`, into each block of the cluster that has a bit: at the same place of its
+// shared memory, and for its own mbarrier at that place. Each arrives on its own.
+static void issue(PendingTensorCopy copy, const TensorMap& map, uint64_t* barrier, const uint16_t* multicast) {
+  const int blocks = static_cast<int>(worker->blocks.size()), me = running()->block->rank;
+  const unsigned mask = multicast ? *multicast : 1u << me;
+  if (!mask || mask >> blocks)
+    fail(kind::cluster, copy.site, "multicast to the blocks of mask 0x%x in a cluster of %d", mask, blocks);
+  const uint32_t tile = shared_offset(copy.shared, copy.site), signal = shared_offset(barrier, copy.site);
+  for (Block& block : worker->blocks) {
+    if (!(mask >> block.rank & 1)) continue;
+    copy.block = &block;
+    copy.shared = block.shared + tile;
+    copy.barrier = reinterpret_cast<uint64_t*>(block.shared + signal);
+    mbarrier_check(copy.barrier, "a bulk tensor load", copy.site);
+    race::tensor_load_issued(copy, static_cast<size_t>(map.bytes()));
+    worker->loads.push_back(copy);
+  }
+}
+
 void tensor_load(void* shared, const CUtensorMap& opaque, const int* coordinate, int rank, uint64_t* barrier,
-                 Site site) {
+                 const uint16_t* multicast, Site site) {
   const TensorMap map = checked(opaque, false, coordinate, rank, shared, "a bulk tensor load", site);
-  PendingTensorCopy copy = pending(opaque, coordinate, rank, shared, site);
-  copy.barrier = barrier;
-  race::tensor_load_issued(copy, static_cast<size_t>(map.bytes()));
-  worker->loads.push_back(copy);
+  issue(pending(opaque, coordinate, rank, shared, site), map, barrier, multicast);
 }
 
 void tensor_load_im2col(void* shared, const CUtensorMap& opaque, const int (&coordinate)[4], const int (&offset)[2],
-                        uint64_t* barrier, Site site) {
+                        uint64_t* barrier, const uint16_t* multicast, Site site) {
   const TensorMap map = checked(opaque, true, coordinate, 4, shared, "an im2col load", site);
   for (int axis = 1; axis <= 2; axis++) {
     const char letter = axis == 1 ? 'w' : 'h';
@@ -168,9 +186,7 @@ void tensor_load_im2col(void* shared, const CUtensorMap& opaque, const int (&coo
   }
   PendingTensorCopy copy = pending(opaque, coordinate, 4, shared, site);
   std::copy(offset, offset + 2, copy.offset);
-  copy.barrier = barrier;
-  race::tensor_load_issued(copy, static_cast<size_t>(map.bytes()));
-  worker->loads.push_back(copy);
+  issue(copy, map, barrier, multicast);
 }
 
 bool finish_a_tensor_load() {

@@ -98,9 +98,9 @@ void warpgroup_multiply(const WarpgroupProduct& product, float* d, uint64_t a, u
     const int bytes = element_bytes(product.element);
     if (me->lane == 0) {  // one lane speaks for its warp: all of it reads the same
       for (uint32_t at : offsets(a, product.transpose_a, 64, bytes, 'a', site))
-        race::async_read(worker->shared + at, static_cast<size_t>(bytes), true, site);
+        race::async_read(me->block->shared + at, static_cast<size_t>(bytes), true, site);
       for (uint32_t at : offsets(b, product.transpose_b, product.n, bytes, 'b', site))
-        race::async_read(worker->shared + at, static_cast<size_t>(bytes), true, site);
+        race::async_read(me->block->shared + at, static_cast<size_t>(bytes), true, site);
     }
     race::accumulators_issued(d, product.n / 2, site);
   }
@@ -121,7 +121,7 @@ static void perform(const PendingProduct* const threads[kWarpgroup], const Fiber
   const std::vector<uint32_t> at_a = offsets(one.a, one.product.transpose_a, 64, bytes, 'a', one.site);
   const std::vector<uint32_t> at_b = offsets(one.b, one.product.transpose_b, n, bytes, 'b', one.site);
   std::vector<float> a(at_a.size()), b(at_b.size()), sums(static_cast<size_t>(n));  // a (64, k), b (k, n)
-  const char* shared = worker->shared;
+  const char* shared = this_block().shared;
   if (race::kEnabled) {
     for (int warp = 0; warp < kWarpgroup / kWarp; warp++)
       for (const auto* at : {&at_a, &at_b})
@@ -190,7 +190,7 @@ void warpgroup_wait(int still, Site site) {
   if (first + kWarpgroup > worker->threads)
     fail(kind::wgmma, site, "threads %d to %d are no whole warpgroup of 128", first, worker->threads - 1);
   WaitOperand operand{still, site};
-  meet(worker->warpgroups[me->linear / kWarpgroup], kWarpgroup, "wgmma.wait_group", site, &operand, perform_all);
+  meet(me->block->warpgroups[me->linear / kWarpgroup], kWarpgroup, "wgmma.wait_group", site, &operand, perform_all);
 }
 
 }  // namespace emulator

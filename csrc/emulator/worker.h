@@ -1,4 +1,5 @@
-// The run-time part's own structures: a worker is one core's share of the machine, on which one block runs at a time.
+// The run-time part's own structures: a worker is one core's share of the machine, on which one cluster of blocks runs
+// at a time; without clusters, one block.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,7 @@
 #include <vector>
 
 #include "asynchronous.h"
+#include "cluster.h"
 #include "collectives.h"
 #include "fiber.h"
 #include "tensor_cores.h"
@@ -17,6 +19,7 @@ constexpr int kWarp = 32;
 constexpr int kWarpgroup = 128;
 constexpr int kMaxThreads = 1024;
 constexpr int kNamedBarriers = 16;
+constexpr int kMaxCluster = 8;             // blocks, what every GPU with clusters can run
 constexpr size_t kMaxShared = 227 * 1024;  // what a block of sm_90 may ask for
 // on both sides of shared memory, so that an overrun hurts nobody: looked at after each block, or, in the race build,
 // wide enough to tell an access beyond shared memory from one that is lost altogether
@@ -30,6 +33,7 @@ constexpr size_t kStackSpread = 320;     // between stacks, so that their hot en
 constexpr unsigned char kPoison = 0xff;  // uninitialised shared memory: NaN as a float, -1 as an int
 constexpr unsigned char kCanary = 0xa5;  // the margins
 
+struct Block;
 struct Fiber;
 
 // Fibers in order, linked through Fiber::next
@@ -55,6 +59,7 @@ struct PendingCopy {
 // A bulk tensor copy that was issued but not performed
 struct PendingTensorCopy {
   CUtensorMap map;
+  Block* block;  // whose shared memory the tile is in
   char* shared;
   int coordinate[5];
   int offset[2];      // of an im2col load, along w and h
@@ -73,7 +78,9 @@ struct PendingProduct {
 };
 
 struct Fiber : Thread {
-  int linear, lane, warp;
+  Block* block;
+  int slot;                // in the cluster
+  int linear, lane, warp;  // in the block
   Context context;
   Fiber* next = nullptr;
   bool finished = false;
@@ -81,7 +88,9 @@ struct Fiber : Thread {
   Site wait_site{};
   const uint64_t* wait_barrier = nullptr;  // the mbarrier it sleeps on, if any
   int wait_parity = 0;
-  void* operand = nullptr;  // what it brought to a rendezvous
+  bool at_cluster_barrier = false;  // between arrival and wait
+  unsigned cluster_phase = 0;       // that it arrived in
+  void* operand = nullptr;          // what it brought to a rendezvous
   std::vector<PendingCopy> copies;
   std::vector<PendingTensorCopy> stores;
   std::vector<PendingProduct> products;
@@ -106,8 +115,32 @@ struct Warp {
   std::vector<Rendezvous> open;  // one for each mask that lanes wait with
 };
 
+// One block of the cluster that runs
+struct Block {
+  uint3 index;
+  int rank;      // in the cluster
+  int live;      // threads that have not returned
+  char* window;  // what was allocated: a margin, shared memory, a margin
+  char* shared;
+  size_t shared_bytes;
+  std::vector<Warp> warps;
+  std::vector<Rendezvous> warpgroups;
+  Rendezvous barrier;  // __syncthreads
+  Rendezvous named[kNamedBarriers];
+
+  bool owns(const void* p) const { return p >= shared && p < shared + shared_bytes; }
+};
+
+// barrier.cluster: arrival and wait are two instructions
+struct ClusterBarrier {
+  unsigned phase = 0;
+  int arrived = 0;  // of the phase, threads that live
+  FiberList waiting;
+  char clock[2];  // their addresses are where the race checker keeps what arrivals of even and odd phases told
+};
+
 struct Launch {
-  dim3 grid, block;
+  dim3 grid, block, cluster;
   size_t shared_bytes;
   void** arguments;
   void (*run)(void** arguments);
@@ -116,20 +149,16 @@ struct Launch {
 
 struct Worker {
   const Launch* launch = nullptr;
-  uint64_t block = 0;  // linear index of the block that runs now
-  int threads = 0, live = 0;
-  std::vector<Fiber> fibers;
-  std::vector<Warp> warps;
+  int threads = 0;            // of a block
+  int live = 0;               // of the cluster
+  std::vector<Block> blocks;  // of the cluster that runs, by rank
+  std::vector<Fiber> fibers;  // block after block
   char* stacks = nullptr;
   int stack_count = 0;
-  char* window = nullptr;  // what was allocated: a margin, shared memory, a margin
-  char* shared = nullptr;
-  size_t shared_bytes = 0;
-  Context scheduler;  // where the core itself sleeps while fibers run
+  size_t shared_bytes = 0;  // of a block
+  Context scheduler;        // where the core itself sleeps while fibers run
   FiberList ready;
-  Rendezvous block_rendezvous;
-  Rendezvous named[kNamedBarriers];
-  std::vector<Rendezvous> warpgroups;
+  ClusterBarrier cluster_barrier;
   std::vector<PendingTensorCopy> loads;
   int idle_turns = 0;  // turns given away since anything happened
   uint64_t random = 0;
@@ -141,18 +170,25 @@ struct Worker {
   Worker& operator=(const Worker&) = delete;
 
   void start(const Launch& launch);  // room for the launch's threads and shared memory
-  void allocate_shared(size_t bytes);
-  bool run_block(uint64_t linear);  // to its end; false, with `error` set, where it failed
-  void check_margins(uint3 index);  // for writes beyond shared memory, after a block
-  void shuffle(FiberList& list);    // in the random schedule
-  uint64_t draw();                  // the next of the block's random numbers
-  bool owns_shared(const void* p) const { return p >= shared && p < shared + shared_bytes; }
+  void allocate_shared(int blocks, size_t bytes);
+  void begin(Block& block, uint3 index);
+  bool run_cluster(uint64_t linear);  // to its end; false, with `error` set, where it failed
+  void check_margins(Block& block);   // for writes beyond shared memory, after a block
+  void shuffle(FiberList& list);      // in the random schedule
+  uint64_t draw();                    // the next of the cluster's random numbers
+  Block* owner(const void* p);        // the block whose shared memory p lies in, or null
 };
+
+// Index in the grid of a block: `rank` in the cluster `linear`
+uint3 block_index(const Launch& launch, uint64_t linear, int rank);
 
 extern __thread Worker* worker;
 
 inline Fiber* running() {
   return static_cast<Fiber*>(self);
+}
+inline Block& this_block() {
+  return *running()->block;
 }
 
 // Puts the running fiber to sleep until somebody makes it ready; a deadlock where nobody can.
@@ -170,9 +206,15 @@ void meet(Rendezvous& rendezvous, int expected, const char* what, Site site, voi
 void meet_warp(unsigned mask, const char* what, Site site, void* operand, Rendezvous::Complete complete);
 // Those who wait for a thread that has finished
 void leave_rendezvous(Fiber* finished);
+void leave_cluster_barrier(Fiber* finished);
 
 // A bulk copy brings its bytes to its mbarrier
 void mbarrier_complete(uint64_t* barrier, int bytes, Site site);
+// Fails where the word in any block's shared memory is no mbarrier, or its block has ended
+void mbarrier_check(const uint64_t* barrier, const char* what, Site site);
+// Fails where nobody of the block is left: its shared memory may be another's
+void check_alive(const Block& block, const char* what, Site site);
+std::string ended(const Block& block, const char* what);
 std::string mbarrier_state(const uint64_t* barrier);
 
 // Performs one bulk tensor load in flight; false where there is none.

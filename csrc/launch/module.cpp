@@ -29,8 +29,9 @@ const Driver& working_driver() {
 }
 
 struct Size3 {
-  unsigned at[3];
+  unsigned at[3] = {1, 1, 1};
 
+  Size3() = default;
   Size3(const py::tuple& size, const char* what) {
     if (size.size() != 3) throw py::value_error(std::string(what) + ": expected (x, y, z)");
     for (int i = 0; i < 3; i++) {
@@ -44,18 +45,19 @@ struct Size3 {
   }
 };
 
-using EmulatorLaunch = int (*)(int, const unsigned*, const unsigned*, size_t, void**, char*, int);
+using EmulatorLaunch = int (*)(int, const unsigned*, const unsigned*, const unsigned*, size_t, void**, char*, int);
 
 void launch_emulator(uintptr_t address, int kernel, const py::tuple& grid, const py::tuple& block, size_t shared_bytes,
-                     const py::tuple& arguments) {
+                     const py::tuple& arguments, const std::optional<py::tuple>& cluster) {
   const Size3 blocks(grid, "grid"), threads(block, "block");
+  const Size3 together = cluster ? Size3(*cluster, "cluster") : Size3();
   Arguments packed(arguments, Memory::HOST);
   char error[4096] = "";
   int failed;
   {
     py::gil_scoped_release release;
-    failed = reinterpret_cast<EmulatorLaunch>(address)(kernel, blocks.at, threads.at, shared_bytes, packed.pointers(),
-                                                       error, sizeof error);
+    failed = reinterpret_cast<EmulatorLaunch>(address)(kernel, blocks.at, threads.at, together.at, shared_bytes,
+                                                       packed.pointers(), error, sizeof error);
   }
   if (failed) fail(error);
 }
@@ -235,7 +237,7 @@ PYBIND11_MODULE(_launch, m) {
   using namespace py::literals;
   m.doc() = "Launches kernels on the emulator and, through the CUDA driver where there is one, on a GPU.";
   m.def("launch_emulator", &launch::launch_emulator, "address"_a, "kernel"_a, "grid"_a, "block"_a, "shared_bytes"_a,
-        "arguments"_a);
+        "arguments"_a, "cluster"_a = py::none());
   m.def("launch_cuda", &launch::launch_cuda, "function"_a, "grid"_a, "block"_a, "shared_bytes"_a, "stream"_a,
         "arguments"_a, "cluster"_a = py::none(), "programmatic"_a = false);
   m.def("driver_problem", &launch::driver_problem);

@@ -53,9 +53,11 @@ class Machine:
     module: HostModule
     race: bool
 
-    def launch(self, kernel: str, grid: Any, block: Any, *arguments: Any, shared: int = 0, also: Any = ()) -> None:
+    def launch(
+        self, kernel: str, grid: Any, block: Any, *arguments: Any, shared: int = 0, also: Any = (), cluster: Any = 1
+    ) -> None:
         """Runs a kernel: arrays go as pointers, NumPy scalars and bytes by value; ``also`` are arrays that it reaches
-        through tensor maps. Raises KernelError with the report."""
+        through tensor maps, ``cluster`` how many blocks run together. Raises KernelError with the report."""
         pointers, held = [], []
         if self.race:
             self.module.watch(0, 0, "")
@@ -74,6 +76,7 @@ class Machine:
             self.module.index(kernel),
             (ctypes.c_uint * 3)(*three(grid)),
             (ctypes.c_uint * 3)(*three(block)),
+            (ctypes.c_uint * 3)(*three(cluster)),
             ctypes.c_size_t(shared),
             (ctypes.c_void_p * len(pointers))(*pointers),
             error,
@@ -167,7 +170,16 @@ ASYNCHRONOUS = (
     *(f"weight_gradient<{t}, {n}>" for t in ("__half", "__nv_bfloat16") for n in (64, 128, 256)),
     *(f"arrivals<{bug}>" for bug in range(5)),
 )
-FILES = {"threads.cuh": THREADS, "asynchronous.cuh": ASYNCHRONOUS}
+CLUSTERS = (
+    *("ranks", "returned_early"),
+    *(f"exchanged<{bug}>" for bug in range(8)),
+    *(f"signalled<{bug}>" for bug in range(5)),
+    *(f"parts<{blocks}, 0>" for blocks in (1, 2, 4)),
+    *(f"parts<2, {bug}>" for bug in range(1, 6)),
+    *(f"multicast<{rank}, 0>" for rank in (0, 3, 4)),
+    *("multicast<3, 1>", "multicast<3, 2>"),
+)
+FILES = {"threads.cuh": THREADS, "asynchronous.cuh": ASYNCHRONOUS, "clusters.cuh": CLUSTERS}
 
 
 @keep

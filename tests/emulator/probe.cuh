@@ -14,6 +14,7 @@
 
 struct ProbeShared {
   uint64_t barrier;
+  uint32_t word;
   alignas(16) __half tile[64][64];
 };
 
@@ -61,7 +62,10 @@ __global__ void __launch_bounds__(128) probe_sm80(const char* x, float* y) {
 __global__ void __launch_bounds__(128) probe_sm90(const __grid_constant__ CUtensorMap map, float* y) {
 #if ARCH >= 900
   DYN_SMEM(ProbeShared, s);
-  const uint32_t r[4] = {__float_as_uint(y[0]), 1, 2, 3};
+  ptx::cluster_arrive();
+  ptx::cluster_wait();
+  ptx::cluster_sync();
+  const uint32_t r[4] = {__float_as_uint(y[0]), 1, 2, *ptx::peer_shared(&s->word, ptx::cluster_rank())};
   ptx::stmatrix_x1(s->tile[threadIdx.x % 64], {r[0]});
   ptx::stmatrix_x2(s->tile[threadIdx.x % 64], {r[0], r[1]});
   ptx::stmatrix_x4(s->tile[threadIdx.x % 64], r);
@@ -79,6 +83,13 @@ __global__ void __launch_bounds__(128) probe_sm90(const __grid_constant__ CUtens
     ptx::tma_load_4d(s->tile, &map, &s->barrier, 0, 1, 2, 3);
     ptx::tma_load_5d(s->tile, &map, &s->barrier, 0, 1, 2, 3, 4);
     ptx::tma_load_im2col_4d(s->tile, &map, &s->barrier, 0, 1, 2, 3, 4, 5);
+    ptx::tma_load_2d_multicast(s->tile, &map, &s->barrier, 0, 1, 3);
+    ptx::tma_load_3d_multicast(s->tile, &map, &s->barrier, 0, 1, 2, 3);
+    ptx::tma_load_4d_multicast(s->tile, &map, &s->barrier, 0, 1, 2, 3, 3);
+    ptx::tma_load_im2col_4d_multicast(s->tile, &map, &s->barrier, 0, 1, 2, 3, 4, 5, 3);
+    ptx::mbarrier_arrive_remote(&s->barrier, ptx::cluster_blocks() - 1);
+    ptx::mbarrier_wait_cluster(&s->barrier, 1);
+    ptx::mbarrier_wait_cluster(&s->barrier, 0);
     ptx::mbarrier_wait(&s->barrier, 0);
     if (ptx::mbarrier_try_wait(&s->barrier, 1)) y[0] = 1;
     ptx::fence_proxy_async();

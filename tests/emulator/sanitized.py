@@ -13,15 +13,16 @@ VALUES = 64 * 4
 KERNELS = {
     "threads.cuh": (*(f"reversed<{bug}>" for bug in (0, 2, 5, 6, 7, 9)), "rotated<0>", "piped<0>", "histogram<0>"),
     "asynchronous.cuh": ("copied<0>", "ring<0>"),
+    "clusters.cuh": ("parts<2, 0>",),
 }
 
 
-def correct(threads: Machine, copies: Machine) -> None:
+def correct(threads: Machine, copies: Machine, clusters: Machine) -> None:
     """Kernels without a bug, in every schedule, and a report in between, which leaves fibers where they were."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal(64, np.float32), np.zeros(64, np.float32)
     for schedule in SCHEDULES:
-        for each in (threads, copies):
+        for each in (threads, copies, clusters):
             each.module.configure(schedule, 2)
         for _ in range(3):
             threads.launch("reversed<0>", 3, 64, x, y, shared=VALUES)
@@ -41,6 +42,10 @@ def correct(threads: Machine, copies: Machine) -> None:
         maps = [copies.tensor_map(aligned(v), (64, 64), swizzle=3) for v in (a, b)]
         copies.launch("ring<0>", 1, 160, *maps, product, np.int32(2), shared=4 * 64 * 64 * 2 + 1024, also=(a, b))
         assert np.isfinite(product).all()
+        tensor = aligned(rng.standard_normal((3 * 2 * 8, 32), np.float32))
+        seen, held = np.zeros((4, *tensor.shape), np.float32), clusters.tensor_map(tensor, (8, 32))
+        clusters.launch("parts<2, 0>", 4, 64, held, seen, np.int32(3), shared=4 * 1024 + 128, cluster=2)
+        np.testing.assert_array_equal(seen, np.broadcast_to(tensor, seen.shape))
 
 
 HELD = []  # tensors that maps point to
@@ -57,9 +62,9 @@ def aligned(values: np.ndarray) -> np.ndarray:
 
 def main(what: str) -> None:
     flags = (*FLAGS, "-DCNN_EMULATOR_UCONTEXT") if what == "ucontext" else FLAGS
-    threads, copies = (machine(file, flags=flags, kernels=kernels) for file, kernels in KERNELS.items())
+    threads, copies, clusters = (machine(file, flags=flags, kernels=kernels) for file, kernels in KERNELS.items())
     if what in ("assembly", "ucontext"):
-        correct(threads, copies)
+        correct(threads, copies, clusters)
     else:
         threads.module.configure(0, 1)
         x, y = np.arange(64, dtype=np.float32), np.zeros(64, np.float32)

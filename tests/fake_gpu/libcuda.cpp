@@ -9,7 +9,7 @@
 
 namespace {
 
-using EmulatorLaunch = int (*)(int, const unsigned*, const unsigned*, size_t, void**, char*, int);
+using EmulatorLaunch = int (*)(int, const unsigned*, const unsigned*, const unsigned*, size_t, void**, char*, int);
 
 struct Registered {
   EmulatorLaunch launch;
@@ -54,15 +54,15 @@ int setting(const char* name, int otherwise) {
   return value ? std::atoi(value) : otherwise;
 }
 
-int run(Function* f, const unsigned* grid, const unsigned* block, unsigned shared_bytes, void* stream,
-        void** arguments) {
+int run(Function* f, const unsigned* grid, const unsigned* block, const unsigned* cluster, unsigned shared_bytes,
+        void* stream, void** arguments) {
   if (!current_context) return INVALID_CONTEXT;
   if (static_cast<int>(shared_bytes) > f->shared_bytes) return INVALID_VALUE;
   last[0] = static_cast<unsigned>(reinterpret_cast<uintptr_t>(stream)), last[1] = shared_bytes;
   for (int i = 0; i < 3; i++) last[2 + i] = grid[i], last[5 + i] = block[i];
   last[12]++;
   char error[4096] = "";
-  if (f->registered.launch(f->registered.kernel, grid, block, shared_bytes, arguments, error, sizeof error)) {
+  if (f->registered.launch(f->registered.kernel, grid, block, cluster, shared_bytes, arguments, error, sizeof error)) {
     last_error = error;
     return LAUNCH_FAILED;
   }
@@ -142,18 +142,20 @@ int cuFuncSetAttribute(void* function, int attribute, int value) {
 }
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared_bytes, void* stream, void** arguments, void** extra) {
-  const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz};
+  const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz}, cluster[3] = {1, 1, 1};
   if (extra) return INVALID_VALUE;
-  return run(static_cast<Function*>(function), grid, block, shared_bytes, stream, arguments);
+  return run(static_cast<Function*>(function), grid, block, cluster, shared_bytes, stream, arguments);
 }
 int cuLaunchKernelEx(const Config* config, void* function, void** arguments, void**) {
+  unsigned cluster[3] = {1, 1, 1};
   for (unsigned i = 0; i < config->attribute_count; i++) {
     const Attribute& attribute = config->attributes[i];
+    if (attribute.id == 4) std::memcpy(cluster, attribute.value, 12);
     if (attribute.id == 4) std::memcpy(last + 8, attribute.value, 12);
     if (attribute.id == 6) std::memcpy(last + 11, attribute.value, 4);
   }
-  return run(static_cast<Function*>(function), config->grid, config->block, config->shared_bytes, config->stream,
-             arguments);
+  return run(static_cast<Function*>(function), config->grid, config->block, cluster, config->shared_bytes,
+             config->stream, arguments);
 }
 int cuTensorMapEncodeTiled(void* map, int dtype, unsigned rank, void* address, const uint64_t* sizes,
                            const uint64_t* strides, const unsigned* box, const unsigned* steps, int interleave,
