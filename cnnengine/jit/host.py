@@ -16,6 +16,7 @@ from typing import Any
 from .._paths import csrc_dir
 from ..errors import BackendUnavailable, KernelError
 from .cache import Cache
+from .counters import Counters, parse
 from .source import KernelSource, fingerprint
 
 COMPILERS = ("g++", "clang++", "c++")
@@ -28,6 +29,21 @@ COMMON = (
 # the race build: every memory access of a kernel calls the checker; its own run-time part is not instrumented
 RACE = ("-DCNN_EMULATOR_RACE", "-g1", "-gdwarf-4")
 RACE_CHECKS = ("thread", "alignment", "signed-integer-overflow", "shift", "integer-divide-by-zero")
+# the build that counts: the same calls, other callbacks
+COUNT = ("-DCNN_EMULATOR_COUNT", "-g1", "-gdwarf-4")
+# Of its kernels: one access of the source is one call. Functions are inlined as nvcc does it (an access by a call that
+# returns a struct would not be seen); the passes that merge, split, move or double accesses are off.
+COUNT_ACCESSES = (
+    "-fsanitize=thread", "-O1", "-finline-functions", "-finline-small-functions", "-finline-limit=1000000",
+    *(f"--param={name}=1000000" for name in (
+        "large-function-insns", "large-function-growth", "large-unit-insns", "inline-unit-growth",
+        "early-inlining-insns", "large-stack-frame", "large-stack-frame-growth",
+    )),
+    *(f"-fno-{name}" for name in (
+        "tree-sra", "ipa-sra", "tree-fre", "tree-dse", "tree-sink", "tree-loop-im", "tree-ch", "tree-phiprop",
+        "tree-cselim", "tree-dominator-opts", "thread-jumps", "ssa-phiopt", "partial-inlining",
+    )),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +54,7 @@ class HostModule:
     launch_address: int  # of cnn_emulator_launch
     expressions: tuple[str, ...]
     library: ctypes.CDLL
+    counts: bool = False
 
     def index(self, expression: str) -> int:
         """The number by which ``cnn_emulator_launch`` knows a kernel. Raises KernelError where there is none."""
@@ -104,6 +121,14 @@ class HostModule:
             raise KernelError(error.value.decode())
         return encoded.raw
 
+    def take_counters(self) -> Counters:
+        """What launches have cost since the last call. Raises ValueError where the build does not count."""
+        if not self.counts:
+            raise ValueError(f"{self.path.name} does not count what launches cost: it was built without count=True")
+        take = self.library.cnn_emulator_take_counters
+        take.restype = ctypes.c_char_p
+        return parse(take().decode())
+
 
 def _array(element: Any, values: Sequence[int]) -> Any:
     return (element * max(1, len(values)))(*values)
@@ -127,34 +152,52 @@ def compiler() -> tuple[str, ...]:
 
 
 def build(
-    source: KernelSource, *, cache: Cache | Path, flags: tuple[str, ...] = ("-O2",), race: bool = False
+    source: KernelSource,
+    *,
+    cache: Cache | Path,
+    flags: tuple[str, ...] = ("-O2",),
+    race: bool = False,
+    count: bool = False,
 ) -> HostModule:
-    """Compiles ``source`` (or finds it in ``cache``) and loads it. ``race`` adds the race checker. Raises
-    BackendUnavailable without a compiler, KernelError with the compiler's log."""
+    """Compiles ``source`` (or finds it in ``cache``) and loads it. ``race`` adds the race checker, ``count`` the
+    counters. Raises BackendUnavailable without a compiler, KernelError with the compiler's log."""
+    if race and count:
+        raise ValueError("race=True and count=True: a build has the race checker or the counters")
     store = cache if isinstance(cache, Cache) else Cache(cache)
     command = compiler()
-    details = (_version(command), flags, race, _runtime_text())
+    if count and not counts(command):
+        raise BackendUnavailable(f"count=True needs g++, the compiler is {shlex.join(command)}")
+    look = RACE if race else COUNT if count else ()
+    details = (_version(command), flags, look, COUNT_ACCESSES if count else (), _runtime_text())
     path = store.fetch(
-        fingerprint(source, *details), ".so", lambda out: _compile(command, source, flags, race, store, out)
+        fingerprint(source, *details), ".so", lambda out: _compile(command, source, flags, look, store, out)
     )
     library = ctypes.CDLL(str(path))
     address = ctypes.cast(library.cnn_emulator_launch, ctypes.c_void_p).value
     assert address is not None
-    return HostModule(path, address, source.expressions, library)
+    return HostModule(path, address, source.expressions, library, count)
 
 
 def _compile(
-    command: tuple[str, ...], source: KernelSource, flags: tuple[str, ...], race: bool, store: Cache, out: Path
+    command: tuple[str, ...],
+    source: KernelSource,
+    flags: tuple[str, ...],
+    look: tuple[str, ...],
+    store: Cache,
+    out: Path,
 ) -> None:
-    runtime = _runtime(command, flags, race, store)
+    """``look``: RACE, COUNT or nothing"""
+    runtime = _runtime(command, (*flags, *look), store)
     kernels = "".join(f"  EMULATOR_KERNEL({e}),\n" for e in source.expressions)
     text = (
         f"{source.text()}\nconst emulator::Kernel cnn_emulator_kernels[] = {{\n{kernels}}};\n"
         f"const int cnn_emulator_kernel_count = {len(source.expressions)};\n"
     )
-    options = (*COMMON, *flags)
-    if race:
-        options += (*RACE, f"-fsanitize={','.join((*RACE_CHECKS, _array_check(command)))}")
+    options = (*COMMON, *flags, *look)
+    if look == RACE:
+        options += (f"-fsanitize={','.join((*RACE_CHECKS, _array_check(command)))}",)
+    elif look == COUNT:
+        options += COUNT_ACCESSES
     unit, compiled = out.with_name(out.name + ".cpp"), out.with_name(out.name + ".o")
     try:
         unit.write_text(text)
@@ -165,14 +208,19 @@ def _compile(
         compiled.unlink(missing_ok=True)
 
 
+def counts(command: tuple[str, ...]) -> bool:
+    """Whether it is g++, whose flags keep the accesses of the source apart."""
+    return "Free Software Foundation" in _version(command)
+
+
 def _array_check(command: tuple[str, ...]) -> str:
     """g++'s ``bounds`` takes a struct's last array, such as a tile, to be of any length; ``bounds-strict`` does not."""
     return "bounds" if "clang" in _version(command) else "bounds-strict"
 
 
-def _runtime(command: tuple[str, ...], flags: tuple[str, ...], race: bool, store: Cache) -> Path:
+def _runtime(command: tuple[str, ...], flags: tuple[str, ...], store: Cache) -> Path:
     """The emulator's own object file, the same for every kernel family."""
-    options = (*COMMON, *flags, *(RACE if race else ()))
+    options = (*COMMON, *flags)
     key = fingerprint(KernelSource("emulator/runtime.cpp", ()), _version(command), options)
     unit = str(csrc_dir() / "emulator" / "runtime.cpp")
     return store.fetch(key, ".o", lambda out: _run((*command, *options, "-x", "c++", "-c", unit, "-o", str(out))))

@@ -15,6 +15,7 @@ from .. import _launch
 from ..errors import KernelError
 from . import host, nvrtc
 from .cache import Cache
+from .counters import Counters
 from .source import KernelSource
 from .tensor_map import TensorMap, TensorMaps
 
@@ -53,7 +54,8 @@ class Runtime(Protocol):
 
 
 class EmulatorRuntime:
-    """Kernels compiled by g++ over ``csrc/emulator``; ``schedule`` and ``threads`` as in ``HostModule.configure``."""
+    """Kernels compiled by g++ over ``csrc/emulator``; ``schedule`` and ``threads`` as in ``HostModule.configure``,
+    ``race`` and ``count`` as in ``host.build``."""
 
     def __init__(
         self,
@@ -63,10 +65,12 @@ class EmulatorRuntime:
         threads: int = 0,
         flags: tuple[str, ...] = ("-O2",),
         race: bool = False,
+        count: bool = False,
     ) -> None:
         self.cache = cache
         self.flags = flags
         self.race = race
+        self.count = count
         self._schedule = schedule
         self._threads = threads
         self._modules: dict[KernelSource, host.HostModule] = {}
@@ -78,7 +82,7 @@ class EmulatorRuntime:
         with self._lock:
             found = self._modules.get(source)
             if found is None:
-                found = host.build(source, cache=self.cache, flags=self.flags, race=self.race)
+                found = host.build(source, cache=self.cache, flags=self.flags, race=self.race, count=self.count)
                 found.configure(self._schedule, self._threads)
                 self._modules[source] = found
         return found
@@ -86,6 +90,11 @@ class EmulatorRuntime:
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         module = self.module(source)
         return partial(_launch.launch_emulator, module.launch_address, module.index(expression))
+
+    def take_counters(self) -> Counters:
+        """What the launches of all sources have cost since the last call; ``count=True`` builds count."""
+        with self._lock:
+            return sum((module.take_counters() for module in self._modules.values()), Counters())
 
     def capability(self) -> int:
         """The newest whose instructions the emulator has."""

@@ -1,5 +1,6 @@
 // cp.async: noted when issued, performed when the thread waits for its group, so that a kernel which does not wait
 // finds the poison, or the tile of the iteration before.
+#include "count.h"
 #include "race.h"
 #include "report.h"
 #include "worker.h"
@@ -15,6 +16,9 @@ void copy_async(void* shared, const void* global, int bytes, bool copy, Site sit
          worker->shared_bytes);
   const PendingCopy pending{shared, copy ? global : nullptr, bytes, copy, me->copy_groups, site};
   race::copy_issued(pending);
+  const void* code = __builtin_return_address(0);
+  if (copy) count::executed(count::Kind::global_copy, static_cast<size_t>(bytes), global, site, code);
+  count::executed(count::Kind::shared_copy, static_cast<size_t>(bytes), shared, site, code);
   me->copies.push_back(pending);
 }
 

@@ -1,6 +1,7 @@
 // ldmatrix, stmatrix and mma.sync: a warp's registers hold small matrices, element by element where the PTX manual says
 // ("Matrix Fragments for mma.m16n8k16", ...). Letters: a (16, k), b (k, 8), d (16, 8); l lane.
 #include "bfloat16.h"
+#include "count.h"
 #include "half.h"
 #include "race.h"
 #include "report.h"
@@ -100,6 +101,7 @@ void load_matrices(uint32_t* fragment, int matrices, bool transpose, const void*
     check_row(row, "ldmatrix", site);
     race::read(row, 16, site);
   }
+  count::executed(count::Kind::ldmatrix, static_cast<size_t>(4 * matrices), row, site, __builtin_return_address(0));
   LoadMatrices operand{static_cast<const char*>(row), fragment, matrices, transpose};
   check_whole_warp("ldmatrix", site);
   meet_warp(0xffffffffu, "ldmatrix", site, &operand, load_all);
@@ -148,6 +150,8 @@ static void multiply_all(Fiber* first) {
 void multiply_fragments(Element element, int k, float* d, const uint32_t* a, const uint32_t* b, Site site) {
   Multiply operand{element, k, d, a, b};
   check_whole_warp("mma.sync", site);
+  const int multiply_adds = 16 * 8 * k / kWarp;  // a lane's share
+  count::executed(count::Kind::mma, static_cast<size_t>(multiply_adds), nullptr, site, __builtin_return_address(0));
   meet_warp(0xffffffffu, "mma.sync", site, &operand, multiply_all);
 }
 

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "count.h"
 #include "entry.h"
 #include "export.h"
 #include "race.h"
@@ -76,7 +77,8 @@ void run_clusters(Progress& progress) {
 }
 
 int cores() {
-  if (race::kEnabled) return 1;  // its shadow memory is one, and its schedule is to be repeatable
+  // the race checker's shadow memory is one, and so are the counters; its schedule is to be repeatable
+  if (race::kEnabled || count::kEnabled) return 1;
   const int limit = thread_limit;
   return limit > 0 ? limit : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
@@ -105,7 +107,7 @@ std::string check(const unsigned grid[3], const unsigned block[3], const unsigne
 std::string launch_all(const Launch& launch) {
   static std::mutex one_at_a_time;
   std::unique_lock<std::mutex> lock(one_at_a_time, std::defer_lock);
-  if (race::kEnabled) lock.lock();
+  if (race::kEnabled || count::kEnabled) lock.lock();
   race::launch_begin();
   Progress progress(launch);
   std::vector<std::thread> others;

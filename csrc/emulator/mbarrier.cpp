@@ -1,5 +1,6 @@
 // mbarriers: one 64-bit word in shared memory that counts arrivals and bytes, and flips its phase when both are
 // complete.
+#include "count.h"
 #include "race.h"
 #include "report.h"
 #include "worker.h"
@@ -125,6 +126,7 @@ bool mbarrier_test(uint64_t* barrier, int parity, Site site) {
 
 void mbarrier_wait(uint64_t* barrier, int parity, Site site) {
   Fiber* me = running();
+  count::executed(count::Kind::mbarrier_wait, 0, nullptr, site, __builtin_return_address(0));
   while (static_cast<int>(read(barrier, "mbarrier.try_wait", site).phase) == (parity & 1)) {
     me->wait_barrier = barrier;
     me->wait_parity = parity & 1;

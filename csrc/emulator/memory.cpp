@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "atomics.h"
+#include "count.h"
 #include "race.h"
 #include "report.h"
 #include "worker.h"
@@ -32,6 +33,8 @@ void before_atomic(const void* p, size_t bytes, Site site) {
   static thread_local int operations = 0;
   if (++operations % kOperationsInARow == 0) give_turn("an atomic operation", site);
   race::atomic(p, bytes, site);
+  const count::Kind kind = worker->owns_shared(p) ? count::Kind::shared_atomic : count::Kind::global_atomic;
+  count::executed(kind, bytes, p, site, nullptr);
 }
 
 void atomic_changed() {

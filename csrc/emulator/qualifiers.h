@@ -20,9 +20,9 @@
 #define __shared__ \
   _Pragma("GCC error \"the emulator has no static __shared__ arrays: put them into the struct of DYN_SMEM\"")
 
-// Functions of the emulator that run inside kernels but are not the kernel's own memory accesses: the race build does
-// not instrument them.
-#if !defined(CNN_EMULATOR_RACE)
+// Functions of the emulator that run inside kernels but are not the kernel's own memory accesses: the builds that look
+// at every access do not instrument them.
+#if !defined(CNN_EMULATOR_RACE) && !defined(CNN_EMULATOR_COUNT)
 #define EMULATOR_OWN
 #elif defined(__clang__)
 #define EMULATOR_OWN __attribute__((no_sanitize("thread"), disable_sanitizer_instrumentation))

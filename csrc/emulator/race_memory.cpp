@@ -1,19 +1,15 @@
 // The race checker proper: every access meets what is remembered of its bytes.
-#include <link.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
 
+#include "access_callbacks.h"
 #include "export.h"
 #include "race.h"
 #include "race_state.h"
 #include "report.h"
 #include "worker.h"
-
-// the shared object's own headers, a name that the linker gives
-extern "C" const ElfW(Ehdr) __ehdr_start __attribute__((visibility("hidden")));
 
 namespace emulator::race {
 
@@ -215,20 +211,6 @@ static void check_shared_state(const Touch& touch, size_t index) {
   }
 }
 
-// Constants and tables of the kernels lie in their shared object
-static bool in_module(const char* p) {
-  static const size_t bytes = [] {
-    const char* base = reinterpret_cast<const char*>(&__ehdr_start);
-    const auto* segment = reinterpret_cast<const ElfW(Phdr)*>(base + __ehdr_start.e_phoff);
-    size_t end = 0;
-    for (int i = 0; i < __ehdr_start.e_phnum; i++)
-      if (segment[i].p_type == PT_LOAD) end = std::max<size_t>(end, segment[i].p_vaddr + segment[i].p_memsz);
-    return end;
-  }();
-  const char* base = reinterpret_cast<const char*>(&__ehdr_start);
-  return p >= base && p < base + bytes;
-}
-
 // The remembered bytes of shared or watched memory; null for memory of the thread's own or the emulator's. Fails where
 // the memory is nobody's.
 static Byte* shadow_of(const Touch& touch) {
@@ -240,13 +222,7 @@ static Byte* shadow_of(const Touch& touch) {
       report_out_of_bounds(touch);
   const Range* range = range_of(p);
   if (range && p + touch.bytes <= range->end) return range->bytes + (p - range->begin);
-  const auto within = [p](const void* begin, size_t bytes) {
-    return p >= static_cast<const char*>(begin) && p < static_cast<const char*>(begin) + bytes;
-  };
-  const bool own = within(worker->stacks, worker->stack_count * (kStackBytes + kStackSpread)) ||
-                   within(worker->fibers.data(), worker->fibers.size() * sizeof(Fiber)) ||
-                   within(&self, sizeof(self)) || in_module(p);
-  if (!own && !watched.empty()) report_out_of_bounds(touch);
+  if (!watched.empty() && !is_own(p)) report_out_of_bounds(touch);
   return nullptr;
 }
 

@@ -5,15 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "thread.h"
+#include "source_line.h"
 
 namespace emulator::race {
-
-// A place in the source, in 32 bits: a code address relative to the module, or the number of a Site
-using Where = uint32_t;
-Where where_of(Site site);
-Where where_of(const void* code);
-std::string place(Where where);  // "conv2d.cuh:33"
 
 struct Access {
   uint32_t clock;

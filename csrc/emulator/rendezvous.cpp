@@ -1,6 +1,7 @@
 // Barriers and warp collectives: all of them are threads that meet, exchange what they brought and part again.
 #include <cstring>
 
+#include "count.h"
 #include "race.h"
 #include "report.h"
 #include "worker.h"
@@ -11,6 +12,7 @@ namespace emulator {
 static void conclude(Rendezvous& rendezvous) {
   if (rendezvous.complete) rendezvous.complete(rendezvous.members.first);
   race::join(rendezvous.members.first);
+  count::met(rendezvous);
   FiberList members = rendezvous.members;
   rendezvous = {};
   make_ready(members);
@@ -82,15 +84,16 @@ static void refuse_the_finished(const char* what, Site site) {
   }
 }
 
-int block_barrier(Count count, bool predicate, Site site) {
-  Vote vote{count, predicate, 0};
+int block_barrier(Count kind, bool predicate, Site site) {
+  Vote vote{kind, predicate, 0};
   Rendezvous& r = this_block().barrier;
-  const char* what = barrier_name(count);
+  const char* what = barrier_name(kind);
+  count::executed(count::Kind::block_barrier, 0, nullptr, site, nullptr);
   if (this_block().live < worker->threads) {
     r.arrived++;
     refuse_the_finished(what, site);
   }
-  meet(r, worker->threads, what, site, &vote, count == Count::none ? nullptr : count_votes);
+  meet(r, worker->threads, what, site, &vote, kind == Count::none ? nullptr : count_votes);
   return vote.result;
 }
 
@@ -125,6 +128,7 @@ void named_barrier(int id, int threads, bool wait, Site site) {
   r.site = site;  // producers and consumers meet here from different lines
   r.what = "bar.sync";
   r.expected = threads;
+  count::executed(count::Kind::named_barrier, 0, nullptr, site, nullptr);
   race::release(&r);
   if (wait) {
     meet(r, threads, "bar.sync", site, nullptr, nullptr);
@@ -159,6 +163,7 @@ void meet_warp(unsigned mask, const char* what, Site site, void* operand, Rendez
 }
 
 void warp_barrier(unsigned mask, Site site) {
+  count::executed(count::Kind::warp_barrier, 0, nullptr, site, nullptr);
   meet_warp(mask, "__syncwarp", site, nullptr, nullptr);
 }
 
@@ -181,6 +186,7 @@ struct Exchange {
 }  // namespace
 
 unsigned warp_ballot(unsigned mask, bool predicate, Site site) {
+  count::executed(count::Kind::warp_exchange, 0, nullptr, site, nullptr);
   Ballot ballot{predicate, 0};
   meet_warp(mask, "a warp vote", site, &ballot, [](Fiber* first) {
     unsigned result = 0;
@@ -197,6 +203,7 @@ bool warp_elect(Site site) {
 }
 
 unsigned warp_match(unsigned mask, uint64_t value, Site site) {
+  count::executed(count::Kind::warp_exchange, 0, nullptr, site, nullptr);
   Match match{value, 0};
   meet_warp(mask, "a warp match", site, &match, [](Fiber* first) {
     for (Fiber* f = first; f; f = f->next) {
@@ -228,6 +235,7 @@ static int shuffle_source(Shuffle kind, int lane, int argument, int width) {
 uint64_t warp_shuffle(Shuffle kind, unsigned mask, uint64_t value, int argument, int width, Site site) {
   if (width < 1 || width > kWarp || (width & (width - 1)))
     fail(kind::warp_mask, site, "shuffle of width %d: 1, 2, 4, 8, 16 or 32 is expected", width);
+  count::executed(count::Kind::warp_exchange, 0, nullptr, site, nullptr);
   Exchange exchange{value, shuffle_source(kind, running()->lane, argument, width), ~uint64_t{0}};
   meet_warp(mask, "a warp shuffle", site, &exchange, [](Fiber* first) {
     Exchange* lanes[kWarp] = {};

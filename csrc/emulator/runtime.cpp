@@ -11,11 +11,18 @@
 #include "wgmma.cpp"
 #include "report.cpp"
 #include "launch.cpp"
-#ifdef CNN_EMULATOR_RACE
+#if defined(CNN_EMULATOR_RACE) || defined(CNN_EMULATOR_COUNT)
 #include "source_line.cpp"
+#include "access_callbacks.cpp"
+#endif
+#ifdef CNN_EMULATOR_RACE
 #include "race_order.cpp"
 #include "race_memory.cpp"
 #include "race_registers.cpp"
-#include "race_callbacks.cpp"
 #include "undefined.cpp"
+#endif
+#ifdef CNN_EMULATOR_COUNT
+#include "count_cost.cpp"
+#include "count_requests.cpp"
+#include "count_totals.cpp"
 #endif

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <new>
 
+#include "count.h"
 #include "race.h"
 #include "report.h"
 #include "worker.h"
@@ -286,11 +287,13 @@ bool Worker::run_cluster(uint64_t linear) {
   }
   shuffle(ready);
   race::block_begin();
+  count::block_begin();
   Fiber* first = ready.pop();
   self = first;
   switch_context(scheduler, first->context);
   self = nullptr;
   if (error.empty()) error = race::block_end();
+  if (error.empty()) count::block_end();
   for (Block& block : blocks)
     if (error.empty()) check_margins(block);
   return error.empty();

@@ -6,10 +6,10 @@
 #include <map>
 #include <mutex>
 
-#include "race_shadow.h"
 #include "report.h"
+#include "source_line.h"
 
-namespace emulator::race {
+namespace emulator {
 
 namespace {
 constexpr Where kSiteBit = 0x80000000u;
@@ -49,7 +49,7 @@ static std::string addr2line(Where where) {
     const std::string frame = line;
     const size_t colon = frame.rfind(':');
     if (colon == std::string::npos || frame[0] == '?' || frame.find("/csrc/emulator/") != std::string::npos) continue;
-    if (found.empty()) found = emulator::place(frame.substr(0, colon).c_str(), std::atoi(frame.c_str() + colon + 1));
+    if (found.empty()) found = place(frame.substr(0, colon).c_str(), std::atoi(frame.c_str() + colon + 1));
   }
   if (pipe) pclose(pipe);
   return found.empty() ? text("code address 0x%x of %s (addr2line, of binutils, would name the line)", where, path)
@@ -58,10 +58,10 @@ static std::string addr2line(Where where) {
 
 std::string place(Where where) {
   static std::map<Where, std::string> known;
-  if (where & kSiteBit) return emulator::place(sites[where & ~kSiteBit]);
+  if (where & kSiteBit) return place(sites[where & ~kSiteBit]);
   auto [entry, fresh] = known.try_emplace(where);
   if (fresh) entry->second = addr2line(where);
   return entry->second;
 }
 
-}  // namespace emulator::race
+}  // namespace emulator

@@ -1,6 +1,7 @@
 // Tensor maps and the bulk tensor copies (TMA) between global memory and tiles in shared memory.
 #include <algorithm>
 
+#include "count.h"
 #include "export.h"
 #include "race.h"
 #include "report.h"
@@ -150,6 +151,8 @@ static PendingTensorCopy pending(const CUtensorMap& map, const int* coordinate, 
 // Into the running block or, with `multicast`, into each block of the cluster that has a bit: at the same place of its
 // shared memory, and for its own mbarrier at that place. Each arrives on its own.
 static void issue(PendingTensorCopy copy, const TensorMap& map, uint64_t* barrier, const uint16_t* multicast) {
+  count::executed(count::Kind::bulk_load, static_cast<size_t>(map.bytes()), nullptr, copy.site,
+                  __builtin_return_address(0));
   const int blocks = static_cast<int>(worker->blocks.size()), me = running()->block->rank;
   const unsigned mask = multicast ? *multicast : 1u << me;
   if (!mask || mask >> blocks)
@@ -219,6 +222,8 @@ void tensor_store(const CUtensorMap& opaque, const int* coordinate, int rank, co
   PendingTensorCopy copy = pending(opaque, coordinate, rank, shared, site);
   copy.group = running()->store_groups;
   race::async_read(shared, static_cast<size_t>(map.bytes()), false, site);
+  count::executed(count::Kind::bulk_store, static_cast<size_t>(map.bytes()), nullptr, site,
+                  __builtin_return_address(0));
   running()->stores.push_back(copy);
 }
 

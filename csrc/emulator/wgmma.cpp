@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "bfloat16.h"
+#include "count.h"
 #include "half.h"
 #include "race.h"
 #include "report.h"
@@ -104,6 +105,8 @@ void warpgroup_multiply(const WarpgroupProduct& product, float* d, uint64_t a, u
     }
     race::accumulators_issued(d, product.n / 2, site);
   }
+  const int k = kReduction / element_bytes(product.element), multiply_adds = 64 * product.n * k / kWarpgroup;
+  count::executed(count::Kind::wgmma, static_cast<size_t>(multiply_adds), nullptr, site, __builtin_return_address(0));
   me->products.push_back({product, d, a, b, me->product_groups, site});
 }
 

@@ -179,11 +179,28 @@ CLUSTERS = (
     *(f"multicast<{rank}, 0>" for rank in (0, 3, 4)),
     *("multicast<3, 1>", "multicast<3, 2>"),
 )
-FILES = {"threads.cuh": THREADS, "asynchronous.cuh": ASYNCHRONOUS, "clusters.cuh": CLUSTERS}
+COUNTERS = (
+    *("strided", "vectors", "shared_words", "columns", "matrices", "copies", "diverging", "barriers", "product"),
+    *(f"typed<{t}>" for t in ("float", "__half", "__nv_bfloat16")),
+    *(f"shared_vectors<{t}>" for t in ("float2", "float4")),
+)
+FILES = {
+    "threads.cuh": THREADS,
+    "asynchronous.cuh": ASYNCHRONOUS,
+    "clusters.cuh": CLUSTERS,
+    "counters.cuh": COUNTERS,
+}
 
 
 @keep
-def machine(file: str, race: bool = False, flags: tuple[str, ...] = ("-O1",), kernels: tuple[str, ...] = ()) -> Machine:
+def machine(
+    file: str,
+    race: bool = False,
+    flags: tuple[str, ...] = ("-O1",),
+    kernels: tuple[str, ...] = (),
+    count: bool = False,
+) -> Machine:
     """The file's kernels, or some of them, compiled and loaded."""
     flags = (*flags, "-DCNN_EMULATOR_PATIENCE_SECONDS=2")
-    return Machine(build(source(file, kernels or FILES[file]), cache=default_cache(), flags=flags, race=race), race)
+    wanted = source(file, kernels or FILES[file])
+    return Machine(build(wanted, cache=default_cache(), flags=flags, race=race, count=count), race)

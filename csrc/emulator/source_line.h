@@ -1,0 +1,17 @@
+// A place in the source in 32 bits, as the race checker and the counters remember it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "thread.h"
+
+namespace emulator {
+
+// A code address relative to the module, or the number of a Site
+using Where = uint32_t;
+Where where_of(Site site);
+Where where_of(const void* code);  // where a call returns to
+std::string place(Where where);    // "conv2d.cuh:33"
+
+}  // namespace emulator
