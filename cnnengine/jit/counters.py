@@ -10,6 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
+import numpy as np
+
+ALIGNMENT = 256  # bytes, of cuMemAlloc
+
 
 class _Sum:
     """Adds field by field."""
@@ -124,7 +128,9 @@ class Counters:
 
     def table(self) -> str:
         """What touches memory, line by line, for people."""
-        rows = [f"{'line':32} {'access':13} {'requests':>10} {'sectors':>10} {'a request':>9} {'wavefronts':>10} conflicts"]
+        rows = [
+            f"{'line':32} {'access':13} {'requests':>10} {'sectors':>10} {'a request':>9} {'wavefronts':>10} conflicts"
+        ]
         for place, counts in self.lines.items():
             for one in fields(counts):
                 part = getattr(counts, one.name)
@@ -137,6 +143,16 @@ class Counters:
                     row += f" {'':10} {'':9} {part.wavefronts:10} {part.conflicts:9}"
                 rows.append(row)
         return "\n".join(rows)
+
+
+def aligned(values: np.ndarray) -> np.ndarray:
+    """A copy that begins where a GPU's allocator would let it, at a multiple of 256 bytes: the sectors that a kernel
+    touches depend on it."""
+    store = np.empty(values.nbytes + ALIGNMENT, np.uint8)
+    start = -store.ctypes.data % ALIGNMENT
+    copy = store[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def _parts(counts: Counts, kind: type) -> list[Any]:

@@ -165,7 +165,7 @@ def build(
         raise ValueError("race=True and count=True: a build has the race checker or the counters")
     store = cache if isinstance(cache, Cache) else Cache(cache)
     command = compiler()
-    if count and not counts(command):
+    if count and not can_count(command):
         raise BackendUnavailable(f"count=True needs g++, the compiler is {shlex.join(command)}")
     look = RACE if race else COUNT if count else ()
     details = (_version(command), flags, look, COUNT_ACCESSES if count else (), _runtime_text())
@@ -208,7 +208,7 @@ def _compile(
         compiled.unlink(missing_ok=True)
 
 
-def counts(command: tuple[str, ...]) -> bool:
+def can_count(command: tuple[str, ...]) -> bool:
     """Whether it is g++, whose flags keep the accesses of the source apart."""
     return "Free Software Foundation" in _version(command)
 

@@ -12,6 +12,24 @@ struct FragmentRows {
   alignas(16) float row[16][COLUMNS + PAD];
 };
 
+// VECTOR neighbours of shared memory in as few reads as may be, whose lanes then read different banks: by single words
+// runs of 8 would meet in a quarter of them
+template <int VECTOR>
+__device__ inline void read_run(const float* shared, float (&values)[VECTOR]) {
+  if constexpr (VECTOR % 4 == 0) {
+#pragma unroll
+    for (int v = 0; v < VECTOR; v += 4) {
+      const float4 four = *reinterpret_cast<const float4*>(shared + v);
+      values[v] = four.x, values[v + 1] = four.y, values[v + 2] = four.z, values[v + 3] = four.w;
+    }
+  } else if constexpr (VECTOR == 2) {
+    const float2 two = *reinterpret_cast<const float2*>(shared);
+    values[0] = two.x, values[1] = two.y;
+  } else {
+    values[0] = *shared;
+  }
+}
+
 // Whole warps. sum(j, v) is the v-th of this lane's four sums in fragment j, columns [8j, 8j + 8);
 // write(row, column, values) gets VECTOR neighbours, every run once.
 template <int VECTOR, class Rows, class Sum, class Write>
@@ -30,16 +48,7 @@ __device__ inline void hand_out_fragments(Rows& rows, const Sum& sum, const Writ
   for (int run = lane; run < 16 * RUNS; run += 32) {
     const int row = run / RUNS, column = run % RUNS * VECTOR;
     float values[VECTOR];
-    if constexpr (VECTOR % 4 == 0) {
-#pragma unroll
-      for (int v = 0; v < VECTOR; v += 4) {
-        const float4 four = *reinterpret_cast<const float4*>(&rows.row[row][column + v]);
-        values[v] = four.x, values[v + 1] = four.y, values[v + 2] = four.z, values[v + 3] = four.w;
-      }
-    } else {
-#pragma unroll
-      for (int v = 0; v < VECTOR; v++) values[v] = rows.row[row][column + v];
-    }
+    read_run(&rows.row[row][column], values);
     write(row, column, values);
   }
   __syncwarp();

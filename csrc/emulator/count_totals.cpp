@@ -6,6 +6,7 @@
 #include <string>
 #include <tuple>
 #include <unordered_map>
+#include <vector>
 
 #include "export.h"
 #include "report.h"
@@ -24,6 +25,9 @@ void add_to_totals(const Line& line, const Cost& cost) {
 // Lines of "place kind amount requests partial lanes amounts sectors ideal wavefronts least", in order; code addresses
 // of one source line become one
 static std::string write_table() {
+  std::vector<Where> places;
+  for (const auto& [line, cost] : totals) places.push_back(line.where);
+  look_up(places);
   std::map<std::tuple<std::string, int, uint32_t>, Cost> lines;
   for (const auto& [line, cost] : totals)
     lines[{place(line.where), static_cast<int>(line.kind), line.amount}].add(cost);

@@ -3,6 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 
 #include "race.h"
 #include "worker.h"
@@ -26,7 +27,7 @@ std::string text(const char* format, ...) {
 // The last folder and the file: enough to find it, the same on every machine
 std::string place(const char* file, int line) {
   if (!file) return "an unknown line";
-  const std::string path = file;
+  const std::string path = std::filesystem::path(file).lexically_normal().string();
   const size_t last = path.rfind('/');
   const size_t before = last == std::string::npos || last == 0 ? last : path.rfind('/', last - 1);
   return path.substr(before == std::string::npos ? 0 : before + 1) + ":" + std::to_string(line);

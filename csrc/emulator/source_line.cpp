@@ -1,10 +1,13 @@
 // From a code address to a line of the kernel's source, by addr2line on the module's debug information.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 #include <map>
-#include <mutex>
+#include <vector>
 
 #include "report.h"
 #include "source_line.h"
@@ -37,31 +40,58 @@ Where where_of(const void* code) {
   return static_cast<Where>(static_cast<const char*>(code) - 1 - module_base());
 }
 
-static std::string addr2line(Where where) {
-  const char* path = nullptr;
-  module_base(&path);
-  const std::string command = text("addr2line -i -e '%s' 0x%x 2>/dev/null", path, where);
-  FILE* pipe = popen(command.c_str(), "r");
-  std::string found;
-  char line[1024];
-  // the innermost frame first: the kernel's own line is the first that is not the emulator's
-  while (pipe && std::fgets(line, sizeof(line), pipe)) {
-    const std::string frame = line;
+namespace {
+std::map<Where, std::string> known;  // the lines of code addresses
+}
+
+// Of one address's frames, the innermost first, the kernel's own line: the first that is neither the emulator's nor a
+// conversion of platform.cuh
+static std::string kernel_line(const std::vector<std::string>& frames) {
+  std::string conversion;
+  for (const std::string& text : frames) {
+    const std::string frame = std::filesystem::path(text).lexically_normal().string();
     const size_t colon = frame.rfind(':');
     if (colon == std::string::npos || frame[0] == '?' || frame.find("/csrc/emulator/") != std::string::npos) continue;
-    if (found.empty()) found = place(frame.substr(0, colon).c_str(), std::atoi(frame.c_str() + colon + 1));
+    const std::string line = place(frame.substr(0, colon).c_str(), std::atoi(frame.c_str() + colon + 1));
+    if (frame.find("/csrc/cuda/platform.cuh:") == std::string::npos) return line;
+    if (conversion.empty()) conversion = line;
   }
-  if (pipe) pclose(pipe);
-  return found.empty() ? text("code address 0x%x of %s (addr2line, of binutils, would name the line)", where, path)
-                       : found;
+  return conversion;
+}
+
+void look_up(const std::vector<Where>& places) {
+  constexpr size_t kAtOnce = 500;  // addresses of a command
+  std::vector<Where> unknown;
+  for (Where where : places)
+    if (!(where & kSiteBit) && !known.count(where)) unknown.push_back(where);
+  const char* path = nullptr;
+  module_base(&path);
+  for (size_t first = 0; first < unknown.size(); first += kAtOnce) {
+    std::string command = text("addr2line -a -i -e '%s'", path);
+    for (size_t i = first; i < std::min(unknown.size(), first + kAtOnce); i++) command += text(" 0x%x", unknown[i]);
+    FILE* pipe = popen((command + " 2>/dev/null").c_str(), "r");
+    std::map<Where, std::vector<std::string>> frames;  // an address, then its frames
+    Where address = 0;
+    char line[1024];
+    while (pipe && std::fgets(line, sizeof(line), pipe)) {
+      if (!std::strncmp(line, "0x", 2))
+        address = static_cast<Where>(std::strtoul(line, nullptr, 16));
+      else
+        frames[address].push_back(line);
+    }
+    if (pipe) pclose(pipe);
+    for (const auto& [where, found] : frames) known[where] = kernel_line(found);
+  }
 }
 
 std::string place(Where where) {
-  static std::map<Where, std::string> known;
   if (where & kSiteBit) return place(sites[where & ~kSiteBit]);
-  auto [entry, fresh] = known.try_emplace(where);
-  if (fresh) entry->second = addr2line(where);
-  return entry->second;
+  look_up({where});
+  const char* path = nullptr;
+  module_base(&path);
+  const std::string& line = known[where];
+  return line.empty() ? text("code address 0x%x of %s (addr2line, of binutils, would name the line)", where, path)
+                      : line;
 }
 
 }  // namespace emulator

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "thread.h"
 
@@ -11,7 +12,8 @@ namespace emulator {
 // A code address relative to the module, or the number of a Site
 using Where = uint32_t;
 Where where_of(Site site);
-Where where_of(const void* code);  // where a call returns to
-std::string place(Where where);    // "conv2d.cuh:33"
+Where where_of(const void* code);                // where a call returns to
+std::string place(Where where);                  // "conv2d.cuh:33"
+void look_up(const std::vector<Where>& places);  // many at once, before place() is asked for each
 
 }  // namespace emulator

@@ -16,6 +16,11 @@ __global__ void vectors(const float4* x, float4* y) {
   y[threadIdx.x] = make_float4(four.w, four.z, four.y, four.x);  // float4-store
 }
 
+__global__ void triples(const float3* x, float* y) {
+  const float3 three = x[threadIdx.x];  // float3-load
+  y[threadIdx.x] = three.x + three.y + three.z;
+}
+
 template <class T>
 __global__ void typed(const T* x, T* y) {
   y[threadIdx.x] = from_float<T>(to_float(x[threadIdx.x]) + 1.0f);  // typed

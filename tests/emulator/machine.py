@@ -181,6 +181,7 @@ CLUSTERS = (
 )
 COUNTERS = (
     *("strided", "vectors", "shared_words", "columns", "matrices", "copies", "diverging", "barriers", "product"),
+    "triples",
     *(f"typed<{t}>" for t in ("float", "__half", "__nv_bfloat16")),
     *(f"shared_vectors<{t}>" for t in ("float2", "float4")),
 )

@@ -6,7 +6,7 @@ import pytest
 
 from cnnengine.jit import nvrtc
 
-from .machine import ASYNCHRONOUS, CLUSTERS, THREADS, machine, source
+from .machine import ASYNCHRONOUS, CLUSTERS, COUNTERS, THREADS, machine, source
 
 pytestmark = pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.problem()))
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90a", "sm_100a", "sm_120")
@@ -34,6 +34,10 @@ def test_kernels_on_threads_compile(arch: str) -> None:
 @pytest.mark.parametrize(("file", "kernels"), [("asynchronous.cuh", ASYNCHRONOUS), ("clusters.cuh", CLUSTERS)])
 def test_kernels_of_sm90_compile(file: str, kernels: tuple[str, ...]) -> None:
     assert set(nvrtc.compile_source(source(file, kernels), "sm_90a").usage()) == set(kernels)
+
+
+def test_kernels_to_count_compile() -> None:
+    assert set(nvrtc.compile_source(source("counters.cuh", COUNTERS), "sm_90a").usage()) == set(COUNTERS)
 
 
 def test_the_emulator_accepts_the_probe() -> None:
