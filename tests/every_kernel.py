@@ -175,6 +175,7 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
         with planned(plans, "tile", tile):
             all_verbs("tiled", str(tile))
     _on_tensor_cores(backend, random, out, dtype)
+    _depthwise(backend, random, out, dtype)
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
 
@@ -204,6 +205,22 @@ def _on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> Non
         with planned(conv2d, "mma_choice", (tile, vector)):
             for name in names:
                 all_verbs(name, f"{name} {tile} {vector}")
+
+
+def _depthwise(backend: Backend, random: Any, out: Any, dtype: str) -> None:
+    """Channels for every vector; filters and strides for every kernel, the last three shapes for those that take any:
+    two filters a channel, strips that interleave, filters too large to be staged at once (and a backward_weight that is
+    split)."""
+    widest = 16 // library.ITEM_BYTES[dtype]
+    for size, stride, channels in product(library.DEPTHWISE_TAPS, (1, 2), (widest, 2, 3)):
+        s = conv2d_shape((2, 9, 15, 3 * channels), (3 * channels, 3, size, 1), stride, (1, size // 2), 1, 3 * channels)
+        _three_verbs(backend, s, random, out)("depthwise", f"depthwise {size} {stride} {channels}")
+    for s in (
+        conv2d_shape((2, 9, 15, 3), (6, 3, 2, 1), (2, 1), 1, (1, 2), 3),
+        conv2d_shape((2, 9, 15, widest), (widest, 3, 4, 1), (2, 4), (1, 5), (3, 6), widest),
+        conv2d_shape((1, 7, 19, 8 * widest), (8 * widest, 23, 17, 1), 1, (11, 8), 1, 8 * widest),
+    ):
+        _three_verbs(backend, s, random, out)("depthwise", f"depthwise {s.x} {s.w}")
 
 
 def _products(backend: Backend, random: Any, out: Any) -> None:

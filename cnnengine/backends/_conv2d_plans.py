@@ -2,6 +2,7 @@
 a named rung takes. A plan follows from the shape, the dtype, how arrays are aligned and the GPU's compute capability.
 
     direct                 any shape; chosen where a group has too few channels for a tile
+    depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
     tiled                  any shape, CUDA cores; chosen for float32
     implicit_gemm_mma      any shape, float16 (compute capability 7.5) and bfloat16 (8.0), tensor cores; chosen for both
     implicit_gemm_tf32     as mma for float32 operands rounded to TF32 (8.0); only where it is asked for
@@ -19,6 +20,7 @@ from ..errors import Unsupported
 from ..jit.tensor_map import TensorMap
 from ..shapes import CACHED_SHAPES, Conv2dShape
 from . import _conv2d_wgmma as wgmma
+from . import _depthwise_plans as depthwise
 from . import _kernel_plans as plans
 from ._kernel_library import ITEM_BYTES, MMA_LARGE, MMA_MEDIUM, MMA_SMALL, MmaTile, Tile
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
@@ -30,7 +32,8 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
     "implicit_gemm_3xtf32": "Rounded::tf32_3x",
 }
 WGMMA = "implicit_gemm_wgmma"
-ALGORITHMS = ("direct", "tiled", *MMA, WGMMA)
+ALGORITHMS = ("direct", "depthwise", "tiled", *MMA, WGMMA)
+DEPTHWISE = "conv2d/depthwise"  # the family
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
 
@@ -62,15 +65,17 @@ class WeightPlan(NamedTuple):
     products: ConvPlan
     total: Plan | None
     splits: int
-    pixels: int  # a split adds
+    pixels: int  # a split adds; of depthwise runs of pixels
     workspace: int  # bytes
 
 
 @lru_cache(CACHED_SHAPES)
 def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
-    """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels."""
+    """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels, but for depthwise shapes."""
     Kg = shape.K // shape.groups
     chosen = _choose(algorithm, shape, given, narrow=Kg < NARROW)
+    if chosen == "depthwise":
+        return ConvPlan(DEPTHWISE, depthwise.forward(shape, given.dtype, given.alignment), chosen)
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
@@ -82,9 +87,11 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
 @lru_cache(CACHED_SHAPES)
 def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Given) -> tuple[ConvPlan, ...]:
     """One launch, or one for each phase of a stride. Where nothing is named ``direct`` takes groups of fewer than
-    NARROW input channels."""
+    NARROW input channels, but for depthwise shapes."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
     chosen = _choose(algorithm, shape, given, narrow=Cg < NARROW)
+    if chosen == "depthwise":
+        return (ConvPlan(DEPTHWISE, depthwise.backward_input(shape, given.dtype, given.alignment), chosen),)
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
@@ -99,11 +106,14 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
     elements, pixels = plans.reduction(shape.reduction), shape.N * shape.P * shape.Q
     chosen = _choose(algorithm, shape, given, narrow=False)
+    if chosen == "depthwise":
+        launch, splits, items = depthwise.backward_weight(shape, given.dtype, given.alignment)
+        return _added(ConvPlan(DEPTHWISE, launch, chosen), shape, splits, items)
     if chosen == "direct":
         return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
     if chosen == WGMMA:
         launch, splits, share = wgmma.backward_weight(shape)
-        return _weight_plan(_on_maps(launch), splits, share, shape.K * elements)
+        return _added(_on_maps(launch), shape, splits, share)
     size = Kg, elements, shape.groups
     tile, vector = _tile(chosen, shape, given, size)
     count = shape.groups * -(-Kg // tile.m) * -(-elements // tile.n)
@@ -112,19 +122,27 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     share = -(-share // tile.k) * tile.k  # whole steps: a split must not read into the next
     splits = -(-pixels // share)
     products = _launch("conv2d_backward_weight", chosen, tile, vector, (Kg, elements, shape.groups * splits))
-    return _weight_plan(products, splits, share, shape.K * elements)
+    return _added(products, shape, splits, share)
 
 
-def _weight_plan(products: ConvPlan, splits: int, share: int, weights: int) -> WeightPlan:
+def _added(products: ConvPlan, shape: Conv2dShape, splits: int, share: int) -> WeightPlan:
+    """With the kernel that adds the parts, where there are more than one."""
     if splits == 1:
         return WeightPlan(products, None, 1, share, 0)
+    weights = shape.K * shape.reduction
     total = Plan("conv2d_backward_weight_sum<{T}>", plans.blocks(-(-weights // THREADS)), (THREADS, 1, 1), 0)
     return WeightPlan(products, total, splits, share, splits * weights * 4)
 
 
 def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, *, narrow: bool) -> str:
-    """The rung. Raises Unsupported where the named one does not take this dtype or this GPU lacks its instructions."""
+    """The rung. Raises Unsupported where the named one does not take this shape or dtype or this GPU lacks its
+    instructions."""
+    refusal = depthwise.refusal(shape, given.dtype)
+    if algorithm == "depthwise" and refusal is not None:
+        raise Unsupported(f"depthwise: {refusal}")
     if algorithm is None:
+        if refusal is None and shape.C > 1 and shape.K // shape.groups < NARROW:
+            return "depthwise"
         if narrow:
             return "direct"
         if min(shape.C, shape.K) >= WIDE and _wgmma_refuses(shape, given) is None:

@@ -161,6 +161,28 @@ def _wgmma(dtype: str) -> tuple[str, ...]:
     return tuple(f"{verb}_wgmma<{{T}}, {tile}>" for verb in CONV2D for tile in WGMMA_TILES)
 
 
+DEPTHWISE_TAPS = (3, 5, 7)  # of a filter's row, for which there are kernels of their own
+
+
+def depthwise_weight_vector(vector: int, taps: int, dtype: str) -> int:
+    """Channels that a thread of backward_weight takes: more than 8 bytes of them would be too many sums of 5 taps."""
+    return vector if taps == 3 else min(vector, 8 // ITEM_BYTES[dtype])
+
+
+def _depthwise(dtype: str) -> tuple[str, ...]:
+    """depthwise, by dtype: VECTOR of 16 bytes, 4 bytes and one element. Only 16 bytes have kernels of their own for
+    filter widths and strides that are common; 0, 0 takes any."""
+    size = ITEM_BYTES[dtype]
+    vectors = sorted({16 // size, 4 // size, 1}, reverse=True)
+    common = [(vectors[0], taps, stride) for taps in DEPTHWISE_TAPS for stride in (1, 2)]
+    strips = common + [(vector, 0, 0) for vector in vectors]
+    parts = [(depthwise_weight_vector(vector, taps, dtype), taps) for vector in vectors for taps in DEPTHWISE_TAPS]
+    return (
+        *(f"{verb}_depthwise<{{T}}, Conv2dShape, {v}, {t}, {s}>" for verb in CONV2D[:2] for v, t, s in strips),
+        *(f"conv2d_backward_weight_depthwise<{{T}}, Conv2dShape, {vector}, {taps}>" for vector, taps in parts),
+    )
+
+
 Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
 FAMILIES: dict[str, Templates] = {
     "conv2d": (
@@ -170,6 +192,7 @@ FAMILIES: dict[str, Templates] = {
     ),
     "conv2d/implicit_gemm_mma": _mma,
     "conv2d/implicit_gemm_wgmma": _wgmma,
+    "conv2d/depthwise": _depthwise,
     "pool2d": (
         *(
             f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"
