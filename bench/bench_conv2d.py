@@ -17,7 +17,7 @@ from cnnengine.shapes import Conv2dShape
 
 WITHOUT_WINOGRAD = "implicit_gemm"  # the variant that is timed beside a choice of Winograd
 PREPARED = "prepared"  # weights packed before the clock starts, as in a frozen network
-LADDER = ("direct", "tiled")  # of the GPU kernels
+LADDER = ("direct", "tiled", "implicit_gemm")  # of the GPU kernels
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:

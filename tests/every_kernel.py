@@ -174,6 +174,7 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     for tile in library.TILES:
         with planned(plans, "tile", tile):
             all_verbs("tiled", str(tile))
+    _on_cuda_cores(backend, random, out)
     _on_tensor_cores(backend, random, out, dtype)
     _depthwise(backend, random, out, dtype)
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
@@ -191,6 +192,17 @@ def _three_verbs(backend: Backend, s: Conv2dShape, random: Any, out: Any) -> Cal
         backend.conv2d_backward_weight(s, x, dy, out(f"backward_weight {name}", s.w), algorithm)
 
     return run
+
+
+def _on_cuda_cores(backend: Backend, random: Any, out: Any) -> None:
+    """Every tile of implicit_gemm; those that move four elements at a time compute the same and are compared."""
+    for vector in (4, 1):
+        s = conv2d_shape((2, 9, 7, 2 * 3 * vector), (2 * 5 * vector, 3, 2, 3 * vector), (1, 2), 1, groups=2)
+        all_verbs = _three_verbs(backend, s, random, out)
+        for tile in (tile for tile, moved in library.SIMT_VARIANTS if moved == vector):
+            with planned(conv2d, "simt_choice", (tile, vector)):
+                all_verbs("implicit_gemm", f"implicit_gemm {vector} {tile}")
+        all_verbs("tiled", f"implicit_gemm {vector} tiled")
 
 
 def _on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> None:

@@ -16,7 +16,7 @@ from cnnengine.errors import KernelError
 from cnnengine.jit import host
 from cnnengine.jit import source as source_module
 from cnnengine.jit.source import KernelSource
-from cnnengine.shapes import gemm_shape, reduce_shape
+from cnnengine.shapes import conv2d_shape, gemm_shape, reduce_shape
 
 from . import every_kernel
 
@@ -59,7 +59,16 @@ def test_the_tile_does_not_matter(forward: dict[str, every_kernel.Results]) -> N
             np.testing.assert_array_equal(results[name.replace(first, other)], results[name], err_msg=name)
 
 
-@pytest.mark.parametrize("file", ["reduce.cuh", "tile.cuh"])
+def test_implicit_gemm_adds_in_the_order_of_tiled(forward: every_kernel.Results) -> None:
+    """The same bits with every tile, though backward_input passes the zeros of its stride by."""
+    names = [name for name in forward if "implicit_gemm" in name and "SimtTile" in name]
+    assert len(names) == 3 * len(library.SIMT_VARIANTS)
+    for name in names:
+        other = name[: name.index("SimtTile")] + "tiled"
+        np.testing.assert_array_equal(forward[name], forward[other], err_msg=name)
+
+
+@pytest.mark.parametrize("file", ["reduce.cuh", "tile.cuh", "simt_tile.cuh"])
 def test_a_barrier_taken_away_is_reported(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The checker sees these kernels: without their barriers it says so, and where."""
     edited = tmp_path / "csrc"
@@ -74,6 +83,14 @@ def test_a_barrier_taken_away_is_reported(file: str, tmp_path: Path, monkeypatch
     if file == "reduce.cuh":
         family, expression, threads, shared = "reduce", "reduce<float, float, Sum, ReduceShape>", (1, 64, 1), 1024
         arguments = (np.ones(64, "float32"), np.zeros(1, "float32"), 64, 1, reduce_shape(1, 64, 1).packed)
+    elif file == "simt_tile.cuh":
+        simt = library.SIMT_SMALL
+        family = "conv2d/implicit_gemm"
+        expression = f"conv2d_forward_implicit_gemm<float, Conv2dShape, {simt}, 4>"
+        threads, shared = (simt.threads, 1, 1), simt.shared_bytes
+        conv = conv2d_shape((1, 8, 8, 32), (64, 1, 1, 32))
+        matrices = [np.ones(s, "float32") for s in (conv.x, conv.w, conv.y)]
+        arguments = (*matrices, None, None, None, None, 0, conv.packed)
     else:
         tile = library.SMALL
         family, expression = "gemm", f"gemm_tiled<float, GemmShape, {tile}, false, false>"

@@ -71,7 +71,7 @@ def test_constant_shape_names_an_unknown_member() -> None:
         constant_shape(pool2d_shape("max_pool2d", (1, 4, 4, 1), 2), ("K",))
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "tiled"])
+@pytest.mark.parametrize("algorithm", ["direct", "tiled", "implicit_gemm"])
 def test_constant_shapes_compute_the_same_bits(algorithm: str, rng: np.random.Generator) -> None:
     """One compilation serves two batch sizes."""
     reason = unavailable("emulator")

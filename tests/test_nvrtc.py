@@ -24,6 +24,9 @@ TILE_REGISTERS = {
     library.SMALL: 168,  # 64 threads: 6 blocks on a multiprocessor
     library.MEDIUM: 128,  # 256 threads: 2 blocks
     library.LARGE: 255,  # 256 threads: 1 block, 64 of the registers are sums
+    library.SIMT_LARGE: 128,  # 256 threads: 2 blocks
+    library.SIMT_MEDIUM: 168,  # 128 threads: 3 blocks
+    library.SIMT_SMALL: 128,  # 128 threads: 4 blocks
 }
 LARGEST_FIRST = sorted(library.FAMILIES, key=lambda family: -len(library.templates(family, "float32")))
 

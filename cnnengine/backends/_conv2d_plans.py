@@ -3,7 +3,8 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
 
     direct                 any shape; chosen where a group has too few channels for a tile
     depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
-    tiled                  any shape, CUDA cores; chosen for float32
+    tiled                  any shape, CUDA cores; chosen where outputs fill less than half of implicit_gemm's small tile
+    implicit_gemm          any shape, CUDA cores, float32 sums; chosen for float32
     implicit_gemm_mma      any shape, float16 (compute capability 7.5) and bfloat16 (8.0), tensor cores; chosen for both
     implicit_gemm_tf32     as mma for float32 operands rounded to TF32 (8.0); only where it is asked for
     implicit_gemm_3xtf32   the same with three products for each: about float32's accuracy; only where it is asked for
@@ -22,7 +23,17 @@ from ..shapes import CACHED_SHAPES, Conv2dShape
 from . import _conv2d_wgmma as wgmma
 from . import _depthwise_plans as depthwise
 from . import _kernel_plans as plans
-from ._kernel_library import ITEM_BYTES, MMA_LARGE, MMA_MEDIUM, MMA_SMALL, MmaTile, Tile
+from ._kernel_library import (
+    ITEM_BYTES,
+    MMA_LARGE,
+    MMA_MEDIUM,
+    MMA_SMALL,
+    SIMT_SMALL,
+    SIMT_TILES,
+    MmaTile,
+    SimtTile,
+    Tile,
+)
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
 
 TENSOR_CORES = {"float16": 75, "bfloat16": 80, "float32": 80}  # compute capability whose mma takes them
@@ -32,10 +43,13 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
     "implicit_gemm_3xtf32": "Rounded::tf32_3x",
 }
 WGMMA = "implicit_gemm_wgmma"
-ALGORITHMS = ("direct", "depthwise", "tiled", *MMA, WGMMA)
+ALGORITHMS = ("direct", "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)
 DEPTHWISE = "conv2d/depthwise"  # the family
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
+LONGEST_SPLIT = 1 << 30  # pixels, which kernels count in an int
+
+AnyTile = Tile | SimtTile | MmaTile
 
 
 Size = tuple[int, int, int]  # rows, columns and number of the matrices that tiles cover
@@ -72,8 +86,8 @@ class WeightPlan(NamedTuple):
 @lru_cache(CACHED_SHAPES)
 def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
     """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels, but for depthwise shapes."""
-    Kg = shape.K // shape.groups
-    chosen = _choose(algorithm, shape, given, narrow=Kg < NARROW)
+    size = shape.N * shape.P * shape.Q, shape.K // shape.groups, shape.groups
+    chosen = _choose(algorithm, shape, given, size, narrow=size[1] < NARROW)
     if chosen == "depthwise":
         return ConvPlan(DEPTHWISE, depthwise.forward(shape, given.dtype, given.alignment), chosen)
     if chosen == "direct":
@@ -81,7 +95,7 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
     if chosen == WGMMA:
         return _on_maps(wgmma.forward(shape))
     plans.reduction(shape.reduction)
-    return _tiled("conv2d_forward", chosen, shape, given, (shape.N * shape.P * shape.Q, Kg, shape.groups))
+    return _tiled("conv2d_forward", chosen, shape, given, size)
 
 
 @lru_cache(CACHED_SHAPES)
@@ -89,7 +103,9 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     """One launch, or one for each phase of a stride. Where nothing is named ``direct`` takes groups of fewer than
     NARROW input channels, but for depthwise shapes."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
-    chosen = _choose(algorithm, shape, given, narrow=Cg < NARROW)
+    phases, pixels = _phases(shape)
+    size = pixels, Cg, shape.groups * phases
+    chosen = _choose(algorithm, shape, given, size, narrow=Cg < NARROW)
     if chosen == "depthwise":
         return (ConvPlan(DEPTHWISE, depthwise.backward_input(shape, given.dtype, given.alignment), chosen),)
     if chosen == "direct":
@@ -97,7 +113,9 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     if chosen == WGMMA:
         return tuple(_on_maps(launch) for launch in wgmma.backward_input(shape))
     plans.reduction(shape.R * shape.S * max(Cg, Kg))
-    return (_tiled("conv2d_backward_input", chosen, shape, given, (shape.N * shape.H * shape.W, Cg, shape.groups)),)
+    if chosen == "tiled":
+        size = shape.N * shape.H * shape.W, Cg, shape.groups
+    return (_tiled("conv2d_backward_input", chosen, shape, given, size),)
 
 
 @lru_cache(CACHED_SHAPES)
@@ -105,19 +123,19 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     """Never ``direct`` by itself, which has one thread a weight: few of them, with long sums."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
     elements, pixels = plans.reduction(shape.reduction), shape.N * shape.P * shape.Q
-    chosen = _choose(algorithm, shape, given, narrow=False)
+    size = Kg, elements, shape.groups
+    chosen = _choose(algorithm, shape, given, size, narrow=False)
     if chosen == "depthwise":
-        launch, splits, items = depthwise.backward_weight(shape, given.dtype, given.alignment)
-        return _added(ConvPlan(DEPTHWISE, launch, chosen), shape, splits, items)
+        parts = depthwise.backward_weight(shape, given.dtype, given.alignment)
+        return _added(ConvPlan(DEPTHWISE, parts[0], chosen), shape, *parts[1:])
     if chosen == "direct":
         return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
     if chosen == WGMMA:
         launch, splits, share = wgmma.backward_weight(shape)
         return _added(_on_maps(launch), shape, splits, share)
-    size = Kg, elements, shape.groups
     tile, vector = _tile(chosen, shape, given, size)
     count = shape.groups * -(-Kg // tile.m) * -(-elements // tile.n)
-    splits = max(1, min(-(-FULL_GPU // count), pixels // SPLIT_PIXELS))
+    splits = max(1, min(-(-FULL_GPU // count), pixels // SPLIT_PIXELS), -(-pixels // LONGEST_SPLIT))
     share = -(-pixels // splits)
     share = -(-share // tile.k) * tile.k  # whole steps: a split must not read into the next
     splits = -(-pixels // share)
@@ -134,7 +152,13 @@ def _added(products: ConvPlan, shape: Conv2dShape, splits: int, share: int) -> W
     return WeightPlan(products, total, splits, share, splits * weights * 4)
 
 
-def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, *, narrow: bool) -> str:
+def _phases(shape: Conv2dShape) -> tuple[int, int]:
+    """Their number, and the pixels of the largest, as in csrc/cuda/conv2d/phases.cuh."""
+    rows, columns = -(-shape.H // shape.stride_h), -(-shape.W // shape.stride_w)
+    return min(shape.stride_h, shape.H) * min(shape.stride_w, shape.W), shape.N * rows * columns
+
+
+def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> str:
     """The rung. Raises Unsupported where the named one does not take this shape or dtype or this GPU lacks its
     instructions."""
     refusal = depthwise.refusal(shape, given.dtype)
@@ -148,7 +172,10 @@ def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, *, narrow: 
         if min(shape.C, shape.K) >= WIDE and _wgmma_refuses(shape, given) is None:
             return WGMMA
         fits = given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]
-        return "implicit_gemm_mma" if fits else "tiled"
+        if fits:
+            return "implicit_gemm_mma"
+        rows, columns, _ = size
+        return "implicit_gemm" if rows > SIMT_SMALL.m // 2 and columns > SIMT_SMALL.n // 2 else "tiled"
     if algorithm == WGMMA and (reason := _wgmma_refuses(shape, given)) is not None:
         raise Unsupported(f"{WGMMA}: {reason}")
     if algorithm not in MMA:
@@ -181,35 +208,46 @@ def _on_maps(launch: wgmma.Launch) -> ConvPlan:
     return ConvPlan(wgmma.FAMILY, launch.plan, WGMMA, launch.maps, launch.geometry)
 
 
-def vector(shape: Conv2dShape, given: Given) -> int:
-    """Elements that lie side by side in every array and may be moved at once: 16 bytes, 4 bytes or one element."""
+def vector(shape: Conv2dShape, given: Given, counts: tuple[int, ...]) -> int:
+    """The first of ``counts``, else 1: elements that lie side by side in every array and may be moved at once."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
-    for nbytes in (16, 4):
-        count = nbytes // ITEM_BYTES[given.dtype]
-        if given.alignment % nbytes == 0 and Cg % count == 0 and Kg % count == 0:
+    for count in counts:
+        if given.alignment % (count * ITEM_BYTES[given.dtype]) == 0 and Cg % count == 0 and Kg % count == 0:
             return count
     return 1
 
 
+def simt_choice(shape: Conv2dShape, given: Given, size: Size) -> tuple[SimtTile, int]:
+    """The tile and the vector. Single elements need so many addresses that only the small tile has registers."""
+    length = vector(shape, given, (4,))
+    return plans.fitting(SIMT_TILES if length == 4 else (SIMT_SMALL,), *size), length
+
+
 def mma_choice(shape: Conv2dShape, given: Given, size: Size) -> tuple[MmaTile, int]:
-    """The tile and the vector. Copies of less than 16 bytes cost more than the products: the small tile has most of
-    them in flight."""
-    length, widest = vector(shape, given), 16 // ITEM_BYTES[given.dtype]
+    """The tile and the vector: 16 bytes, 4 bytes or one element. Copies of less than 16 bytes cost more than the
+    products: the small tile has most of them in flight."""
+    widest = 16 // ITEM_BYTES[given.dtype]
+    length = vector(shape, given, (widest, widest // 4))
     tiles = (MMA_LARGE, MMA_MEDIUM, MMA_SMALL) if length == widest else (MMA_SMALL,)
     return plans.fitting([tile.of(given.dtype) for tile in tiles], *size), length
 
 
-def _tile(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> tuple[Tile | MmaTile, int]:
-    return (plans.tile(*size), 1) if chosen == "tiled" else mma_choice(shape, given, size)
+def _tile(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> tuple[AnyTile, int]:
+    if chosen == "tiled":
+        return plans.tile(*size), 1
+    return simt_choice(shape, given, size) if chosen == "implicit_gemm" else mma_choice(shape, given, size)
 
 
 def _tiled(verb: str, chosen: str, shape: Conv2dShape, given: Given, size: Size) -> ConvPlan:
     return _launch(verb, chosen, *_tile(chosen, shape, given, size), size)
 
 
-def _launch(verb: str, chosen: str, tile: Tile | MmaTile, vector: int, size: Size) -> ConvPlan:
+def _launch(verb: str, chosen: str, tile: AnyTile, vector: int, size: Size) -> ConvPlan:
     if isinstance(tile, Tile):
         return ConvPlan("conv2d", plans.tiled(f"{verb}_tiled<{{T}}, Conv2dShape, {tile}>", tile, *size), chosen)
+    if isinstance(tile, SimtTile):
+        kernel = f"{verb}_implicit_gemm<{{T}}, Conv2dShape, {tile}, {vector}>"
+        return ConvPlan("conv2d/implicit_gemm", plans.tiled(kernel, tile, *size), chosen)
     kernel = f"{verb}_mma<{{T}}, Conv2dShape, {tile}, {MMA[chosen]}, {vector}>"
     return ConvPlan("conv2d/implicit_gemm_mma", plans.tiled(kernel, tile, *size), chosen)
 

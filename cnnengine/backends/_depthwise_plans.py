@@ -77,8 +77,8 @@ def backward_input(shape: Conv2dShape, dtype: str, alignment: int) -> Plan:
 
 
 def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
-    """Taps a thread by cost, where loads of x and dy count as LOADS taps; as few blocks as fill a GPU, since each leaves
-    partial sums."""
+    """Taps a thread by cost, where loads of x and dy count as LOADS taps; as few blocks as fill a GPU, since each
+    leaves partial sums."""
     axis = Axis.of(shape.stride_w, shape.dilation_w)
     phases, longest = min(axis.phases, shape.S), -(-shape.S // axis.phases)
     taps = min(DEPTHWISE_TAPS, key=lambda t: -(-longest // t) * (t + LOADS))

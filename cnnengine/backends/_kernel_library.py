@@ -69,6 +69,36 @@ TILES = (SMALL, MEDIUM, LARGE)
 
 
 @dataclass(frozen=True, slots=True)
+class SimtTile:
+    """The template of the same name in csrc/cuda/simt_tile.cuh."""
+
+    m: int
+    n: int
+    k: int
+    groups_m: int
+    groups_n: int
+
+    def __str__(self) -> str:
+        return f"SimtTile<{self.m}, {self.n}, {self.k}, {self.groups_m}, {self.groups_n}>"
+
+    @property
+    def threads(self) -> int:
+        return (self.m // (4 * self.groups_m)) * (self.n // (4 * self.groups_n))
+
+    @property
+    def shared_bytes(self) -> int:
+        """Two buffers of an a-tile and a b-tile in float32, lines padded by 4; and where the block's tile lies."""
+        return 2 * self.k * (self.m + 4 + self.n + 4) * 4 + 128
+
+
+SIMT_LARGE = SimtTile(128, 128, 8, 2, 2)  # 256 threads, 64 sums each
+SIMT_MEDIUM = SimtTile(128, 64, 8, 2, 2)  # 128 threads, 64 sums each: narrow outputs
+SIMT_SMALL = SimtTile(64, 64, 8, 2, 1)  # 128 threads, 32 sums each: where there is little work
+SIMT_TILES = (SIMT_LARGE, SIMT_MEDIUM, SIMT_SMALL)
+SIMT_VARIANTS = ((SIMT_LARGE, 4), (SIMT_MEDIUM, 4), (SIMT_SMALL, 4), (SIMT_SMALL, 1))  # elements moved at a time
+
+
+@dataclass(frozen=True, slots=True)
 class MmaTile:
     """The template of the same name in csrc/cuda/mma_tile.cuh."""
 
@@ -189,6 +219,11 @@ FAMILIES: dict[str, Templates] = {
         *(f"{verb}_direct<{{T}}, Conv2dShape>" for verb in CONV2D),
         *(f"{verb}_tiled<{{T}}, Conv2dShape, {tile}>" for verb in CONV2D for tile in TILES),
         "conv2d_backward_weight_sum<{T}>",
+    ),
+    "conv2d/implicit_gemm": tuple(
+        f"{verb}_implicit_gemm<{{T}}, Conv2dShape, {tile}, {vector}>"
+        for verb in CONV2D
+        for tile, vector in SIMT_VARIANTS
     ),
     "conv2d/implicit_gemm_mma": _mma,
     "conv2d/implicit_gemm_wgmma": _wgmma,

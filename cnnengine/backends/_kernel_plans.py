@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from ..errors import Unsupported
 from ..shapes import CACHED_SHAPES, INT32_MAX, GemmShape, NormShape, Pool2dShape, ReduceShape
-from ._kernel_library import LARGE, MEDIUM, SMALL, MmaTile, Tile
+from ._kernel_library import LARGE, MEDIUM, SMALL, MmaTile, SimtTile, Tile
 
 THREADS = 256  # of kernels without shared memory
 ELEMENTS_PER_THREAD = 4  # csrc/cuda/elementwise.cuh
@@ -23,7 +23,7 @@ NORM_SHARED = 3 * 4 * THREADS  # NormShared of csrc/cuda/norm.cuh; NormDoubles i
 NORM_ROW_SHARED = NORM_SHARED + 3 * 4  # NormRowShared
 
 Size3 = tuple[int, int, int]
-AnyTile = TypeVar("AnyTile", Tile, MmaTile)
+AnyTile = TypeVar("AnyTile", Tile, SimtTile, MmaTile)
 
 
 class Plan(NamedTuple):
@@ -100,7 +100,7 @@ def tile(rows: int, columns: int, matrices: int) -> Tile:
     return fitting((LARGE, MEDIUM, SMALL), rows, columns, matrices)
 
 
-def tiled(kernel: str, tile: Tile | MmaTile, rows: int, columns: int, matrices: int) -> Plan:
+def tiled(kernel: str, tile: Tile | SimtTile | MmaTile, rows: int, columns: int, matrices: int) -> Plan:
     count = matrices * -(-rows // tile.m) * -(-columns // tile.n)
     return Plan(kernel, blocks(count), (tile.threads, 1, 1), tile.shared_bytes)
 

@@ -40,12 +40,21 @@ struct Epilogue {
   // values of channels k + [0, LENGTH), which go to y[index + [0, LENGTH)]
   template <int LENGTH>
   __device__ void store_run(T* y, const float (&values)[LENGTH], int k, long long index) const {
+    float with_channel[LENGTH];
+#pragma unroll
+    for (int v = 0; v < LENGTH; v++) with_channel[v] = channel(values[v], k + v);
+    finish_run(y, with_channel, index);
+  }
+
+  // what is left for values that go to y[index + [0, LENGTH)]
+  template <int LENGTH>
+  __device__ void finish_run(T* y, const float (&values)[LENGTH], long long index) const {
     float finished[LENGTH];
     Run<T, LENGTH> added;
     if (residual) added = *reinterpret_cast<const Run<T, LENGTH>*>(residual + index);
 #pragma unroll
     for (int v = 0; v < LENGTH; v++) {
-      finished[v] = channel(values[v], k + v);
+      finished[v] = values[v];
       if (residual) finished[v] += to_float(added.value[v]);
       if (relu) finished[v] = finished[v] <= 0.0f ? 0.0f : finished[v];  // a NaN fails the comparison and stays
     }

@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const Matrix<T, TRANSPOSE_A> rows{a + (shape.shared_a ? 0 : matrix * shape.M * shape.K), shape.M, shape.K};
   const Matrix<T, !TRANSPOSE_B> columns{b + (shape.shared_b ? 0 : matrix * shape.K * shape.N), shape.N, shape.K};
   float sum[Tile::TM][Tile::TN];
-  multiply_tile<Tile>(*shared, rows, columns, first_m, first_n, 0, shape.K, sum);
+  multiply_tile<Tile>(*shared, rows, columns, first_m, first_n, shape.K, sum);
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
   const int m = first_m + threadIdx.x / Tile::COLUMNS * Tile::TM, n = first_n + threadIdx.x % Tile::COLUMNS * Tile::TN;

@@ -180,12 +180,12 @@ struct Product<float, Rounded::tf32_3x> {
 template <class Tile>
 using MmaSums = float[Tile::FM][Tile::FN][4];
 
-// sum over k in [begin, end) of rows first_a + ..., columns first_b + ...; operands give null from their own end on,
-// and a split must not read into the next one: (end - begin) % BK == 0 or end is last
+// sum over k in [0, end) of rows first_a + ..., columns first_b + ...; operands give null from their own end on, and a
+// split must not read into the next one: end % BK == 0 or it is the last
 template <class Tile, class T, Rounded ROUNDED, int VECTOR, class OperandA, class OperandB>
 __device__ inline void multiply_mma_tile(typename Tile::template Shared<T>& shared, const OperandA& a,
-                                         const OperandB& b, long long first_a, long long first_b, long long begin,
-                                         long long end, MmaSums<Tile>& sum) {
+                                         const OperandB& b, long long first_a, long long first_b, int end,
+                                         MmaSums<Tile>& sum) {
   using P = Product<T, ROUNDED>;
   const MmaStage<T, OperandA, Tile::BM, Tile::BK, Tile::THREADS, VECTOR> stage_a(a, first_a);
   const MmaStage<T, OperandB, Tile::BN, Tile::BK, Tile::THREADS, VECTOR> stage_b(b, first_b);
@@ -200,7 +200,7 @@ __device__ inline void multiply_mma_tile(typename Tile::template Shared<T>& shar
 #pragma unroll
       for (int v = 0; v < 4; v++) sum[i][j][v] = 0.0f;
 
-  const auto issue = [&](long long k, int stage) {  // a group is committed even where nothing is left to copy
+  const auto issue = [&](int k, int stage) {  // a group is committed even where nothing is left to copy
     if (k < end) {
       stage_a.copy(k, shared.in.a[stage]);
       stage_b.copy(k, shared.in.b[stage]);
@@ -208,9 +208,9 @@ __device__ inline void multiply_mma_tile(typename Tile::template Shared<T>& shar
     ptx::cp_async_commit();
   };
 #pragma unroll
-  for (int s = 0; s < Tile::STAGES - 1; s++) issue(begin + s * Tile::BK, s);
+  for (int s = 0; s < Tile::STAGES - 1; s++) issue(s * Tile::BK, s);
   int stage = 0;
-  for (long long k = begin; k < end; k += Tile::BK, stage = stage + 1 == Tile::STAGES ? 0 : stage + 1) {
+  for (int k = 0; k < end; k += Tile::BK, stage = stage + 1 == Tile::STAGES ? 0 : stage + 1) {
     ptx::cp_async_wait<Tile::STAGES - 2>();
     __syncthreads();  // all copies of this step have arrived, and the stage before it is no longer read
     issue(k + (Tile::STAGES - 1) * Tile::BK, stage == 0 ? Tile::STAGES - 1 : stage - 1);

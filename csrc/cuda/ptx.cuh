@@ -61,6 +61,13 @@ PTX_INLINE uint32_t shared_address(const void* p, PTX_SITE) {
   return address;
 }
 
+// blockIdx.x, read anew: what was computed from it before need not wait in registers
+PTX_INLINE unsigned block_x() {
+  unsigned x = 0;
+  PTX_SM75(x = blockIdx.x, asm volatile("mov.u32 %0, %%ctaid.x;" : "=r"(x)));
+  return x;
+}
+
 // A flag in global memory through which blocks talk: what was written before the store is seen after the load.
 PTX_INLINE uint32_t load_acquire(const uint32_t* flag, PTX_SITE) {
   uint32_t value = 0;

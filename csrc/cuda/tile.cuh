@@ -88,13 +88,11 @@ __device__ inline void read_fragment(const float* shared, float (&fragment)[COUN
 }
 
 // sum (TM, TN) of this thread: rows first_a + (threadIdx.x / COLUMNS) * TM + [0, TM), columns first_b +
-// (threadIdx.x % COLUMNS) * TN + [0, TN), over k in [begin, end); the operands give null from their own end on, so a
-// last partial step needs no care, except that a split must not read into the next one: (end - begin) % BK == 0 or end
-// is last
+// (threadIdx.x % COLUMNS) * TN + [0, TN), over k in [0, end); the operands give null from their own end on, so a last
+// partial step needs no care, except that a split must not read into the next one: end % BK == 0 or it is the last
 template <class T, class OperandA, class OperandB>
 __device__ inline void multiply_tile(typename T::Shared& shared, const OperandA& a, const OperandB& b,
-                                     long long first_a, long long first_b, long long begin, long long end,
-                                     float (&sum)[T::TM][T::TN]) {
+                                     long long first_a, long long first_b, int end, float (&sum)[T::TM][T::TN]) {
   Stage<OperandA, T::BM, T::BK, T::THREADS, T::BM + T::PAD> stage_a(a, first_a);
   Stage<OperandB, T::BN, T::BK, T::THREADS, T::BN + T::PAD> stage_b(b, first_b);
   const int row = threadIdx.x / T::COLUMNS * T::TM, column = threadIdx.x % T::COLUMNS * T::TN;
@@ -103,13 +101,13 @@ __device__ inline void multiply_tile(typename T::Shared& shared, const OperandA&
 #pragma unroll
     for (int j = 0; j < T::TN; j++) sum[i][j] = 0.0f;
 
-  stage_a.fetch(begin);
-  stage_b.fetch(begin);
+  stage_a.fetch(0);
+  stage_b.fetch(0);
   stage_a.store(shared.a[0]);
   stage_b.store(shared.b[0]);
   __syncthreads();
   int current = 0;
-  for (long long k = begin; k < end; k += T::BK, current ^= 1) {
+  for (int k = 0; k < end; k += T::BK, current ^= 1) {
     const bool more = k + T::BK < end;
     if (more) {
       stage_a.fetch(k + T::BK);

@@ -75,7 +75,7 @@ def verbs() -> None:
         s = conv2d_shape(x, w, **options)
         arrays = [random(*s.x), random(*s.w), random(s.K), random(s.K), random(s.K), random(*s.y)]
         out = {name: np.full(getattr(s, name), nan) for name in "xyw"}
-        for name in ("direct", "tiled"):
+        for name in ("direct", "tiled", "implicit_gemm"):
 
             def forward(b, x, w, bias, scale, shift, residual, y, s=s, name=name):
                 b.conv2d_forward(s, x, w, y, Epilogue(bias, scale, shift, residual, "relu"), name)

@@ -3,12 +3,13 @@
 // products of TF32 numbers (`implicit_gemm_3xtf32`).
 //
 // VECTOR elements are copied at a time: 16 bytes where the channels of a group are a multiple of that, 4 bytes or
-// single elements else, which costs more instructions than the products. Blocks are numbered and backward_weight is
-// split as in tiled.cuh.
+// single elements else, which costs more instructions than the products. Blocks are numbered as in implicit_gemm.cuh,
+// backward_weight is split as in tiled.cuh.
 #pragma once
 #include "../epilogue.cuh"
 #include "../mma_tile.cuh"
 #include "operands.cuh"
+#include "phases.cuh"
 
 // Blocks that shall fit a multiprocessor's 65536 registers: 128 or 168 a thread. Before sm_80 the shared memory of the
 // large tile leaves room for one.
@@ -39,7 +40,7 @@ __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
   const Patches<T, Shape> patches{x, shape, Cg, group};
   const Filters<T> filters{w + static_cast<long long>(group) * Kg * reduction, Kg, reduction};
   MmaSums<Tile> sum;
-  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_k, 0, reduction, sum);
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_k, reduction, sum);
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
   store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
@@ -55,24 +56,22 @@ __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
     conv2d_backward_input_mma(const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, Shape shape) {
   DYN_SMEM(typename Tile::template Shared<T>, shared);
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
-  const int elements = shape.R * shape.S * Cg, reduction = shape.R * shape.S * Kg;
-  const long long pixels = static_cast<long long>(shape.N) * shape.H * shape.W;
-  const int tiles_c = (Cg + Tile::BN - 1) / Tile::BN;
-  const long long tiles_pixels = (pixels + Tile::BM - 1) / Tile::BM;
-  const long long first_pixel = blockIdx.x / tiles_c % tiles_pixels * Tile::BM;
-  const int first_c = blockIdx.x % tiles_c * Tile::BN;
-  const int group = blockIdx.x / tiles_c / tiles_pixels;
+  const PhaseBlock block = PhaseBlock::of<Tile::BM, Tile::BN>(shape, blockIdx.x);
+  if (block.pixel >= block.phase.pixels(shape)) return;
 
-  const GradientPatches<T, Shape> patches{dy, shape, Kg, group};
-  const TransposedFilters<T> filters{w + static_cast<long long>(group) * Kg * elements, Cg, Kg, elements};
+  const PhasePatches<T, Shape> patches{dy, shape, block.phase, Kg, block.group};
+  const PhaseFilters<T, Shape> filters{w + static_cast<long long>(block.group) * Kg * shape.R * shape.S * Cg, shape,
+                                       block.phase, Cg, Kg};
   MmaSums<Tile> sum;
-  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_c, 0, reduction, sum);
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, block.pixel, block.c, block.phase.taps() * Kg,
+                                              sum);
 
+  const PhaseBlock to = PhaseBlock::of<Tile::BM, Tile::BN>(shape, ptx::block_x());
   store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
-    const long long pixel = first_pixel + row;
-    const int c = first_c + column;
-    if (pixel >= pixels || c >= Cg) return;
-    store_run(dx + pixel * shape.C + group * Cg + c, values);
+    const long long pixel = to.pixel + row;
+    const int c = to.c + column;
+    if (pixel < to.phase.pixels(shape) && c < Cg)
+      store_run(dx + to.phase.pixel(shape, pixel) * shape.C + to.group * Cg + c, values);
   });
 }
 
@@ -90,12 +89,13 @@ __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
   const int group = blockIdx.x / tiles_taps / tiles_k % shape.groups;
   const int split = blockIdx.x / tiles_taps / tiles_k / shape.groups;
   const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q;
-  const long long begin = split * range, end = begin + range < pixels ? begin + range : pixels;
+  const long long first = split * range;
+  const int count = first + range < pixels ? range : pixels - first;  // of pixels
 
-  const Gradients<T> gradients{dy + group * Kg, Kg, shape.K, end};
-  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, end};
+  const Gradients<T> gradients{dy + first * shape.K + group * Kg, Kg, shape.K, count};
+  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, first};
   MmaSums<Tile> sum;
-  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, gradients, patches, first_k, first_tap, begin, end, sum);
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, gradients, patches, first_k, first_tap, count, sum);
 
   store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
     const int k = first_k + row, tap = first_tap + column;

@@ -11,23 +11,53 @@
 //   Tap tap(long long k)          what is known of position k of the reduction, which may lie outside it
 //   const T* at(Row, Tap)         where the element lies; null where it does not exist, which counts as 0
 //   ALONG_K                       neighbours in k are neighbours in memory (else neighbours in i are)
+// and to walk along the reduction without dividing
+//   Position position(long long k), Position after(Position, int steps), Tap tap_of(Position)
+//
+// A row knows an address and a place in the image, a tap what to add to both: `at` adds and compares.
 #pragma once
 #include "../../shapes.h"
 #include "../platform.cuh"
+
+// A place that no step forward brings into an image, and whether `from` + `by` lies in [0, size)
+constexpr int NOWHERE = -2147483647 - 1;
+__device__ inline bool within(int from, int by, int size) {
+  return static_cast<unsigned>(from) + static_cast<unsigned>(by) < static_cast<unsigned>(size);
+}
+
+// Where position k of a reduction over (r, s, channel) is
+struct TapPosition {
+  int r, s, channel;
+
+  __device__ static TapPosition of(int k, int columns, int channels) {
+    const int position = k / channels;  // r*columns + s
+    return {position / columns, position % columns, k % channels};
+  }
+  __device__ TapPosition after(int steps, int columns, int channels) const {
+    TapPosition next = *this;
+    next.channel += steps;
+    while (next.channel >= channels) {
+      next.channel -= channels;
+      if (++next.s == columns) next.s = 0, next.r++;
+    }
+    return next;
+  }
+};
 
 // x as rows (n, p, q) by (r, s, c)
 template <class T, class Shape>
 struct Patches {
   static constexpr bool ALONG_K = true;
   struct Row {
-    const T* image;  // x at (n, 0, 0, first channel of the group)
-    int h, w;        // of tap (0, 0)
-    bool inside;
+    long long offset;  // of tap (0, 0) and the group's first channel, in x; may point into the padding
+    int h, w;          // of tap (0, 0); h is NOWHERE of a row outside
   };
   struct Tap {
-    int h, w, c;  // from tap (0, 0)
+    long long offset;  // from tap (0, 0)
+    int h, w;
     bool inside;
   };
+  using Position = TapPosition;
   const T* x;
   const Shape& shape;
   int Cg, group;
@@ -36,18 +66,20 @@ struct Patches {
     const int q = i % shape.Q;
     const long long line = i / shape.Q;  // n*P + p
     const int p = line % shape.P, n = line / shape.P;
-    const T* image = x + static_cast<long long>(n) * shape.H * shape.W * shape.C + group * Cg;
-    return {image, p * shape.stride_h - shape.pad_h, q * shape.stride_w - shape.pad_w, n < shape.N};
+    const int h = p * shape.stride_h - shape.pad_h, w = q * shape.stride_w - shape.pad_w;
+    const long long pixel = (static_cast<long long>(n) * shape.H + h) * shape.W + w;
+    return {pixel * shape.C + group * Cg, n < shape.N ? h : NOWHERE, w};
   }
-  __device__ Tap tap(long long k) const {
-    const int position = static_cast<int>(k) / Cg, c = static_cast<int>(k) % Cg;  // position = r*S + s
-    const int r = position / shape.S, s = position % shape.S;
-    return {r * shape.dilation_h, s * shape.dilation_w, c, r < shape.R};
+  __device__ Position position(long long k) const { return TapPosition::of(static_cast<int>(k), shape.S, Cg); }
+  __device__ Position after(const Position& at, int steps) const { return at.after(steps, shape.S, Cg); }
+  __device__ Tap tap_of(const Position& at) const {
+    const int h = at.r * shape.dilation_h, w = at.s * shape.dilation_w;
+    return {(static_cast<long long>(h) * shape.W + w) * shape.C + at.channel, h, w, at.r < shape.R};
   }
+  __device__ Tap tap(long long k) const { return tap_of(position(k)); }
   __device__ const T* at(const Row& row, const Tap& tap) const {
-    const int h = row.h + tap.h, w = row.w + tap.w;
-    if (!row.inside || !tap.inside || h < 0 || h >= shape.H || w < 0 || w >= shape.W) return nullptr;
-    return row.image + (static_cast<long long>(h) * shape.W + w) * shape.C + tap.c;
+    if (!tap.inside || !within(row.h, tap.h, shape.H) || !within(row.w, tap.w, shape.W)) return nullptr;
+    return x + (row.offset + tap.offset);
   }
 };
 
@@ -55,19 +87,18 @@ struct Patches {
 template <class T>
 struct Filters {
   static constexpr bool ALONG_K = true;
-  struct Row {
-    const T* filter;
-    bool inside;
-  };
+  using Row = const T*;  // the filter, or null
   using Tap = int;
+  using Position = int;
   const T* w;  // first filter of the group
   int filters, elements;
 
-  __device__ Row row(long long i) const { return {w + i * elements, i < filters}; }
+  __device__ Row row(long long i) const { return i < filters ? w + i * elements : nullptr; }
+  __device__ Position position(long long k) const { return static_cast<int>(k); }
+  __device__ Position after(Position at, int steps) const { return at + steps; }
+  __device__ Tap tap_of(Position at) const { return at; }
   __device__ Tap tap(long long k) const { return static_cast<int>(k); }
-  __device__ const T* at(const Row& row, Tap tap) const {
-    return row.inside && tap < elements ? row.filter + tap : nullptr;
-  }
+  __device__ const T* at(Row row, Tap tap) const { return row && tap < elements ? row + tap : nullptr; }
 };
 
 // dy as rows (n, h, w) by (r, s, k)
@@ -131,54 +162,73 @@ struct TransposedFilters {
   }
 };
 
-// dy as rows k by (n, p, q)
+// dy as rows k by pixels (n, p, q) of a range
 template <class T>
 struct Gradients {
   static constexpr bool ALONG_K = false;  // k is the last axis of dy
-  using Row = int;
-  using Tap = long long;
-  const T* dy;  // first channel of the group
+  using Row = const T*;                   // at the range's first pixel, or null
+  using Tap = int;
+  using Position = int;
+  const T* dy;  // the range's first pixel, first channel of the group
   int Kg, K;
-  long long end;  // of the block's range of pixels
+  int pixels;  // of the range
 
-  __device__ Row row(long long i) const { return static_cast<int>(i); }
-  __device__ Tap tap(long long pixel) const { return pixel; }
-  __device__ const T* at(Row row, Tap pixel) const { return row < Kg && pixel < end ? dy + pixel * K + row : nullptr; }
+  __device__ Row row(long long i) const { return i < Kg ? dy + i : nullptr; }
+  __device__ Position position(long long pixel) const { return static_cast<int>(pixel); }
+  __device__ Position after(Position pixel, int steps) const { return pixel + steps; }
+  __device__ Tap tap_of(Position pixel) const { return pixel; }
+  __device__ Tap tap(long long pixel) const { return static_cast<int>(pixel); }
+  __device__ const T* at(Row row, Tap pixel) const {
+    return row && pixel < pixels ? row + static_cast<long long>(pixel) * K : nullptr;
+  }
 };
 
-// x as rows (r, s, c) by (n, p, q)
+// x as rows (r, s, c) by pixels (n, p, q) of a range. What lies past the range is not masked: dy is 0 there, and a
+// range that is not the last ends with a step.
 template <class T, class Shape>
 struct TransposedPatches {
   static constexpr bool ALONG_K = false;  // c is the last axis of x
   struct Row {
-    int h, w, c;  // of the pixel (0, 0), channel within x
-    bool inside;
+    int h, w, c;  // of the pixel (0, 0), channel within x; h is NOWHERE of a row outside
   };
   struct Tap {
-    const T* image;  // x at (n, 0, 0, 0)
+    long long line;  // n*H
     int h, w;        // p*stride_h, q*stride_w
     bool inside;
+  };
+  struct Position {
+    int n, p, q;
   };
   const T* x;
   const Shape& shape;
   int Cg, group;
-  long long end;  // of the block's range of pixels
+  long long first;  // pixel of the range
 
   __device__ Row row(long long i) const {
-    const int position = static_cast<int>(i) / Cg, c = static_cast<int>(i) % Cg;  // position = r*S + s
-    const int r = position / shape.S, s = position % shape.S;
-    return {r * shape.dilation_h - shape.pad_h, s * shape.dilation_w - shape.pad_w, group * Cg + c, r < shape.R};
+    const TapPosition at = TapPosition::of(static_cast<int>(i), shape.S, Cg);
+    const int h = at.r * shape.dilation_h - shape.pad_h, w = at.s * shape.dilation_w - shape.pad_w;
+    return {at.r < shape.R ? h : NOWHERE, w, group * Cg + at.channel};
   }
-  __device__ Tap tap(long long pixel) const {
-    const int q = pixel % shape.Q;
-    const long long line = pixel / shape.Q;  // n*P + p
-    const int p = line % shape.P, n = line / shape.P;
-    const T* image = x + static_cast<long long>(n) * shape.H * shape.W * shape.C;
-    return {image, p * shape.stride_h, q * shape.stride_w, pixel < end};
+  __device__ Position position(long long i) const {
+    const long long line = (first + i) / shape.Q;  // n*P + p
+    const int q = (first + i) % shape.Q;
+    return {static_cast<int>(line / shape.P), static_cast<int>(line % shape.P), q};
   }
+  __device__ Position after(const Position& at, int steps) const {
+    Position next = at;
+    next.q += steps;
+    while (next.q >= shape.Q) {
+      next.q -= shape.Q;
+      if (++next.p == shape.P) next.p = 0, next.n++;
+    }
+    return next;
+  }
+  __device__ Tap tap_of(const Position& at) const {
+    return {static_cast<long long>(at.n) * shape.H, at.p * shape.stride_h, at.q * shape.stride_w, at.n < shape.N};
+  }
+  __device__ Tap tap(long long i) const { return tap_of(position(i)); }
   __device__ const T* at(const Row& row, const Tap& tap) const {
-    const int h = row.h + tap.h, w = row.w + tap.w;
-    if (!row.inside || !tap.inside || h < 0 || h >= shape.H || w < 0 || w >= shape.W) return nullptr;
-    return tap.image + (static_cast<long long>(h) * shape.W + w) * shape.C + row.c;
+    if (!tap.inside || !within(row.h, tap.h, shape.H) || !within(row.w, tap.w, shape.W)) return nullptr;
+    return x + (((tap.line + row.h + tap.h) * shape.W + row.w + tap.w) * shape.C + row.c);
   }
 };

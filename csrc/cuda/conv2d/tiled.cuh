@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const Patches<T, Shape> patches{x, shape, Cg, group};
   const Filters<T> filters{w + static_cast<long long>(group) * Kg * reduction, Kg, reduction};
   float sum[Tile::TM][Tile::TN];
-  multiply_tile<Tile>(*shared, patches, filters, first_pixel, first_k, 0, reduction, sum);
+  multiply_tile<Tile>(*shared, patches, filters, first_pixel, first_k, reduction, sum);
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
   const long long pixel = first_pixel + threadIdx.x / Tile::COLUMNS * Tile::TM;
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const GradientPatches<T, Shape> patches{dy, shape, Kg, group};
   const TransposedFilters<T> filters{w + static_cast<long long>(group) * Kg * elements, Cg, Kg, elements};
   float sum[Tile::TM][Tile::TN];
-  multiply_tile<Tile>(*shared, patches, filters, first_pixel, first_c, 0, reduction, sum);
+  multiply_tile<Tile>(*shared, patches, filters, first_pixel, first_c, reduction, sum);
 
   const long long pixel = first_pixel + threadIdx.x / Tile::COLUMNS * Tile::TM;
   const int c = first_c + threadIdx.x % Tile::COLUMNS * Tile::TN;
@@ -69,7 +69,8 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
       if (pixel + i < pixels && c + j < Cg) dx[(pixel + i) * shape.C + group * Cg + c + j] = from_float<T>(sum[i][j]);
 }
 
-// range: pixels a split adds; partial: (splits, K, R, S, Cg), or null where there is one split, which writes dw
+// range: pixels a split adds, less than 2^31; partial: (splits, K, R, S, Cg), or null where there is one split, which
+// writes dw
 template <class T, class Shape, class Tile>
 __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
     conv2d_backward_weight_tiled(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw,
@@ -83,12 +84,13 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const int group = blockIdx.x / tiles_taps / tiles_k % shape.groups;
   const int split = blockIdx.x / tiles_taps / tiles_k / shape.groups;
   const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q;
-  const long long begin = split * range, end = begin + range < pixels ? begin + range : pixels;
+  const long long first = split * range;
+  const int count = first + range < pixels ? range : pixels - first;  // of pixels
 
-  const Gradients<T> gradients{dy + group * Kg, Kg, shape.K, end};
-  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, end};
+  const Gradients<T> gradients{dy + first * shape.K + group * Kg, Kg, shape.K, count};
+  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, first};
   float sum[Tile::TM][Tile::TN];
-  multiply_tile<Tile>(*shared, gradients, patches, first_k, first_tap, begin, end, sum);
+  multiply_tile<Tile>(*shared, gradients, patches, first_k, first_tap, count, sum);
 
   const int k = first_k + threadIdx.x / Tile::COLUMNS * Tile::TM;
   const int tap = first_tap + threadIdx.x % Tile::COLUMNS * Tile::TN;
