@@ -12,20 +12,26 @@ struct FragmentRows {
   alignas(16) float row[16][COLUMNS + PAD];
 };
 
-// VECTOR neighbours of shared memory in as few reads as may be, whose lanes then read different banks: by single words
-// runs of 8 would meet in a quarter of them
+// VECTOR neighbours of shared memory, this lane's of runs that follow one another, in as few reads as may be. A quarter
+// of a warp reads 16 bytes a lane at once, from all banks: of runs of 8 each second four lanes take the second half
+// first.
 template <int VECTOR>
 __device__ inline void read_run(const float* shared, float (&values)[VECTOR]) {
-  if constexpr (VECTOR % 4 == 0) {
-#pragma unroll
-    for (int v = 0; v < VECTOR; v += 4) {
-      const float4 four = *reinterpret_cast<const float4*>(shared + v);
-      values[v] = four.x, values[v + 1] = four.y, values[v + 2] = four.z, values[v + 3] = four.w;
-    }
+  if constexpr (VECTOR == 8) {
+    const bool second_first = threadIdx.x % 8 >= 4;
+    const float4 a = *reinterpret_cast<const float4*>(shared + (second_first ? 4 : 0));
+    const float4 b = *reinterpret_cast<const float4*>(shared + (second_first ? 0 : 4));
+    const float4 low = second_first ? b : a, high = second_first ? a : b;
+    values[0] = low.x, values[1] = low.y, values[2] = low.z, values[3] = low.w;
+    values[4] = high.x, values[5] = high.y, values[6] = high.z, values[7] = high.w;
+  } else if constexpr (VECTOR == 4) {
+    const float4 four = *reinterpret_cast<const float4*>(shared);
+    values[0] = four.x, values[1] = four.y, values[2] = four.z, values[3] = four.w;
   } else if constexpr (VECTOR == 2) {
     const float2 two = *reinterpret_cast<const float2*>(shared);
     values[0] = two.x, values[1] = two.y;
   } else {
+    static_assert(VECTOR == 1, "runs of 1, 2, 4 or 8");
     values[0] = *shared;
   }
 }

@@ -36,18 +36,25 @@ struct WarpCounts {
   std::vector<Instruction*> executed;  // since the lanes last met
 };
 
-std::vector<WarpCounts> warps;
+std::vector<WarpCounts> warps;  // of the cluster, block after block
 
 }  // namespace
 
-static unsigned lanes_of(size_t warp) {
-  const int lanes = std::min(kWarp, worker->threads - static_cast<int>(warp) * kWarp);
+static size_t warps_of_a_block() {
+  return worker->blocks.front().warps.size();
+}
+static size_t number_of(const Fiber* f) {
+  return static_cast<size_t>(f->block->rank) * warps_of_a_block() + static_cast<size_t>(f->warp);
+}
+
+static unsigned lanes_of(size_t number) {
+  const int lanes = std::min(kWarp, worker->threads - static_cast<int>(number % warps_of_a_block()) * kWarp);
   return lanes == kWarp ? 0xffffffffu : (1u << lanes) - 1;
 }
 
 static void execute(const Line& line, const void* code, const void* p) {
   const Fiber* me = running();
-  WarpCounts& warp = warps[static_cast<size_t>(me->warp)];
+  WarpCounts& warp = warps[number_of(me)];
   Instruction& instruction = warp.instructions[Key{code, line}];
   if (instruction.requests.empty()) {
     instruction.line = line;
@@ -62,10 +69,11 @@ static void execute(const Line& line, const void* code, const void* p) {
 
 static void end_section(size_t number) {
   WarpCounts& warp = warps[number];
+  const char* shared = worker->blocks[number / warps_of_a_block()].shared;
   for (Instruction* instruction : warp.executed) {
     const Line& line = instruction->line;
     for (const Request& request : instruction->requests)
-      add_to_totals(line, cost(request, line.kind, line.amount, lanes_of(number), worker->shared));
+      add_to_totals(line, cost(request, line.kind, line.amount, lanes_of(number), shared));
     instruction->requests.clear();
     std::memset(instruction->executed, 0, sizeof(instruction->executed));
   }
@@ -73,7 +81,7 @@ static void end_section(size_t number) {
 }
 
 void block_begin() {
-  warps.assign(worker->warps.size(), {});
+  warps.assign(worker->blocks.size() * warps_of_a_block(), {});
 }
 
 void block_end() {
@@ -83,12 +91,12 @@ void block_end() {
 // Not `live` lanes but all that the warp was launched with: which have returned depends on the order of the threads
 void met(const Rendezvous& rendezvous) {
   if (rendezvous.mask) {
-    const size_t warp = static_cast<size_t>(rendezvous.members.first->warp);
+    const size_t warp = number_of(rendezvous.members.first);
     if ((rendezvous.mask & lanes_of(warp)) == lanes_of(warp)) end_section(warp);
     return;
   }
   std::vector<unsigned> lanes(warps.size(), 0);
-  for (const Fiber* f = rendezvous.members.first; f; f = f->next) lanes[static_cast<size_t>(f->warp)] |= 1u << f->lane;
+  for (const Fiber* f = rendezvous.members.first; f; f = f->next) lanes[number_of(f)] |= 1u << f->lane;
   for (size_t w = 0; w < warps.size(); w++)
     if (lanes[w] == lanes_of(w)) end_section(w);
 }
@@ -100,7 +108,7 @@ void executed(Kind kind, size_t amount, const void* p, Site site, const void* co
 void instrumented(const void* p, size_t bytes, bool is_write, const void* code) {
   const char* address = static_cast<const char*>(p);
   if (!running() || !bytes) return;
-  const bool shared = worker->owns_shared(p);
+  const bool shared = this_block().owns(p);
   if (!shared && is_own(address)) return;
   const Kind load = shared ? Kind::shared_load : Kind::global_load;
   const Kind store = shared ? Kind::shared_store : Kind::global_store;

@@ -33,7 +33,7 @@ void before_atomic(const void* p, size_t bytes, Site site) {
   static thread_local int operations = 0;
   if (++operations % kOperationsInARow == 0) give_turn("an atomic operation", site);
   race::atomic(p, bytes, site);
-  const count::Kind kind = worker->owns_shared(p) ? count::Kind::shared_atomic : count::Kind::global_atomic;
+  const count::Kind kind = this_block().owns(p) ? count::Kind::shared_atomic : count::Kind::global_atomic;
   count::executed(kind, bytes, p, site, nullptr);
 }
 
