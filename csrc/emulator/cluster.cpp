@@ -67,7 +67,7 @@ void check_alive(const Block& block, const char* what, Site site) {
   if (block.live == 0) fail_at(kind::cluster, place(site), ended(block, what));
 }
 
-void* peer_shared(void* p, int rank, Site site) {
+void* peer_shared(const void* p, int rank, Site site) {
   if (rank < 0 || rank >= cluster_blocks())
     fail(kind::cluster, site, "block %d of a cluster of %d", rank, cluster_blocks());
   return worker->blocks[static_cast<size_t>(rank)].shared + shared_offset(p, site);

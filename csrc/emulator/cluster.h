@@ -11,7 +11,7 @@ void cluster_arrive(Site site);
 void cluster_wait(Site site);
 
 // The address in block `rank` of the cluster of what lies at p in this one
-void* peer_shared(void* p, int rank, Site site);
+void* peer_shared(const void* p, int rank, Site site);
 void mbarrier_arrive_remote(uint64_t* barrier, int rank, Site site);
 
 }  // namespace emulator
