@@ -1,4 +1,4 @@
-"""cp.async, mbarriers, TMA and the matrix instructions (im2col apart): results against NumPy, and planted bugs reported by name."""
+"""cp.async, mbarriers, TMA and the matrix instructions: results against NumPy, and planted bugs reported by name."""
 
 from __future__ import annotations
 
