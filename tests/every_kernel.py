@@ -230,7 +230,7 @@ def _depthwise(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     for s in (
         conv2d_shape((2, 9, 15, 3), (6, 3, 2, 1), (2, 1), 1, (1, 2), 3),
         conv2d_shape((2, 9, 15, widest), (widest, 3, 4, 1), (2, 4), (1, 5), (3, 6), widest),
-        conv2d_shape((1, 7, 19, 8 * widest), (8 * widest, 23, 17, 1), 1, (11, 8), 1, 8 * widest),
+        conv2d_shape((1, 7, 19, 8 * widest), (8 * widest, 16, 17, 1), 1, (8, 8), 1, 8 * widest),
     ):
         _three_verbs(backend, s, random, out)("depthwise", f"depthwise {s.x} {s.w}")
 

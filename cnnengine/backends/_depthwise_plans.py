@@ -49,9 +49,7 @@ def refusal(shape: Conv2dShape, dtype: str) -> str | None:
     if s.S * ITEM_BYTES[dtype] > FILTER_BYTES:
         return f"takes rows of filters of at most {FILTER_BYTES} bytes, received S {s.S} in {dtype}"
     pixels = s.N * max(s.H * s.W, s.P * s.Q)
-    reach = (
-        s.W + s.Q * s.stride_w + s.pad_w + (s.S + 16 * s.stride_w) * s.dilation_w
-    )  # of strips past the end of a line
+    reach = s.W + s.Q * s.stride_w + s.pad_w + (s.S + 16 * s.stride_w) * s.dilation_w  # strips end past their lines
     if max(pixels, reach) > INT32_MAX // 2:
         return f"counts pixels and columns up to 2^30, received {pixels} pixels, columns up to {reach}"
     return None
@@ -77,8 +75,8 @@ def backward_input(shape: Conv2dShape, dtype: str, alignment: int) -> Plan:
 
 
 def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
-    """Taps a thread by cost, where loads of x and dy count as LOADS taps; as few blocks as fill a GPU, since each
-    leaves partial sums."""
+    """Taps a thread by cost, loads of x and dy counting as LOADS taps; as few blocks as fill a GPU, since each leaves
+    partial sums."""
     axis = Axis.of(shape.stride_w, shape.dilation_w)
     phases, longest = min(axis.phases, shape.S), -(-shape.S // axis.phases)
     taps = min(DEPTHWISE_TAPS, key=lambda t: -(-longest // t) * (t + LOADS))
@@ -86,7 +84,7 @@ def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
     length = depthwise_weight_vector(vector(shape, dtype, alignment), taps, dtype)
     x = _across(shape.K, length, size)
     parts = shape.R * phases * -(-longest // taps)
-    z = _even(parts, BLOCK_PARTS)
+    z = _even(parts, min(BLOCK_PARTS, THREADS // x))
     y = THREADS // (x * z)
     count = -(-shape.K // (x * length)) * -(-parts // z)
 

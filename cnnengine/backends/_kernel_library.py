@@ -195,8 +195,9 @@ DEPTHWISE_TAPS = (3, 5, 7)  # of a filter's row, for which there are kernels of 
 
 
 def depthwise_weight_vector(vector: int, taps: int, dtype: str) -> int:
-    """Channels that a thread of backward_weight takes: more than 8 bytes of them would be too many sums of 5 taps."""
-    return vector if taps == 3 else min(vector, 8 // ITEM_BYTES[dtype])
+    """Channels that a thread of backward_weight takes: up to 16 bytes at 3 taps, 8 bytes at 5, two channels at 7. With
+    more, its sums and inputs would take more than 128 registers."""
+    return min(vector, {3: vector, 5: 8 // ITEM_BYTES[dtype], 7: 2}[taps])
 
 
 def _depthwise(dtype: str) -> tuple[str, ...]:

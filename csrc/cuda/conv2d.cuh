@@ -6,8 +6,10 @@
 //   r*dilation_h, ..., c]
 //
 // Rungs, simplest first:
-//   direct  one thread an output, every operand from global memory; chosen where a group is too narrow for a tile
-//           (depthwise) and to learn from
+//   direct  one thread an output, every operand from global memory; chosen where a group is too narrow for a tile and
+//           to learn from
+//   depthwise   one input channel a group: strips of outputs under a window of inputs, both in registers (a family of
+//               its own, conv2d/depthwise.cuh)
 //   tiled   implicit GEMM on CUDA cores: the matrix of patches is never built, its elements are found while they are
 //           loaded into shared memory; chosen for float32
 //   implicit_gemm_mma     the same on tensor cores (conv2d/implicit_gemm_mma.cuh, a family of its own)

@@ -22,6 +22,7 @@ __global__ void __launch_bounds__(DEPTHWISE_THREADS, 2)
                              const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
   DYN_SMEM(T, shared);
   constexpr bool KNOWN = TAPS != 0;
+  constexpr int UNROLLED = KNOWN ? 2 : 1;  // phases
   const int S = KNOWN ? TAPS : shape.S;
   const Axis axis(KNOWN ? STRIDE : shape.stride_w, KNOWN ? 1 : shape.dilation_w);
   const Strip<VECTOR> strip(shape.N * shape.P, shape.Q, shape.K, axis.spacing);
@@ -38,25 +39,27 @@ __global__ void __launch_bounds__(DEPTHWISE_THREADS, 2)
       const int h = p * shape.stride_h - shape.pad_h + (top + row) * shape.dilation_h;
       if (!within(h, shape.H)) continue;
       const T* line = image + static_cast<long long>(h) * shape.W * shape.C;
-#pragma unroll(KNOWN&& TAPS < 7 ? 2 : 1)  // both phases of 7 taps would take more than 128 registers
+#pragma unroll UNROLLED
       for (int phase = 0; phase < axis.phases && phase < S; phase++) {
         const int begin = strip.first * axis.stride - shape.pad_w + phase * axis.dilation;
         const auto load = [&](int position, float (&values)[VECTOR]) {
           const int column = begin + position * axis.spacing * axis.stride;
           load_run(line + static_cast<long long>(column) * shape.C, within(column, shape.W), values);
         };
-        const int taps = (S - phase + axis.phases - 1) / axis.phases;
-        slide(sum, taps, load, filters.at(row, phase), axis.phases * filters.channels);
+        const int taps = (shape.S - phase + axis.phases - 1) / axis.phases;
+        const int rest = (S - phase + axis.phases - 1) / axis.phases % strip.LENGTH;
+        slide(sum, taps, rest, load, filters.at(row, phase), axis.phases * filters.channels);
       }
     }
   }
   if (!strip.inside) return;
-  const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
+  const Epilogue<T> of_channel{bias, scale, shift, nullptr, 0}, of_element{nullptr, nullptr, nullptr, residual, relu};
+  of_channel.apply_channels(sum, strip.channel, shape.K);
   const long long start = static_cast<long long>(strip.line) * shape.Q * shape.K + strip.channel;
 #pragma unroll
   for (int i = 0; i < strip.LENGTH; i++) {
     const int q = strip.first + i * strip.step;
-    if (q < shape.Q) epilogue.store_run(y, sum[i], strip.channel, start + static_cast<long long>(q) * shape.K);
+    if (q < shape.Q) of_element.store_run(y, sum[i], strip.channel, start + static_cast<long long>(q) * shape.K);
   }
 }
 
@@ -79,15 +82,13 @@ __global__ void __launch_bounds__(DEPTHWISE_THREADS, 2)
 
   const int first_s = axis.first_tap(strip.first + shape.pad_w, S);
   const int last_pixel = strip.first + (strip.LENGTH - 1) * strip.step;
-  const int end =
-      (last_pixel + shape.pad_w - first_s * axis.dilation) / axis.stride;  // q that tap first_s reaches it from
-  const int taps = (S - first_s + axis.phases - 1) / axis.phases;
+  const int end = (last_pixel + shape.pad_w - first_s * axis.dilation) / axis.stride;  // the q whose tap first_s it is
+  const int taps = (shape.S - first_s + axis.phases - 1) / axis.phases;
   const int first_r = axis_h.first_tap(h + shape.pad_h, shape.R);
 
   float sum[strip.LENGTH][VECTOR] = {};
   for (int i = 0; i < multiplier; i++) {
     const long long k = static_cast<long long>(strip.channel) * multiplier + i;
-    const T* image = dy + static_cast<long long>(n) * shape.P * shape.Q * shape.K + k;
     int r = first_r;
     for (int top = 0; top < shape.R; top += filters.rows) {
       filters.stage(top, k, multiplier, strip.channel < shape.C);
@@ -95,26 +96,26 @@ __global__ void __launch_bounds__(DEPTHWISE_THREADS, 2)
       for (; strip.inside && taps > 0 && r < shape.R && r < top + filters.rows; r += axis_h.phases) {
         const int reach = h + shape.pad_h - r * shape.dilation_h, p = reach / shape.stride_h;
         if (reach < 0 || p >= shape.P) continue;
-        const T* line = image + static_cast<long long>(p) * shape.Q * shape.K;
+        const T* line = dy + (static_cast<long long>(n) * shape.P + p) * shape.Q * shape.K + k;
         const auto load = [&](int position, float (&values)[VECTOR]) {
           const int q = end - position * axis.spacing;
           load_run(line + static_cast<long long>(q) * shape.K, within(q, shape.Q), values);
         };
-        const auto add = [&](int taps) {
-          slide(sum, taps, load, filters.at(r - top, first_s), axis.phases * filters.channels);
+        const auto add = [&](int most) {  // taps, where the compiler knows how many
+          slide(sum, taps, most % strip.LENGTH, load, filters.at(r - top, first_s), axis.phases * filters.channels);
         };
-        if constexpr (STRIDE != 2) {
+        if constexpr (STRIDE == 0) {
           add(taps);
-        } else if (first_s == 0) {  // the compiler knows how many
-          add((TAPS + 1) / 2);
+        } else if (STRIDE == 1 || first_s == 0) {
+          add((TAPS + STRIDE - 1) / STRIDE);
         } else {
-          add(TAPS / 2);
+          add(TAPS / STRIDE);
         }
       }
     }
   }
   if (!strip.inside) return;
-  T* line = dx + static_cast<long long>(strip.line) * shape.W * shape.C + strip.channel;
+  T* line = dx + (static_cast<long long>(n) * shape.H + h) * shape.W * shape.C + strip.channel;
 #pragma unroll
   for (int i = 0; i < strip.LENGTH; i++) {
     const int pixel = last_pixel - i * strip.step;

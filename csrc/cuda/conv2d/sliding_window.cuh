@@ -60,9 +60,8 @@ struct Axis {
 // blockDim.z lines; blocks are numbered along x alone, channels fastest: they meet in L2.
 template <int VECTOR>
 struct Strip {
-  static constexpr int LENGTH = VECTOR == 8   ? 3
-                                : VECTOR == 4 ? 4
-                                              : 8;  // LENGTH * VECTOR sums and as many inputs in registers
+  // LENGTH * VECTOR sums and as many inputs in registers
+  static constexpr int LENGTH = VECTOR >= 4 ? (VECTOR == 8 ? 3 : 4) : 8;
   int channel, line, first, step;
   bool inside;
 
@@ -91,8 +90,8 @@ struct Strip {
 // place of the one that no tap wants any more. Whole turns of the ring have no branch, so that their loads start
 // together.
 template <class T, int LENGTH, int VECTOR, class Load>
-__device__ __forceinline__ void slide(float (&sum)[LENGTH][VECTOR], int taps, const Load& load, const T* weights,
-                                      int step) {
+__device__ __forceinline__ void slide(float (&sum)[LENGTH][VECTOR], int taps, int rest, const Load& load,
+                                      const T* weights, int step) {
   float window[LENGTH][VECTOR];
 #pragma unroll
   for (int i = 0; i < LENGTH - 1; i++) load(i, window[i]);
@@ -112,7 +111,7 @@ __device__ __forceinline__ void slide(float (&sum)[LENGTH][VECTOR], int taps, co
   int first = 0;
 #pragma unroll 1
   for (; first + LENGTH <= taps; first += LENGTH) turn(first, LENGTH);
-  turn(first, taps - first);
+  turn(first, rest);
 }
 
 // The filters of a block's channels, staged in shared memory some rows at a time as [tap][channel of the block]
