@@ -7,16 +7,18 @@
 //
 // Every element of c adds its products in the order of k, whatever the tile: results do not depend on the tile chosen.
 //
-// Shared memory holds both tiles as [k][row] in float32. A line is ROWS + 4 floats long, so that line k starts in bank
-// 4k (ROWS is a multiple of 32), and no access meets itself in a bank:
-//   fragments   a warp is 4 x 8 threads, a group of 4 rows or columns apart. float4 are read by eight threads at a
-//   time:
-//               of b they are eight neighbours, 128 bytes; of a they are one address, sent to all.
-//   stores      of an operand along rows: neighbouring threads store neighbouring float4 or floats of one line.
-//               Of one along k, transposed: BK = 8 neighbours of a row are held by 2 threads (VECTOR 4) or 8 (VECTOR
-//               1). Element v of thread (near, far) goes to bank 4 * (4*near + v) + far: 16 * near + 4v + far with far
-//               in 16 neighbours, or 4 * near + far with far in 4 neighbours from a multiple of 4: all 32 banks in both
-//               cases.
+// Shared memory holds both tiles as [k][row] in float32. A line is ROWS + 4 floats long and ROWS a multiple of 32, so
+// element (k, row) lies in bank (4k + row) % 32, and no access meets itself in a bank:
+//
+// Fragments are read as float4, by eight threads at a time. A warp is 4 x 8 threads: eight neighbours along n read
+// eight neighbouring float4 of b, 128 bytes, and one and the same float4 of a.
+//
+// Stores of an operand along rows: neighbouring threads store neighbouring float4 or floats of one line.
+//
+// Stores of an operand along k, transposed, element v of each thread at once:
+//   VECTOR 4   two threads share a row, k = 4u + v with u = 0, 1: bank 16u + 4v + row, with 16 neighbouring rows a warp
+//   VECTOR 1   eight threads share a row, k = 0 to 7: bank 4k + row, with 4 neighbouring rows a warp
+// which are all 32 banks, since the rows of a warp begin at a multiple of their number.
 #pragma once
 #include "epilogue.cuh"
 #include "platform.cuh"
@@ -29,8 +31,8 @@ struct SimtTile {
   static constexpr int THREADS = ROWS * COLUMNS;
   // on a multiprocessor: 256 threads of 128 registers, 128 threads of 168 or, where they have 32 sums, 128
   static constexpr int BLOCKS = THREADS == 256 ? 2 : GM * GN == 4 ? 3 : 4;
-  static constexpr int BLOCK_BYTES = 128;
   static constexpr int PAD = 4;
+  static constexpr int BLOCK_BYTES = 128;  // for a kernel's Block
   static_assert(ROWS * TM == BM && COLUMNS * 4 * GN == BN, "threads cover the tile exactly");
   static_assert(ROWS % 4 == 0 && COLUMNS % 8 == 0, "warps of 4 x 8 threads cover the block");
   static_assert(BM % 32 == 0 && BN % 32 == 0 && BK == 8, "what is said of banks above");
@@ -39,11 +41,11 @@ struct SimtTile {
     float a[2][BK][BM + PAD];
     float b[2][BK][BN + PAD];
   };
-  template <class Block>  // what a kernel keeps there beside
+  template <class Block>
   struct Shared {
     Buffers tile;
-    Block block;
-    static_assert(sizeof(Block) <= BLOCK_BYTES, "what a launch asks for");
+    Block block;  // where the block's tile lies
+    static_assert(sizeof(Block) <= BLOCK_BYTES, "a launch asks for no more");
   };
 
   // row and column of this thread's first group; group (i, j) is i * BM / GM rows below and j * BN / GN columns right

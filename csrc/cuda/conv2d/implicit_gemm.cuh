@@ -2,18 +2,17 @@
 // for backward_input, of phases.cuh. Products and sums are float32, whatever the type in memory.
 //
 // VECTOR elements are loaded and stored at a time: 4 where the channels of a group are a multiple of that, else single
-// ones. Blocks are numbered and backward_weight is split as in tiled.cuh; backward_input numbers its phases between the
-// tiles of channels and those of pixels: phases of the same pixels read the same dy at about the same time, and blocks
-// with many taps run beside blocks with few.
+// ones. Blocks are numbered and backward_weight is split as in tiled.cuh, backward_input's phases as in phases.cuh.
 //
-// 1x1 without stride and padding is a plain product: a row's offset is its pixel's, a tap's is its channel.
+// Offsets are a row's plus a tap's, taps follow each other without divisions: 1x1 without stride and padding, a plain
+// matrix product, adds its channel or its pixel to an address.
 #pragma once
 #include "../epilogue.cuh"
 #include "../simt_tile.cuh"
 #include "operands.cuh"
 #include "phases.cuh"
 
-// Where a block's tile lies: row and column of its first sum, in shared memory: registers are for sums
+// Where a block's tile begins. It lies in shared memory: registers are for sums.
 struct ForwardBlock {
   long long pixel;
   int k, group;

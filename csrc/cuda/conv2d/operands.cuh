@@ -3,7 +3,7 @@
 //
 //                     rows of a          rows of b             reduction, fastest last
 //   forward           pixels (n, p, q)   k in [0, Kg)          (r, s, c)
-//   backward_input    pixels (n, h, w)   c in [0, Cg)          (r, s, k)
+//   backward_input    pixels (n, h, w)   c in [0, Cg)          (r, s, k)          or by phases (phases.cuh)
 //   backward_weight   k in [0, Kg)       taps (r, s, c)        (n, p, q)
 //
 // An operand has
@@ -11,16 +11,17 @@
 //   Tap tap(long long k)          what is known of position k of the reduction, which may lie outside it
 //   const T* at(Row, Tap)         where the element lies; null where it does not exist, which counts as 0
 //   ALONG_K                       neighbours in k are neighbours in memory (else neighbours in i are)
-// and to walk along the reduction without dividing
-//   Position position(long long k), Position after(Position, int steps), Tap tap_of(Position)
-//
-// A row knows an address and a place in the image, a tap what to add to both: `at` adds and compares.
+// and, where implicit_gemm walks along its reduction without dividing,
+//   Position position(long long k)              where position k is
+//   Position after(Position, int steps)         the position `steps` further on
+//   Tap tap_of(Position)
 #pragma once
 #include "../../shapes.h"
 #include "../platform.cuh"
 
-// A place that no step forward brings into an image, and whether `from` + `by` lies in [0, size)
-constexpr int NOWHERE = -2147483647 - 1;
+constexpr int NOWHERE = -2147483647 - 1;  // of a row outside: no tap leads from it into an image
+
+// whether `from` + `by` lies in [0, size)
 __device__ inline bool within(int from, int by, int size) {
   return static_cast<unsigned>(from) + static_cast<unsigned>(by) < static_cast<unsigned>(size);
 }

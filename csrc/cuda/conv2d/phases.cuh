@@ -8,9 +8,8 @@
 // phase: a convolution without stride of their own few taps, where no product is spent on a zero. Stride 1 is one phase
 // of all taps; at stride 2 a 3x3 filter has phases of 1, 2, 2 and 4 taps. A phase that no tap reaches is 0.
 //
-//                  rows of a                                  rows of b         reduction, fastest last
-//   PhasePatches   pixels (n, i, j) of the phase              -                 (t, u, k), the phase's taps
-//   PhaseFilters   -                                          c in [0, Cg)      (t, u, k)
+//   PhasePatches   dy as rows (n, i, j), the phase's pixels   by (t, u, k), the phase's taps (t, u)
+//   PhaseFilters   w as rows c in [0, Cg)                     by (t, u, k)
 #pragma once
 #include "operands.cuh"
 

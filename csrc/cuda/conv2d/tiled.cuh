@@ -4,7 +4,7 @@
 // close in time and meet in L2. backward_weight has few tiles and a long reduction, so it is split into `splits` ranges
 // of pixels whose partial sums go to a workspace (splits, K, R, S, Cg) and are added in order by a second kernel: no
 // atomics, the same bits every time. backward_input spends a zero on each tap that the stride skips: at stride 2 three
-// of four, which four parity sub-convolutions would save.
+// of four, which implicit_gemm's phases save.
 #pragma once
 #include "../epilogue.cuh"
 #include "../tile.cuh"
