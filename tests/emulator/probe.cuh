@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(128) probe_warp(unsigned* y) {
   else
     ptx::named_barrier_sync(2, 128);
   if (ptx::load_acquire(y) == 1) ptx::store_release(y + 1, 2);
-  y[0] = ptx::shared_address(s) + __float_as_uint(d[0]) + a[3] + b[1];
+  y[0] = ptx::shared_address(s) + __float_as_uint(d[0]) + a[3] + b[1] + ptx::block_x();
 }
 
 __global__ void __launch_bounds__(128) probe_sm80(const char* x, float* y) {
