@@ -83,10 +83,10 @@ def listed(dtype: str) -> set[str]:
 
 
 @contextmanager
-def planned(module: Any, choice: str, result: Any) -> Iterator[None]:
-    """Within the block the plans' function ``choice`` always returns ``result``."""
+def planned(module: Any, choice: str, result: Any, is_function: bool = True) -> Iterator[None]:
+    """Within the block the plans' function ``choice`` always returns ``result``, or the constant is ``result``."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, choice, lambda *_: result)
+        patch.setattr(module, choice, (lambda *_: result) if is_function else result)
         for plan in PLANS:
             plan.cache_clear()
         yield
@@ -209,7 +209,7 @@ def _on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> Non
     """Every tile of implicit_gemm_wgmma and of implicit_gemm_mma, which has two ways to round float32."""
     names = [n for n, rounding in conv2d.MMA.items() if (rounding == "Rounded::no") != (dtype == "float32")]
     for tile in library.WGMMA_TILES if dtype != "float32" else ():
-        with planned(wgmma, "width", tile):
+        with planned(wgmma, "width", tile), planned(wgmma, "WGMMA_TILES", (tile,), is_function=False):
             _three_verbs(backend, WGMMA_SHAPE, random, out)(conv2d.WGMMA, f"{conv2d.WGMMA} {tile}")
     for tile, vector in library.mma_variants(dtype):
         s = conv2d_shape((2, 9, 7, 2 * 3 * vector), (2 * 5 * vector, 3, 2, 3 * vector), (1, 2), 1, groups=2)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import against, emulator_vs_gpu, report, requirements, run, summary
+from bench import against, emulator_vs_gpu, predicted, report, requirements, run, summary
 from bench.contenders import numpy_im2col
 from bench.interleave import SMOKE, PinnedThreads, Samples, race, ratio
 from bench.layers import ACTIVATION, CONV2D, POOL, shrink
@@ -191,6 +191,22 @@ def test_a_share_of_the_copy_rate_is_a_median_over_rounds() -> None:
     del contenders[MIXTURE]
     assert share_of_mixture(contenders, "native") == pytest.approx(0.8)
     assert share_of_mixture({"native": contenders["native"]}, "native") is None
+
+
+def test_predictions() -> None:
+    """A 3x3 layer of 64 channels at 56: 12 rounds of tiles, bound by arithmetic; 1x1: by memory; the page has both."""
+    shape = conv2d_shape((64, 56, 56, 64), (64, 3, 3, 64), padding=1)
+    p = predicted.predict(shape, "conv2d_forward")
+    assert (p.rung, p.tile) == ("implicit_gemm_wgmma", "128 x 64")
+    assert p.rounds == pytest.approx(64 * 56 * 56 / 128 / 132)
+    assert p.arithmetic == pytest.approx(1e3 * 12 * 2 * 128 * 64 * 576 / (790e12 / 132))
+    assert p.memory == pytest.approx(1e3 * 2 * (2 * 64 * 56 * 56 * 64 + 64 * 576) / 4.3e12)
+    assert p.total == pytest.approx(p.arithmetic + 2.5e-3)
+    one = predicted.predict(conv2d_shape((64, 56, 56, 64), (256, 1, 1, 64)), "conv2d_forward")
+    assert one.total == pytest.approx(one.memory + 2.5e-3)
+    assert len(list(predicted.resnet50(1))) == 53
+    assert sum(s.flops() for _, s in predicted.resnet50(1)) == pytest.approx(8.2e9, rel=0.02)
+    assert predicted.tables() in (ROOT / "docs/kernels/conv2d-cuda.md").read_text(), "run bench/predicted.py --page"
 
 
 def test_provenance_names_the_machine_and_nobodys_folders() -> None:

@@ -22,8 +22,11 @@ BLOCK = 64  # elements of a swizzled row
 BYTES = 2  # of an element
 VECTOR = 8
 ROUND_COST = 32  # columns' worth of time that a tile costs whatever its width
-LONG_SPLIT = 16  # steps of BLOCK pixels that make a split of backward_weight worth its tile
-MOST_SPLITS = 8
+# backward_weight's choice, in columns times steps, of which a multiprocessor of an H200 does one in 2.7 ns
+LONG_SPLIT = 8  # steps of BLOCK pixels, the least of a split
+TILE_COST = 1024  # of filling the ring and of handing out the sums
+STEP_COST = 16  # columns' worth of a step whatever the tile's width
+PARTIAL_BYTES = 11800  # bytes of partial sums that are written and read meanwhile
 
 
 class Launch(NamedTuple):
@@ -185,14 +188,23 @@ def backward_input(shape: Conv2dShape) -> tuple[Launch, ...]:
 
 @lru_cache(CACHED_SHAPES)
 def backward_weight(shape: Conv2dShape) -> WeightLaunch:
-    """Split over pixels until a large GPU has work, in splits of LONG_SPLIT steps or more."""
+    """The tile, and over how many splits of the pixels, whose rounds and partial sums cost least."""
     s = shape
     pixels, across = s.N * s.P * s.Q, s.R * s.S * -(-s.C // BLOCK)
-    tile = width(s.K, across * BLOCK)
-    tiles = -(-s.K // tile.m) * -(-across // (tile.n // BLOCK))
     steps = -(-pixels // BLOCK)
-    splits = max(1, min(MULTIPROCESSORS // tiles, MOST_SPLITS, steps // LONG_SPLIT))
-    share = -(-steps // splits) * BLOCK
+
+    def tiles_of(tile: WgmmaTile) -> int:
+        return -(-s.K // tile.m) * -(-across // (tile.n // BLOCK))
+
+    def cost(choice: tuple[WgmmaTile, int]) -> int:
+        tile, splits = choice
+        rounds = -(-tiles_of(tile) * splits // MULTIPROCESSORS)
+        partial = 2 * 4 * splits * s.K * s.reduction // PARTIAL_BYTES if splits > 1 else 0
+        return rounds * (-(-steps // splits) * (tile.n + STEP_COST) + TILE_COST) + partial
+
+    most = max(1, min(MULTIPROCESSORS, steps // LONG_SPLIT))
+    tile, splits = min(((tile, n) for tile in WGMMA_TILES for n in range(1, most + 1)), key=cost)
+    tiles, share = tiles_of(tile), -(-steps // splits) * BLOCK
     splits = -(-pixels // share)
     maps = (
         _im2col(s.x, (s.P, -s.pad_h, s.stride_h), (s.Q, -s.pad_w, s.stride_w), BLOCK),

@@ -1,0 +1,174 @@
+"""What the GPU's convolutions should take, before anybody has measured it: the roofline and whole rounds of tiles.
+
+python bench/predicted.py                                        # prints the tables
+python bench/predicted.py --page docs/kernels/conv2d-cuda.md     # puts them between the page's marks
+
+A launch takes the longer of two times: its least traffic at the memory's rate, and its rounds of tiles, a tile being
+multiplied by one multiprocessor at its share of the arithmetic rate, padding included; and a constant for the launch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import struct
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.layers import CONV2D
+from bench.summary import replaced
+from cnnengine.backends import _conv2d_plans as plans
+from cnnengine.backends import _conv2d_wgmma as wgmma
+from cnnengine.backends import _kernel_library as library
+from cnnengine.backends.contract import CONV2D_VERBS
+from cnnengine.shapes import Conv2dShape, conv2d_shape
+
+MULTIPROCESSORS = 132  # of an H200
+TENSOR_RATE = 790e12  # operations a second, 16 bits, attainable by wgmma
+SYNC_SHARE = 0.6  # of it that mma.sync reaches on Hopper: an estimate
+MEMORY_RATE = 4.3e12  # bytes a second, attainable
+LAUNCH_SECONDS = 2.5e-6  # in a graph, its gap to the next
+BATCH = 64
+ITEM = 2
+GIVEN = plans.Given("float16", 16, 90)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Of one verb: milliseconds by the memory, by rounds of tiles, and together; ``share`` of the arithmetic rate."""
+
+    rung: str
+    tile: str
+    rounds: float
+    memory: float
+    arithmetic: float
+    total: float
+    share: float
+
+
+def predict(shape: Conv2dShape, verb: str) -> Predicted:
+    """Of the rung that is chosen for float16 on compute capability 9.0."""
+    found = getattr(plans, verb)(shape, None, GIVEN)
+    launches, extra = _launches(found), 2 * getattr(found, "workspace", 0)  # partial sums, written and read
+    seconds, rounds = 0.0, 0.0
+    for launch in launches:
+        tiles, each = _tiles(launch, shape, verb)
+        rounds += tiles / MULTIPROCESSORS
+        seconds += -(-tiles // MULTIPROCESSORS) * each
+    memory = (shape.bytes(ITEM) + extra) / MEMORY_RATE
+    constant = LAUNCH_SECONDS * (len(launches) + (1 if extra else 0))
+    total = max(seconds, memory) + constant
+    first = launches[0]
+    return Predicted(
+        first.algorithm, _tile_name(first.launch.kernel), rounds, 1e3 * memory, 1e3 * seconds, 1e3 * total,
+        shape.flops() / total / TENSOR_RATE,
+    )  # fmt: skip
+
+
+def _launches(found: plans.ConvPlan | plans.WeightPlan | tuple[plans.ConvPlan, ...]) -> tuple[plans.ConvPlan, ...]:
+    if isinstance(found, plans.WeightPlan):
+        return (found.products,)
+    return (found,) if isinstance(found, plans.ConvPlan) else found
+
+
+def _tile_name(kernel: str) -> str:
+    for tile in (*library.WGMMA_TILES, *library.MMA_TILES):
+        if str(tile) in kernel:
+            return f"{tile.m} x {tile.n}"
+    return ""
+
+
+def _tiles(plan: plans.ConvPlan, shape: Conv2dShape, verb: str) -> tuple[int, float]:
+    """How many tiles, and the seconds of one on its multiprocessor; a rung without tiles is left to the memory."""
+    share = TENSOR_RATE / MULTIPROCESSORS
+    for tile in library.WGMMA_TILES:
+        if str(tile) in plan.launch.kernel:
+            rows, columns, reduction, splits = _wgmma_sizes(plan, verb)
+            count = -(-rows // tile.m) * -(-columns // tile.n) * splits
+            return count, 2 * tile.m * tile.n * reduction / share
+    for small in library.MMA_TILES:
+        if str(small) in plan.launch.kernel:
+            reduction = shape.reduction if verb == "conv2d_forward" else shape.R * shape.S * shape.K // shape.groups
+            if verb == "conv2d_backward_weight":
+                reduction = plans.conv2d_backward_weight(shape, None, GIVEN).pixels
+            return plan.launch.grid[0], 2 * small.m * small.n * reduction / (share * SYNC_SHARE)
+    return 0, 0.0
+
+
+def _wgmma_sizes(plan: plans.ConvPlan, verb: str) -> tuple[int, int, int, int]:
+    """Rows, columns, steps' worth of reduction and splits, of the geometry that the kernel takes."""
+    step = wgmma.BLOCK
+    if verb == "conv2d_backward_weight":
+        n, p, q, *_, r, s, _, _, c, k, splits = struct.unpack("<14i", plan.geometry)
+        steps = -(-n * p * q // step // splits)
+        return k, r * s * -(-c // step) * step, steps * step, splits
+    values = struct.unpack("<24i", plan.geometry)
+    (n, rows, columns), taps, channels, outputs = values[:3], values[7] * values[8], values[16], values[17]
+    return n * rows * columns, outputs, taps * -(-channels // step) * step, 1
+
+
+def resnet50(batch: int) -> Iterator[tuple[str, Conv2dShape]]:
+    """Its 53 convolutions (v1.5: the stride is in the 3x3)."""
+
+    def layer(c: int, k: int, kernel: int, size: int, stride: int = 1) -> tuple[str, Conv2dShape]:
+        shape = conv2d_shape((batch, size, size, c), (k, kernel, kernel, c), stride, kernel // 2)
+        return f"{kernel}x{kernel}{f'/{stride}' if stride > 1 else ''} {c}>{k} @{size}", shape
+
+    yield layer(3, 64, 7, 224, 2)
+    channels, size = 64, 56
+    for number, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
+        for block in range(blocks):
+            stride = 2 if block == 0 and number > 0 else 1
+            yield layer(channels, width, 1, size)
+            yield layer(width, width, 3, size, stride)
+            yield layer(width, 4 * width, 1, size // stride)
+            if block == 0:
+                yield layer(channels, 4 * width, 1, size, stride)
+            channels, size = 4 * width, size // stride
+
+
+def tables() -> str:
+    """The layer list, and ResNet-50's sums."""
+    lines = [
+        f"Batch {BATCH}, float16, an H200 taken at {TENSOR_RATE * 1e-12:.0f} TFLOP/s and {MEMORY_RATE * 1e-12:.1f} TB/s"
+        " (attainable, not from a datasheet). Predicted, not measured.",
+        "",
+        "| layer | pass | rung | tile | rounds | tiles, us | memory, us | predicted, us | of the arithmetic rate |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for layer in CONV2D:
+        x, w = (BATCH, *layer.shape.x[1:]), layer.shape.w
+        shape = conv2d_shape(x, w, layer.stride, layer.padding, 1, layer.groups)
+        for verb in CONV2D_VERBS:
+            p = predict(shape, verb)
+            numbers = f"{1e3 * p.arithmetic:.1f} | {1e3 * p.memory:.1f} | {1e3 * p.total:.1f} | {p.share:.0%}"
+            name = verb.removeprefix("conv2d_")
+            lines.append(f"| {layer.name} | {name} | `{p.rung}` | {p.tile} | {p.rounds:.1f} | {numbers} |")
+    sums = {verb: sum(predict(shape, verb).total for _, shape in resnet50(BATCH)) for verb in CONV2D_VERBS}
+    # nobody wants the gradient of the images
+    sums["conv2d_backward_input"] -= predict(next(resnet50(BATCH))[1], "conv2d_backward_input").total
+    forward, *backward = sums.values()
+    lines += [
+        "",
+        f"ResNet-50's 53 convolutions at batch {BATCH}: forward {forward:.2f} ms, backward {sum(backward):.2f} ms"
+        f" (backward_input {backward[0]:.2f}, backward_weight {backward[1]:.2f}).",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(prog="bench/predicted.py", description=(__doc__ or "").splitlines()[0])
+    p.add_argument("--page", type=Path, help="page between whose marks the tables go")
+    options = p.parse_args(arguments)
+    if options.page is None:
+        print(tables())
+    else:
+        options.page.write_text(replaced(options.page.read_text(), tables()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
