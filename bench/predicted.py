@@ -13,7 +13,8 @@ import argparse
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -51,11 +52,22 @@ class Predicted:
 
 def predict(shape: Conv2dShape, verb: str) -> Predicted:
     """Of the rung that is chosen for float16 on compute capability 9.0."""
-    found = getattr(plans, verb)(shape, None, GIVEN)
+    padded = plans.first_layer(verb, shape, None, GIVEN)
+    if padded is not None:  # two launches and a pass over x before it
+        p = predict_rung(padded.shape, verb, padded.algorithm)
+        moved = ITEM * (prod(shape.x) + prod(padded.shape.x)) / MEMORY_RATE
+        total = 1e-3 * p.total + moved + 2 * LAUNCH_SECONDS
+        share = shape.flops() / total / TENSOR_RATE
+        return replace(p, rung=plans.FIRST_LAYER, memory=p.memory + 1e3 * moved, total=1e3 * total, share=share)
+    return predict_rung(shape, verb, None)
+
+
+def predict_rung(shape: Conv2dShape, verb: str, algorithm: str | None) -> Predicted:
+    found = getattr(plans, verb)(shape, algorithm, GIVEN)
     launches, extra = _launches(found), 2 * getattr(found, "workspace", 0)  # partial sums, written and read
     seconds, rounds = 0.0, 0.0
     for launch in launches:
-        tiles, each = _tiles(launch, shape, verb)
+        tiles, each = _tiles(launch, shape, verb, algorithm)
         rounds += tiles / MULTIPROCESSORS
         seconds += -(-tiles // MULTIPROCESSORS) * each
     memory = (shape.bytes(ITEM) + extra) / MEMORY_RATE
@@ -81,7 +93,7 @@ def _tile_name(kernel: str) -> str:
     return ""
 
 
-def _tiles(plan: plans.ConvPlan, shape: Conv2dShape, verb: str) -> tuple[int, float]:
+def _tiles(plan: plans.ConvPlan, shape: Conv2dShape, verb: str, algorithm: str | None) -> tuple[int, float]:
     """How many tiles, and the seconds of one on its multiprocessor; a rung without tiles is left to the memory."""
     share = TENSOR_RATE / MULTIPROCESSORS
     for tile in library.WGMMA_TILES:
@@ -93,7 +105,7 @@ def _tiles(plan: plans.ConvPlan, shape: Conv2dShape, verb: str) -> tuple[int, fl
         if str(small) in plan.launch.kernel:
             reduction = shape.reduction if verb == "conv2d_forward" else shape.R * shape.S * shape.K // shape.groups
             if verb == "conv2d_backward_weight":
-                reduction = plans.conv2d_backward_weight(shape, None, GIVEN).pixels
+                reduction = plans.conv2d_backward_weight(shape, algorithm, GIVEN).pixels
             return plan.launch.grid[0], 2 * small.m * small.n * reduction / (share * SYNC_SHARE)
     return 0, 0.0
 

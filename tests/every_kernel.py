@@ -171,6 +171,8 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     s = conv2d_shape((2, 9, 15, 6), (10, 3, 2, 3), stride=(1, 2), padding=1, groups=2)
     all_verbs = _three_verbs(backend, s, random, out)
     all_verbs("direct", "direct")
+    images = conv2d_shape((2, 9, 8, 3), (5, 3, 2, 3), (2, 1), 1)
+    _three_verbs(backend, images, random, out)(conv2d.FIRST_LAYER, conv2d.FIRST_LAYER)
     for tile in library.TILES:
         with planned(plans, "tile", tile):
             all_verbs("tiled", str(tile))

@@ -2,6 +2,8 @@
 a named rung takes. A plan follows from the shape, the dtype, how arrays are aligned and the GPU's compute capability.
 
     direct                 any shape; chosen where a group has too few channels for a tile
+    first_layer            one to three channels, one group: padded with zeros to two or four, then implicit_gemm_mma,
+                           or implicit_gemm for float32; chosen but for backward_input, which nobody wants
     depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
     tiled                  any shape, CUDA cores; chosen where outputs fill less than half of implicit_gemm's small tile
     implicit_gemm          any shape, CUDA cores, float32 sums; chosen for float32
@@ -14,6 +16,7 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -43,7 +46,8 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
     "implicit_gemm_3xtf32": "Rounded::tf32_3x",
 }
 WGMMA = "implicit_gemm_wgmma"
-ALGORITHMS = ("direct", "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)
+FIRST_LAYER = "first_layer"
+ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)
 DEPTHWISE = "conv2d/depthwise"  # the family
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
@@ -81,6 +85,29 @@ class WeightPlan(NamedTuple):
     splits: int
     pixels: int  # a split adds; of depthwise runs of pixels
     workspace: int  # bytes
+
+
+class Padded(NamedTuple):
+    """What ``first_layer`` runs instead: the shape with more channels, and the rung."""
+
+    shape: Conv2dShape
+    algorithm: str
+
+
+@lru_cache(CACHED_SHAPES)
+def first_layer(verb: str, shape: Conv2dShape, algorithm: str | None, given: Given) -> Padded | None:
+    """None where another rung runs the shape. Raises Unsupported where this one is named and does not take it."""
+    takes = shape.C <= 3 and shape.groups == 1
+    if algorithm == FIRST_LAYER and not takes:
+        raise Unsupported(
+            f"{FIRST_LAYER}: takes one to three channels in one group, received {shape.C} in {shape.groups}"
+        )
+    wanted = takes and shape.K >= NARROW and verb != "conv2d_backward_input"
+    if algorithm != FIRST_LAYER and not (algorithm is None and wanted):
+        return None
+    on_tensor_cores = given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]
+    channels = 2 if shape.C == 1 and on_tensor_cores else 4  # 4 or 8 bytes; 16 of float32
+    return Padded(replace(shape, C=channels), "implicit_gemm_mma" if on_tensor_cores else "implicit_gemm")
 
 
 @lru_cache(CACHED_SHAPES)
@@ -224,11 +251,11 @@ def simt_choice(shape: Conv2dShape, given: Given, size: Size) -> tuple[SimtTile,
 
 
 def mma_choice(shape: Conv2dShape, given: Given, size: Size) -> tuple[MmaTile, int]:
-    """The tile and the vector: 16 bytes, 4 bytes or one element. Copies of less than 16 bytes cost more than the
-    products: the small tile has most of them in flight."""
+    """The tile and the vector: 16 bytes, four elements, 4 bytes or one element. Copies of less than 16 bytes cost more
+    than the products: the small tile has most of them in flight."""
     widest = 16 // ITEM_BYTES[given.dtype]
-    length = vector(shape, given, (widest, widest // 4))
-    tiles = (MMA_LARGE, MMA_MEDIUM, MMA_SMALL) if length == widest else (MMA_SMALL,)
+    length = vector(shape, given, (widest, 4, widest // 4))
+    tiles = (MMA_LARGE, MMA_MEDIUM, MMA_SMALL)[{widest: 0, 4: 1}.get(length, 2) :]
     return plans.fitting([tile.of(given.dtype) for tile in tiles], *size), length
 
 

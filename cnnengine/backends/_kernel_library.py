@@ -136,11 +136,13 @@ MMA_TILES = (MMA_LARGE, MMA_MEDIUM, MMA_SMALL)
 
 
 def mma_variants(dtype: str) -> list[tuple[MmaTile, int]]:
-    """(tile, elements copied at a time): all tiles copy 16 bytes, the small one also 4 bytes and single elements."""
+    """(tile, elements copied at a time): all tiles copy 16 bytes, the small one also 4 bytes and single elements; four
+    channels of 2 bytes, as first layers have them, all but the large one."""
     size = ITEM_BYTES[dtype]
     fewer = sorted({4 // size, 1}, reverse=True)
     whole = [(tile.of(dtype), 16 // size) for tile in MMA_TILES]
-    return whole + [(MMA_SMALL.of(dtype), count) for count in fewer]
+    halves = [(tile, 4) for tile in (MMA_MEDIUM, MMA_SMALL)] if size == 2 else []
+    return whole + halves + [(MMA_SMALL.of(dtype), count) for count in fewer]
 
 
 def _mma(dtype: str) -> tuple[str, ...]:
@@ -226,6 +228,7 @@ FAMILIES: dict[str, Templates] = {
         for verb in CONV2D
         for tile, vector in SIMT_VARIANTS
     ),
+    "conv2d/first_layer": ("conv2d_first_layer_pad<{T}>", "conv2d_first_layer_cut<{T}>"),
     "conv2d/implicit_gemm_mma": _mma,
     "conv2d/implicit_gemm_wgmma": _wgmma,
     "conv2d/depthwise": _depthwise,

@@ -48,6 +48,7 @@ class KernelBackend:
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, conv2d.ALGORITHMS)
 
     workspace: Callable[[int], Array]
+    empty: Callable[[tuple[int, ...], Any], Array]
 
     def __init__(self, runtime: Runtime, *, constant_shapes: bool = False) -> None:
         self.runtime = runtime
@@ -96,7 +97,10 @@ class KernelBackend:
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
         """Every rung reads w as it is."""
-        return PackedWeight(w, w, self.name, conv2d.conv2d_forward(shape, algorithm, self._given(w)).algorithm)
+        given = self._given(w)
+        if conv2d.first_layer("conv2d_forward", shape, algorithm, given):
+            return PackedWeight(w, w, self.name, conv2d.FIRST_LAYER)
+        return PackedWeight(w, w, self.name, conv2d.conv2d_forward(shape, algorithm, given).algorithm)
 
     def _given(self, *arrays: Array | None) -> conv2d.Given:
         """What a convolution's plan depends on beside the shape."""
@@ -107,16 +111,34 @@ class KernelBackend:
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
         weight = w.packed if isinstance(w, PackedWeight) else w
-        plan = conv2d.conv2d_forward(shape, algorithm, self._given(x, weight, y, epilogue.residual))
+        given = self._given(x, weight, y, epilogue.residual)
+        if padded := conv2d.first_layer("conv2d_forward", shape, algorithm, given):
+            wide_x, wide_w = (self._pad_channels(a, padded.shape.C) for a in (x, weight))
+            self.conv2d_forward(padded.shape, wide_x, wide_w, y, epilogue, padded.algorithm)
+            return
+        plan = conv2d.conv2d_forward(shape, algorithm, given)
         self._run_convolution(plan, shape, (x, weight), (y, *_epilogue(epilogue)))
         self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
-        for plan in conv2d.conv2d_backward_input(shape, algorithm, self._given(dy, w, dx)):
+        given = self._given(dy, w, dx)
+        if padded := conv2d.first_layer("conv2d_backward_input", shape, algorithm, given):
+            wide = self.empty(padded.shape.x, dx.dtype)
+            self.conv2d_backward_input(padded.shape, dy, self._pad_channels(w, padded.shape.C), wide, padded.algorithm)
+            self._cut_channels(wide, dx)
+            return
+        for plan in conv2d.conv2d_backward_input(shape, algorithm, given):
             self._run_convolution(plan, shape, (dy, w), (dx,))
 
     def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
-        plan = conv2d.conv2d_backward_weight(shape, algorithm, self._given(x, dy, dw))
+        given = self._given(x, dy, dw)
+        if padded := conv2d.first_layer("conv2d_backward_weight", shape, algorithm, given):
+            wide = self.empty(padded.shape.w, dw.dtype)
+            wide_x = self._pad_channels(x, padded.shape.C)
+            self.conv2d_backward_weight(padded.shape, wide_x, dy, wide, padded.algorithm)
+            self._cut_channels(wide, dw)
+            return
+        plan = conv2d.conv2d_backward_weight(shape, algorithm, given)
         if plan.products.algorithm == "direct":
             self._run_convolution(plan.products, shape, (x, dy), (dw,))
             return
@@ -124,6 +146,18 @@ class KernelBackend:
         self._run_convolution(plan.products, shape, (x, dy), (dw, partial, np.int64(plan.pixels)))
         if plan.total is not None:
             self._run("conv2d", plan.total, x.dtype, (partial, dw, np.int64(dw.size), plan.splits))
+
+    def _pad_channels(self, a: Array, width: int) -> Array:
+        """``a`` with channels of zeros behind its own."""
+        wide = self.empty((*a.shape[:-1], width), a.dtype)
+        sizes = (np.int64(a.size // a.shape[-1]), a.shape[-1], width)
+        self._elementwise("conv2d/first_layer", "conv2d_first_layer_pad<{T}>", a.dtype, wide.size, a, wide, *sizes)
+        return wide
+
+    def _cut_channels(self, wide: Array, a: Array) -> None:
+        """Into ``a`` the first channels of ``wide``."""
+        sizes = (np.int64(a.size // a.shape[-1]), a.shape[-1], wide.shape[-1])
+        self._elementwise("conv2d/first_layer", "conv2d_first_layer_cut<{T}>", a.dtype, a.size, wide, a, *sizes)
 
     def _run_convolution(
         self, plan: conv2d.ConvPlan, shape: Conv2dShape, operands: tuple[Array, Array], rest: tuple[Any, ...]
