@@ -21,7 +21,7 @@ from .cases.conv2d import CASES
 
 VERBS = {
     "conv2d_forward": lambda *a: plans.conv2d_forward(*a),
-    "conv2d_backward_input": lambda *a: plans.conv2d_backward_input(*a),
+    "conv2d_backward_input": lambda *a: plans.conv2d_backward_input(*a)[0],
     "conv2d_backward_weight": lambda *a: plans.conv2d_backward_weight(*a).products,
 }
 SHARED_BYTES = 48 * 1024  # that every GPU gives a block without being asked
