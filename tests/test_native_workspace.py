@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import cnnengine as cnn
@@ -63,6 +63,9 @@ def test_layers_take_no_more_scratch_than_input_and_output(layer: Conv2dLayer, v
 
 @settings(max_examples=150, deadline=None)
 @given(convolutions(), st.sampled_from(CONV2D_VERBS), st.integers(1, 3))
+@example(
+    conv2d_shape((40, 3, 17, 1), (1, 5, 5, 1), 2, 3, 2, 1), "conv2d_backward_weight", 1
+)  # 8 outputs read 207 inputs
 def test_random_shapes_take_no_more_scratch_than_input_and_output(shape: Conv2dShape, verb: str, threads: int) -> None:
     cnn.set_num_threads(threads)
     limit = max(4 * (prod(shape.x) + prod(shape.y)), FEW_BYTES * threads)
@@ -74,6 +77,7 @@ def test_random_shapes_take_no_more_scratch_than_input_and_output(shape: Conv2dS
 
 @pytest.mark.parametrize("verb", CONV2D_VERBS)
 def test_weights_scratch_does_not_grow_with_the_batch(verb: str) -> None:
+    cnn.set_num_threads(1)  # of two, a busy machine may let one take all of a small batch
     few, many = (conv2d_shape((n, 14, 14, 6), (16, 5, 5, 6)) for n in (320, 3200))
     assert convolution_workspace(many, verb, None)[1] <= convolution_workspace(few, verb, None)[1]
 

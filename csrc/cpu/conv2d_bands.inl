@@ -4,8 +4,9 @@
 // partitions, as many as the shape asks for, whose sums are added up in order at the end.
 
 constexpr i64 BAND_PIXELS = 200;
-constexpr i64 BAND_LINE = 32;     // pixels of a line where lines follow each other in memory
-constexpr i64 WEIGHT_ITEMS = 16;  // work items wanted: blocks of dw, times partitions
+constexpr i64 BAND_LINE = 32;      // pixels of a line where lines follow each other in memory
+constexpr i64 MOST_PANEL = 98304;  // floats of a band of several images: few outputs may read many padded inputs
+constexpr i64 WEIGHT_ITEMS = 16;   // work items wanted: blocks of dw, times partitions
 
 // Pixels wanted of a band whose vectors are read `pitch` floats apart.
 inline i64 band_pixels(i64 pitch) {
@@ -53,14 +54,15 @@ inline Bands bands_of(const Conv2dShape& s, const float* x, bool in_place, i64 p
   b.in_place = in_place;
   b.pitch = pitch;
   b.phases = phases;
-  b.images = static_cast<int>(most<i64>(1, least<i64>(s.N, pixels / (static_cast<i64>(s.P) * s.Q))));
-  b.images = static_cast<int>(blocks(s.N, blocks(s.N, b.images)));
   b.rows = static_cast<int>(most<i64>(1, least<i64>(s.P, pixels / s.Q)));
   b.rows = static_cast<int>(blocks(s.P, blocks(s.P, b.rows)));
   b.per_image = static_cast<int>(blocks(s.P, b.rows));
-  b.count = b.images > 1 ? blocks(s.N, b.images) : static_cast<i64>(s.N) * b.per_image;
   b.panel_rows = (b.rows - 1) * s.stride_h + (s.R - 1) * s.dilation_h + 1;
   b.phase_columns = static_cast<int>(blocks((s.Q - 1) * s.stride_w + (s.S - 1) * s.dilation_w + 1, phases));
+  const i64 fit = in_place ? s.N : MOST_PANEL / b.sheet();
+  b.images = static_cast<int>(most<i64>(1, least(least<i64>(s.N, fit), pixels / (static_cast<i64>(s.P) * s.Q))));
+  b.images = static_cast<int>(blocks(s.N, blocks(s.N, b.images)));
+  b.count = b.images > 1 ? blocks(s.N, b.images) : static_cast<i64>(s.N) * b.per_image;
   const bool follow = s.stride_h * b.line() == s.Q * b.step() && (b.images == 1 || b.sheet() == s.P * s.Q * b.step());
   b.length = follow ? BAND_LINE : s.Q;
   return b;

@@ -15,6 +15,12 @@ inline void store_part(float* p, vec a, int n) {
   _mm256_maskstore_ps(p, first_lanes(n), a);
 }
 
+// Keeps values in registers that the compiler would read from memory again, or make anew, for every use
+template <class... T>
+inline void in_register(T&... values) {
+  ([](T& a) { asm("" : "+x"(a)); }(values), ...);
+}
+
 // Past the caches; p a multiple of 32 bytes
 inline void store_stream(float* p, vec a) {
   _mm256_stream_ps(p, a);

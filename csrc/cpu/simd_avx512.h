@@ -14,6 +14,12 @@ inline void store_part(float* p, vec a, int n) {
   _mm512_mask_storeu_ps(p, first_lanes(n), a);
 }
 
+// Keeps values in registers that the compiler would read from memory again, or make anew, for every use
+template <class... T>
+inline void in_register(T&... values) {
+  ([](T& a) { asm("" : "+v"(a)); }(values), ...);
+}
+
 // Past the caches; p a multiple of 64 bytes
 inline void store_stream(float* p, vec a) {
   _mm512_stream_ps(p, a);

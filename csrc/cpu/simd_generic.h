@@ -13,6 +13,10 @@ inline void store_part(float* p, vec a, int n) {
   for (int i = 0; i < n; i++) p[i] = a[i];
 }
 
+// Elsewhere asks the compiler to keep values in registers
+template <class... T>
+inline void in_register(T&...) {}
+
 // Elsewhere a vector goes past the caches: here into them
 inline void store_stream(float* p, vec a) {
   store(p, a);
