@@ -21,7 +21,7 @@ from .serialize import load, load_torch, save
 from .tensor import Tensor
 from .tuning import autotune
 
-from . import amp, data, models, nn, optim  # isort: skip  (built on the names above)
+from . import amp, cuda, data, models, nn, optim  # isort: skip  (built on the names above)
 
 __version__ = "0.1.0"
 
@@ -36,6 +36,7 @@ __all__ = [
     "amp",
     "autotune",
     "backends",
+    "cuda",
     "data",
     "empty_cache",
     "from_nchw",

@@ -1,4 +1,4 @@
-"""The ``cnnengine`` command: train, predict, backends, cache.
+"""The ``cnnengine`` command: train, predict, precompile, backends, cache.
 
 Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C.
 """
@@ -17,11 +17,12 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES, unavailable
+from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .jit import cache
 from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset, predict
 from .training.results import write_results
-from .training.settings import DATASETS, EPOCHS, MODELS
+from .training.settings import DATASETS, EPOCHS, IMAGES, MODELS
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 INTERPRETED = ("emulator", "numba")  # on the CPU these run a GPU's threads one by one
@@ -179,6 +180,28 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _precompile(arguments: argparse.Namespace) -> int:
+    shape = (arguments.batch, *IMAGES[arguments.model])
+    try:
+        made = precompile(
+            MODELS[arguments.model](arguments.classes),
+            shape,
+            training=not arguments.inference,
+            dtype=arguments.dtype,
+            arch=arguments.arch,
+            workers=arguments.workers,
+        )
+    except ValueError as error:  # of the architecture: argparse has checked the rest
+        raise UsageError(f"--arch: {error}") from error
+    step = "inference" if arguments.inference else "training"
+    print(
+        f"{arguments.model}, {step} in {arguments.dtype}, batch {arguments.batch}, {made.arch}: {made.kernels}"
+        f" kernels, {made.compiled} compiled in {made.seconds:.1f} s ({made.cpu_seconds:.1f} CPU seconds, workers"
+        f" {made.workers})"
+    )
+    return 0
+
+
 def _backends(arguments: argparse.Namespace) -> int:
     rows = [("backend", "device", "dtypes", "state")]
     for name, reason in backends.available().items():
@@ -250,6 +273,21 @@ def _parser() -> argparse.ArgumentParser:
     use.add_argument("weights", metavar="MODEL", help="a run folder, or a .safetensors file")
     use.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG or any other format Pillow reads")
     use.add_argument("--backend", choices=NAMES, help="default: the fastest that is here")
+
+    ahead = commands.add_parser(
+        "precompile",
+        help="compile a model's CUDA kernels ahead",
+        description="Compiles every kernel that a step of the model launches on a GPU, into the cache, in several"
+        " processes. With --arch no GPU is needed.",
+    )
+    ahead.set_defaults(run=_precompile)
+    ahead.add_argument("model", choices=list(MODELS))
+    ahead.add_argument("--batch", type=_positive, default=64, metavar="N", help="images (default: 64)")
+    ahead.add_argument("--classes", type=_positive, default=10, metavar="N", help="of the model (default: 10)")
+    ahead.add_argument("--dtype", choices=DTYPES, default="float32", help="of convolutions and products (autocast)")
+    ahead.add_argument("--inference", action="store_true", help="not a training step with SGD, the forward pass alone")
+    ahead.add_argument("--arch", metavar="SM", help="such as sm_90a (default: that of the GPU that is here)")
+    ahead.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
 
     table = commands.add_parser("backends", help="list the backends, and why one is not available")
     table.set_defaults(run=_backends)

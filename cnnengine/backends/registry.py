@@ -84,7 +84,13 @@ def device_of(array: Array) -> str:
 @contextmanager
 def use_backend(name: str) -> Iterator[Backend]:
     """Within the block, arrays of the backend's device are computed by it (in this thread or task)."""
-    backend = get(name)
+    with using(get(name)) as backend:
+        yield backend
+
+
+@contextmanager
+def using(backend: Backend) -> Iterator[Backend]:
+    """``use_backend`` with one that need not be registered."""
     scope = _SCOPES[backend.device]
     token = scope.set(backend)
     try:

@@ -65,6 +65,10 @@ class Cache:
             except FileNotFoundError:  # another process cleared the cache in between
                 continue
 
+    def has(self, key: str, suffix: str) -> bool:
+        """Whether the entry is there and whole; if so it is the youngest from now on."""
+        return _use(self._path(key, suffix))
+
     def size(self) -> tuple[int, int]:
         """(entries, bytes)"""
         sizes = [size for _, size, _ in self._entries()]

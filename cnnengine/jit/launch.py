@@ -112,8 +112,8 @@ class EmulatorRuntime:
 
 
 class CudaRuntime:
-    """Kernels compiled by NVRTC for the device at hand. ``device`` gives the current device's ordinal, ``stream`` the
-    current stream's handle: both are asked at every launch."""
+    """Kernels compiled by NVRTC for the device at hand, each by itself when it is first launched. ``device`` gives the
+    current device's ordinal, ``stream`` the current stream's handle: both are asked at every launch."""
 
     def __init__(self, cache: Cache, device: Callable[[], int], stream: Callable[[], int]) -> None:
         self.cache = cache
@@ -127,7 +127,7 @@ class CudaRuntime:
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         if expression not in source.expressions:
             raise KernelError(f"{source.file} has no kernel {expression}, it has {list(source.expressions)}")
-        return CudaKernel(self, source, expression)
+        return CudaKernel(self, source.only(expression), expression)  # most of a family are never launched
 
     def tensor_map(self, source: KernelSource, spec: TensorMap, array: Any) -> bytes:
         return self._maps.find(spec, array, _launch)

@@ -9,23 +9,23 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import json
-import multiprocessing
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
 from .._paths import csrc_dir
 from ..errors import BackendUnavailable, KernelError
+from . import workers
 from .cache import Cache
 from .source import KernelSource, fingerprint
 
 OPTIONS = ("--std=c++17", "-lineinfo", "--ptxas-options=-v")
+SUFFIX = ".cubin"
 PROGRAM_NAME = b"instances.cu"  # in messages; any name that no #include has
 ENTRY = re.compile(r"Compiling entry function '(?P<name>\w+)'")
 SPILLS = re.compile(r"(?P<stores>\d+) bytes spill stores, (?P<loads>\d+) bytes spill loads")
@@ -114,17 +114,22 @@ def compile_source(source: KernelSource, arch: str) -> Cubin:
 
 def build(source: KernelSource, arch: str, kept: Cache) -> Cubin:
     """As ``compile_source``, from the cache where it is there."""
-    key = fingerprint(source, arch, version(), OPTIONS)
-    return Cubin.unpack(kept.fetch_bytes(key, ".cubin", lambda: compile_source(source, arch).pack()))
+    return Cubin.unpack(kept.fetch_bytes(_key(source, arch), SUFFIX, lambda: compile_source(source, arch).pack()))
+
+
+def is_built(source: KernelSource, arch: str, kept: Cache) -> bool:
+    """Whether the cache has it."""
+    return kept.has(_key(source, arch), SUFFIX)
 
 
 def build_many(jobs: Sequence[tuple[KernelSource, str]], kept: Cache, processes: int) -> list[Cubin]:
     """``build`` of (source, architecture) pairs, in their order, in that many processes: NVRTC holds a lock for most of
     a compilation, threads would wait for each other. Raises the first KernelError."""
-    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
-        futures = [pool.submit(build, source, arch, kept) for source, arch in jobs]
-        return [future.result() for future in futures]
+    return workers.run([partial(build, source, arch, kept) for source, arch in jobs], processes)
+
+
+def _key(source: KernelSource, arch: str) -> str:
+    return fingerprint(source, arch, version(), OPTIONS)
 
 
 def _parse_log(log: str) -> dict[str, Usage]:

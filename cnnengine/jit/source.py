@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ class KernelSource:
     def text(self) -> str:
         """The translation unit, without the instances, which NVRTC and g++ ask for in different ways."""
         return f'#include "{self.file}"\n{self.prelude}'
+
+    def only(self, expression: str) -> KernelSource:
+        """One of its kernels, a compilation of its own."""
+        return replace(self, expressions=(expression,))
 
 
 def fingerprint(source: KernelSource, *details: object) -> str:

@@ -14,6 +14,7 @@ from ..backends.registry import NAMES
 from ..nn import Module
 
 MODELS: dict[str, Callable[[int], Module]] = {"lenet5": models.lenet5}
+IMAGES = {"lenet5": (28, 28, 1)}  # (H, W, C) that a model takes
 DATASETS = ("digits", "mnist", "fashion_mnist")
 EPOCHS = {"digits": 10, "mnist": 5, "fashion_mnist": 10}  # the default of each data set
 LOCATION = "root"  # where the data lies does not change the outcome: a resumed run may find it elsewhere
