@@ -1,9 +1,11 @@
 """``cnn.autotune()``: which algorithm is the quickest for a shape, found by timing each once, and remembered.
 
-Without it a backend chooses by rule from the shape (docs/kernels/conv2d-cpu.md). With it the first call of a verb with
-a shape that names no ``algorithm`` times those that can compute it, on random arrays of that shape, and every later
-call uses the quickest. Choices are kept in a file, so that the next process finds them: for the same file the same
-kernels run and results have the same bits. Measured once per verb, shape, instruction set and number of threads.
+Without it a backend chooses by rule from the shape. With it the first call of a verb with a shape times what can
+compute it, on random arrays of that shape, and every later call uses the quickest: on the native backend one of its
+algorithms, on a GPU a rung with its tile and splits, which within a named rung is a choice of its own. Choices are kept
+in a file, so that the next process finds them: for the same file the same kernels run and results have the same bits.
+Measured once per verb, shape, dtype and machine: the instruction set and the number of threads, or the GPU's
+architecture. See docs/tuning.md.
 """
 
 from __future__ import annotations
@@ -14,24 +16,31 @@ import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
+from math import prod
 from pathlib import Path
 from threading import RLock
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+import ml_dtypes  # noqa: F401 (NumPy knows bfloat16 by name from here on)
 import numpy as np
 
-from .backends.contract import IDENTITY, Backend
+from .backends.contract import IDENTITY, Array, Backend
 from .backends.winograd import winograd_allowed
-from .errors import Unsupported
+from .errors import KernelError, Unsupported
 from .jit.cache import default_folder
 from .shapes import Conv2dShape
+
+if TYPE_CHECKING:
+    from .backends._kernels import KernelBackend
 
 SAMPLES = 5  # of each algorithm; the least counts
 HOPELESS = 3.0  # an algorithm whose first sample takes this many times the best is not sampled again
 DIRECT_FLOPS = 10**8  # beyond which the definition is not tried: seconds for what takes others milliseconds
-FORMAT = 1
+RANDOM_ELEMENTS = 1 << 20  # of an array; a larger one repeats them
+FORMAT = 2
+KERNELS = ("cuda", "emulator", "planning")  # backends whose rungs have configurations
 on = False  # what functional asks before anything else
 _lock = RLock()
 
@@ -41,8 +50,8 @@ class autotune:  # called like a function
     ``cnn.autotune()``. ``cnn.autotune(False)`` ends that; ``with cnn.autotune(): ...`` ends it after the block.
 
     ``algorithm=`` of a call and ``cnn.algorithms(...)`` come first. Winograd's convolution over 6x6 outputs, which is
-    less accurate, is never chosen, nor any where ``cnn.allow_winograd(False)`` forbids it. The native backend has
-    choices to make; the others keep their own.
+    less accurate, is never chosen, nor any where ``cnn.allow_winograd(False)`` forbids it. The native and the cuda
+    backend have choices to make; the others keep their own. On a GPU a rung that is named is tuned for itself.
     """
 
     def __init__(self, enabled: bool = True) -> None:
@@ -58,56 +67,87 @@ class autotune:  # called like a function
         on = self._before
 
 
-class Tuner:
-    """Choices by (machine, verb, shape), in memory and, where ``path`` can be written, in a JSON file."""
+Timer = Callable[[Backend, Callable[[], None]], float]  # seconds of one call
 
-    def __init__(
-        self, path: Path, machine: Callable[[Backend], str | None], clock: Callable[[], float] = perf_counter
-    ) -> None:
+
+def host_timer(clock: Callable[[], float]) -> Timer:
+    """From the call until the backend has done everything."""
+
+    def seconds(backend: Backend, call: Callable[[], None]) -> float:
+        start = clock()
+        call()
+        backend.synchronize()
+        return clock() - start
+
+    return seconds
+
+
+def timer(backend: Backend, call: Callable[[], None]) -> float:
+    """On a GPU by the device's own events."""
+    if backend.device != "cuda":
+        return host_timer(perf_counter)(backend, call)
+    from .jit.device_timer import DeviceTimer
+
+    return DeviceTimer().seconds(call)  # whose memory is free again behind it
+
+
+class Tuner:
+    """Choices by (machine, verb, shape, dtype), in memory and, where ``path`` can be written, in a JSON file."""
+
+    def __init__(self, path: Path, machine: Callable[[Backend], str | None], timer: Timer = timer) -> None:
         self.path = path
-        self._machine, self._clock = machine, clock
-        self._chosen: dict[tuple[str, str, Conv2dShape], str] = {}
+        self._machine, self._timer = machine, timer
+        self._chosen: dict[tuple[str, str, Conv2dShape, str, str | None], str | None] = {}
         self._known: dict[str, dict[str, str]] | None = None  # the file: machine -> verb and shape -> algorithm
 
-    def choice(self, backend: Backend, verb: str, shape: Conv2dShape) -> str | None:
-        """The algorithm to use; None: the backend's own choice."""
+    def choice(
+        self, backend: Backend, verb: str, shape: Conv2dShape, dtype: str = "float32", rung: str | None = None
+    ) -> str | None:
+        """The algorithm to use, of ``rung`` where one is named; None: the backend's own choice."""
         machine = self._machine(backend)
         if machine is None:
-            return None
-        key = machine, verb, shape
-        chosen = self._chosen.get(key)
-        if chosen is None:
+            return rung
+        key = machine, verb, shape, dtype, rung
+        if key not in self._chosen:
             with _lock:
-                chosen = self._chosen[key] = self._recalled(machine, verb, shape, backend) or self._measured(
-                    machine, verb, shape, backend
-                )
-        return chosen
+                chosen = self._recalled(machine, verb, shape, dtype, rung, backend)
+                if chosen is None:
+                    if backend.name == "planning":  # computes nothing: the next step on a GPU measures
+                        return rung
+                    chosen = self._measured(machine, verb, shape, dtype, rung, backend)
+                self._chosen[key] = chosen
+        return self._chosen[key]
 
-    def _recalled(self, machine: str, verb: str, shape: Conv2dShape, backend: Backend) -> str | None:
+    def _recalled(
+        self, machine: str, verb: str, shape: Conv2dShape, dtype: str, rung: str | None, backend: Backend
+    ) -> str | None:
         if self._known is None:
             self._known = self._read()
-        name = self._known.get(machine, {}).get(_name(verb, shape))
-        return name if name in backend.algorithms[verb] else None
+        name = self._known.get(machine, {}).get(_name(verb, shape, dtype, rung))
+        return name if name in candidates(backend, verb, shape, dtype, rung) else None
 
-    def _measured(self, machine: str, verb: str, shape: Conv2dShape, backend: Backend) -> str:
+    def _measured(
+        self, machine: str, verb: str, shape: Conv2dShape, dtype: str, rung: str | None, backend: Backend
+    ) -> str | None:
+        """The named rung where nothing can be measured: then the call itself says why."""
         seconds: dict[str, float] = {}
-        call = _call(backend, verb, shape)
-        for algorithm in candidates(backend, verb, shape):
+        call = _call(backend, verb, shape, dtype)
+        for algorithm in candidates(backend, verb, shape, dtype, rung):
+            run = partial(call, algorithm)
             try:
-                call(algorithm)  # the first call makes scratch memory and packs
+                run()  # the first call compiles, makes scratch memory and packs
                 backend.synchronize()
-            except Unsupported:
+            except (Unsupported, KernelError, MemoryError):
                 continue
             for _ in range(SAMPLES):
-                start = self._clock()
-                call(algorithm)
-                backend.synchronize()
-                taken = self._clock() - start
+                taken = self._timer(backend, run)
                 seconds[algorithm] = min(taken, seconds.get(algorithm, taken))
                 if taken > HOPELESS * min(seconds.values()):
                     break
+        if not seconds:
+            return rung
         best = min(seconds, key=lambda name: seconds[name])
-        self._remember(machine, _name(verb, shape), best)
+        self._remember(machine, _name(verb, shape, dtype, rung), best)
         return best
 
     def _remember(self, machine: str, name: str, algorithm: str) -> None:
@@ -134,16 +174,41 @@ class Tuner:
             return {}
 
 
-def candidates(backend: Backend, verb: str, shape: Conv2dShape) -> list[str]:
-    """What is timed: all but the less accurate, the forbidden and, on large shapes, the definition."""
-    names = [name for name in backend.algorithms[verb] if name != "winograd_6x6"]
-    names = [name for name in names if name != "winograd" or winograd_allowed()]
-    return [name for name in names if name != "direct" or shape.flops() <= DIRECT_FLOPS]
+def candidates(
+    backend: Backend, verb: str, shape: Conv2dShape, dtype: str = "float32", rung: str | None = None
+) -> list[str]:
+    """What is timed: all but the less accurate, the forbidden and, on large shapes, the definition; of a named rung its
+    configurations."""
+    if backend.name in KERNELS:
+        names = _configured(cast("KernelBackend", backend), verb, shape, dtype, rung)
+    else:
+        names = list(backend.algorithms[verb]) if rung is None else [rung]
+    if rung is not None:
+        return names
+    names = [name for name in names if not name.startswith("winograd_6x6")]
+    names = [name for name in names if not name.startswith("winograd") or winograd_allowed()]
+    return [name for name in names if not name.startswith("direct") or shape.flops() <= DIRECT_FLOPS]
 
 
-def choice(backend: Backend, verb: str, shape: Conv2dShape) -> str | None:
+def _configured(backend: KernelBackend, verb: str, shape: Conv2dShape, dtype: str, rung: str | None) -> list[str]:
+    """On arrays as a GPU's allocator makes them. Where no rung is named another may run those that are not."""
+    from .backends import _conv2d_plans as conv2d
+
+    given = conv2d.Given(dtype, 16, backend.runtime.capability())
+    names = conv2d.candidates(verb, shape, rung, given)
+    return names if rung is not None else [name + conv2d.OR_ANOTHER for name in names]
+
+
+def choice(backend: Backend, verb: str, shape: Conv2dShape, dtype: Any = "float32") -> str | None:
     """This process's tuner's choice."""
-    return _tuner().choice(backend, verb, shape)
+    return _tuner().choice(backend, verb, shape, np.dtype(dtype).name)
+
+
+def configured(backend: Backend, verb: str, shape: Conv2dShape, dtype: Any, rung: str) -> str:
+    """A named algorithm in its best configuration, where it has several."""
+    if backend.name not in KERNELS:
+        return rung
+    return _tuner().choice(backend, verb, shape, np.dtype(dtype).name, rung) or rung
 
 
 @cache
@@ -152,19 +217,32 @@ def _tuner() -> Tuner:
 
 
 def machine(backend: Backend) -> str | None:
-    """What a choice depends on besides verb and shape; None where choices are not measured."""
+    """What a choice depends on besides verb, shape and dtype; None where choices are not measured."""
     describe = MACHINES.get(backend.name)
-    return None if describe is None else describe()
+    return None if describe is None else describe(backend)
 
 
-def _native_machine() -> str:
+def _native_machine(backend: Backend) -> str:
     from . import _native
 
     return f"{_cpu()}, {_native.isa()}, {_native.get_num_threads()} threads"
 
 
-# backends whose choices are measured. A GPU's would name the device; its kernels take their tiles from elsewhere
-MACHINES: Mapping[str, Callable[[], str]] = {"native": _native_machine}
+def _gpu_machine(backend: Any) -> str:
+    """The engine's version, the architecture, and whether shapes are compiled in."""
+    from . import __version__
+    from .jit import nvrtc
+
+    arch = nvrtc.architecture(divmod(backend.runtime.capability(), 10))
+    return f"cnnengine {__version__}, {arch}{', constant shapes' if backend.constant_shapes else ''}"
+
+
+# backends whose choices are measured; a planning backend looks them up, an emulator's seconds say nothing
+MACHINES: Mapping[str, Callable[[Any], str]] = {
+    "native": _native_machine,
+    "cuda": _gpu_machine,
+    "planning": _gpu_machine,
+}
 
 
 @cache
@@ -183,16 +261,21 @@ def _cpu() -> str:
     return f"cnnengine {__version__}, {name}"
 
 
-def _name(verb: str, s: Conv2dShape) -> str:
+def _name(verb: str, s: Conv2dShape, dtype: str, rung: str | None) -> str:
     geometry = f"stride {s.stride_h}x{s.stride_w}, pad {s.pad_h}x{s.pad_w}, dilation {s.dilation_h}x{s.dilation_w}"
     sizes = f"x {s.x}, w {s.w}, y {s.y}"
-    return f"{verb}: {sizes}, {geometry}, groups {s.groups}"
+    return f"{verb}{f' by {rung}' if rung else ''}: {dtype}, {sizes}, {geometry}, groups {s.groups}"
 
 
-def _call(backend: Backend, verb: str, s: Conv2dShape) -> Callable[[str], None]:
+def _call(backend: Backend, verb: str, s: Conv2dShape, dtype: str) -> Callable[[str], None]:
     """A verb on random arrays of its own, as a function of the algorithm."""
     rng = np.random.default_rng(0)
-    x, w, y = (backend.to_device(rng.standard_normal(shape, np.float32)) for shape in (s.x, s.w, s.y))
+
+    def random(shape: tuple[int, ...]) -> Array:
+        values = rng.standard_normal(min(prod(shape), RANDOM_ELEMENTS), np.float32).astype(dtype)
+        return backend.to_device(np.resize(values, shape))
+
+    x, w, y = random(s.x), random(s.w), random(s.y)
     calls: dict[str, Callable[[str], Any]] = {
         "conv2d_forward": lambda algorithm: backend.conv2d_forward(s, x, w, y, IDENTITY, algorithm),
         "conv2d_backward_input": lambda algorithm: backend.conv2d_backward_input(s, y, w, x, algorithm),

@@ -19,7 +19,8 @@ from PIL import Image
 
 import cnnengine as cnn
 from cnnengine import cli, data
-from cnnengine.backends.registry import NAMES
+from cnnengine.backends.registry import NAMES, unavailable
+from cnnengine.jit import nvrtc
 from cnnengine.training import Interrupted, Trainer
 
 from . import tiny_mnist
@@ -222,6 +223,9 @@ def test_an_absent_backend_is_named_before_anything_is_loaded(capsys: pytest.Cap
         (["train", "lenet5", "--name", "a", "--run-dir", "b"], "not allowed with"),
         (["predict", "model"], "IMAGE"),
         (["cache", "burn"], "invalid choice: 'burn'"),
+        (["precompile", "resnet"], "invalid choice: 'resnet'"),
+        (["precompile", "lenet5", "--workers", "0"], "argument --workers: must be at least 1, received 0"),
+        (["precompile", "lenet5", "--dtype", "float64"], "invalid choice: 'float64'"),
     ],
 )
 def test_wrong_usage_exits_with_2(
@@ -401,6 +405,29 @@ def test_cache_is_shown_and_cleared(
     assert cli.main(["cache", "clear"]) == 0
     assert "1 compiled kernels removed" in capsys.readouterr().out
     assert not list((tmp_path / "kernels").iterdir())
+
+
+def test_precompile_compiles_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if (reason := nvrtc.problem()) is not None:
+        pytest.skip(reason)
+    monkeypatch.setenv("CNNENGINE_CACHE", str(tmp_path / "kernels"))
+    command = ["precompile", "lenet5", "--inference", "--arch", "sm_75", "--batch", "8", "--workers", "1"]
+    assert cli.main(command) == 0
+    first = capsys.readouterr().out
+    count = re.match(r"lenet5, inference in float32, batch 8, sm_75: (\d+) kernels, (\d+) compiled in", first)
+    assert count is not None, first
+    assert count[1] == count[2] != "0"
+    assert cli.main(command) == 0
+    assert f": {count[1]} kernels, 0 compiled in" in capsys.readouterr().out
+
+
+def test_precompile_needs_a_gpu_or_an_architecture(capsys: pytest.CaptureFixture[str]) -> None:
+    message = _error(capsys, "precompile", "lenet5", "--arch", "hopper")
+    assert message == "--arch: arch must be an architecture such as 'sm_90a', received 'hopper'"
+    if unavailable("cuda") is not None:
+        assert "name an architecture, such as arch='sm_90a'" in _error(capsys, "precompile", "lenet5")
 
 
 # ---- as a process

@@ -190,7 +190,7 @@ def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
 
 @pytest.mark.skipif(unavailable("cuda") is None, reason="there is a GPU")
 def test_without_a_gpu_an_architecture_is_asked_for() -> None:
-    with pytest.raises(BackendUnavailable, match="no GPU to compile for .*; name an architecture"):
+    with pytest.raises(BackendUnavailable, match=r"no GPU to compile for .*; name an architecture"):
         precompile(F.relu, (3, 5))
 
 

@@ -16,7 +16,7 @@ import cnnengine.functional as F
 from cnnengine import backends, tuning
 from cnnengine.errors import Unsupported
 from cnnengine.shapes import Conv2dShape, conv2d_shape
-from cnnengine.tuning import SAMPLES, Tuner
+from cnnengine.tuning import SAMPLES, Tuner, host_timer
 
 SHAPE = conv2d_shape((1, 6, 6, 2), (3, 3, 3, 2))
 LARGE = conv2d_shape((8, 64, 64, 32), (64, 3, 3, 32))
@@ -49,7 +49,7 @@ class Planted:
 
 
 def tuner(folder: Path, backend: Planted, machine: str | None = "machine") -> Tuner:
-    return Tuner(folder / "cache" / "autotune.json", lambda _: machine, lambda: backend.now)
+    return Tuner(folder / "cache" / "autotune.json", lambda _: machine, host_timer(lambda: backend.now))
 
 
 def test_the_quickest_is_chosen_once(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_another_process_finds_the_choice(tmp_path: Path) -> None:
     assert tuner(tmp_path, first).choice(first, VERB, SHAPE) == "gemm"
     assert tuner(tmp_path, second).choice(second, VERB, SHAPE) == "gemm"
     assert second.calls == []
-    elsewhere = Tuner(tmp_path / "cache" / "autotune.json", lambda _: "another machine", lambda: second.now)
+    elsewhere = Tuner(tmp_path / "cache" / "autotune.json", lambda _: "another machine", host_timer(lambda: second.now))
     assert elsewhere.choice(second, VERB, SHAPE) == "other"
     assert tuner(tmp_path, second).choice(second, VERB, SHAPE) == "gemm"  # nothing was lost
 
@@ -101,7 +101,7 @@ def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"format": 0, "choices": {}}', '{"format": 1, "choices": 3}', '{"format": 1}']
+    "content", ["", "{", "[]", '{"format": 1, "choices": {}}', '{"format": 2, "choices": 3}', '{"format": 2}']
 )
 def test_a_damaged_file_is_measured_anew(tmp_path: Path, content: str) -> None:
     path = tmp_path / "cache" / "autotune.json"
@@ -142,7 +142,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The verbs that the tuner is asked for; it answers "direct"."""
     verbs: list[str] = []
 
-    def choice(backend: Any, verb: str, shape: Conv2dShape) -> str:
+    def choice(backend: Any, verb: str, shape: Conv2dShape, dtype: Any) -> str:
         verbs.append(verb)
         return "direct"
 

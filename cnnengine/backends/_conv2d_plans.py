@@ -12,13 +12,18 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
     implicit_gemm_3xtf32   the same with three products for each: about float32's accuracy; only where it is asked for
     implicit_gemm_wgmma    float16 and bfloat16 on compute capability 9.0, one group, channels in multiples of 8; chosen
                            from WIDE channels on
+
+Behind a rung may stand one of its configurations: "implicit_gemm_mma: MmaTile<64, 64, 32, 2, 2, 4>", as ``candidates``
+lists them for ``cnn.autotune``. One that does not fit the arrays at hand gives way to the rung's documented choice, and
+with " or another" behind it a rung that does not gives way to the backend's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from ..errors import Unsupported
 from ..jit.tensor_map import TensorMap
@@ -33,9 +38,14 @@ from ._kernel_library import (
     MMA_SMALL,
     SIMT_SMALL,
     SIMT_TILES,
+    SIMT_VARIANTS,
+    TILES,
+    WGMMA_TILES,
     MmaTile,
     SimtTile,
     Tile,
+    WgmmaTile,
+    mma_variants,
 )
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
 
@@ -48,13 +58,17 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
 WGMMA = "implicit_gemm_wgmma"
 FIRST_LAYER = "first_layer"
 ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)
+ROUNDED = ("implicit_gemm_tf32", "implicit_gemm_3xtf32")  # never chosen, and not measured unless they are named
+WGMMA_BY_NAME = {str(tile): tile for tile in WGMMA_TILES}
+CONFIGURED, OR_ANOTHER = ": ", " or another"  # in names
+TILED = ("tiled", "implicit_gemm", *MMA)  # rungs whose tiles are this module's
 DEPTHWISE = "conv2d/depthwise"  # the family
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
 LONGEST_SPLIT = 1 << 30  # pixels, which kernels count in an int
 
 AnyTile = Tile | SimtTile | MmaTile
-
+T = TypeVar("T")
 
 Size = tuple[int, int, int]  # rows, columns and number of the matrices that tiles cover
 
@@ -97,6 +111,7 @@ class Padded(NamedTuple):
 @lru_cache(CACHED_SHAPES)
 def first_layer(verb: str, shape: Conv2dShape, algorithm: str | None, given: Given) -> Padded | None:
     """None where another rung runs the shape. Raises Unsupported where this one is named and does not take it."""
+    algorithm, configuration, _ = parsed(algorithm)
     takes = shape.C <= 3 and shape.groups == 1
     if algorithm == FIRST_LAYER and not takes:
         raise Unsupported(
@@ -107,22 +122,25 @@ def first_layer(verb: str, shape: Conv2dShape, algorithm: str | None, given: Giv
         return None
     on_tensor_cores = given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]
     channels = 2 if shape.C == 1 and on_tensor_cores else 4  # 4 or 8 bytes; 16 of float32
-    return Padded(replace(shape, C=channels), "implicit_gemm_mma" if on_tensor_cores else "implicit_gemm")
+    rung = "implicit_gemm_mma" if on_tensor_cores else "implicit_gemm"
+    return Padded(replace(shape, C=channels), rung + (CONFIGURED + configuration if configuration else ""))
 
 
 @lru_cache(CACHED_SHAPES)
 def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
     """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels, but for depthwise shapes."""
-    size = shape.N * shape.P * shape.Q, shape.K // shape.groups, shape.groups
-    chosen = _choose(algorithm, shape, given, size, narrow=size[1] < NARROW)
+    size = _size("conv2d_forward", shape)
+    chosen, configuration = _choose(algorithm, shape, given, size, narrow=size[1] < NARROW)
     if chosen == "depthwise":
-        return ConvPlan(DEPTHWISE, depthwise.forward(shape, given.dtype, given.alignment), chosen)
+        options = depthwise.forward(shape, given.dtype, given.alignment)
+        return ConvPlan(DEPTHWISE, _pick(options, configuration), chosen)
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
-        return _on_maps(wgmma.forward(shape))
+        return _on_maps(wgmma.forward(shape, WGMMA_BY_NAME.get(configuration)))
     plans.reduction(shape.reduction)
-    return _tiled("conv2d_forward", chosen, shape, given, size)
+    tile, vector = _pick(tiles(chosen, shape, given, size), configuration)
+    return _launch("conv2d_forward", chosen, tile, vector, size)
 
 
 @lru_cache(CACHED_SHAPES)
@@ -130,44 +148,61 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     """One launch, or one for each phase of a stride. Where nothing is named ``direct`` takes groups of fewer than
     NARROW input channels, but for depthwise shapes."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
-    phases, pixels = _phases(shape)
-    size = pixels, Cg, shape.groups * phases
-    chosen = _choose(algorithm, shape, given, size, narrow=Cg < NARROW)
+    size = _size("conv2d_backward_input", shape)
+    chosen, configuration = _choose(algorithm, shape, given, size, narrow=Cg < NARROW)
     if chosen == "depthwise":
-        return (ConvPlan(DEPTHWISE, depthwise.backward_input(shape, given.dtype, given.alignment), chosen),)
+        options = depthwise.backward_input(shape, given.dtype, given.alignment)
+        return (ConvPlan(DEPTHWISE, _pick(options, configuration), chosen),)
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
-        return tuple(_on_maps(launch) for launch in wgmma.backward_input(shape))
+        return tuple(_on_maps(launch) for launch in wgmma.backward_input(shape, WGMMA_BY_NAME.get(configuration)))
     plans.reduction(shape.R * shape.S * max(Cg, Kg))
-    if chosen == "tiled":
-        size = shape.N * shape.H * shape.W, Cg, shape.groups
-    return (_tiled("conv2d_backward_input", chosen, shape, given, size),)
+    size = _size("conv2d_backward_input", shape, chosen)
+    tile, vector = _pick(tiles(chosen, shape, given, size), configuration)
+    return (_launch("conv2d_backward_input", chosen, tile, vector, size),)
 
 
 @lru_cache(CACHED_SHAPES)
 def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Given) -> WeightPlan:
     """Never ``direct`` by itself, which has one thread a weight: few of them, with long sums."""
-    Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
-    elements, pixels = plans.reduction(shape.reduction), shape.N * shape.P * shape.Q
-    size = Kg, elements, shape.groups
-    chosen = _choose(algorithm, shape, given, size, narrow=False)
+    Cg, pixels = shape.C // shape.groups, shape.N * shape.P * shape.Q
+    Kg, elements, groups = size = _size("conv2d_backward_weight", shape)
+    plans.reduction(elements)
+    chosen, configuration = _choose(algorithm, shape, given, size, narrow=False)
     if chosen == "depthwise":
-        parts = depthwise.backward_weight(shape, given.dtype, given.alignment)
+        parts = _pick(depthwise.backward_weight(shape, given.dtype, given.alignment), configuration)
         return _added(ConvPlan(DEPTHWISE, parts[0], chosen), shape, *parts[1:])
     if chosen == "direct":
         return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
     if chosen == WGMMA:
-        launch, splits, share = wgmma.backward_weight(shape)
+        launch, splits, share = wgmma.backward_weight(shape, _wgmma_weights(shape).get(configuration))
         return _added(_on_maps(launch), shape, splits, share)
-    tile, vector = _tile(chosen, shape, given, size)
-    count = shape.groups * -(-Kg // tile.m) * -(-elements // tile.n)
-    splits = max(1, min(-(-FULL_GPU // count), pixels // SPLIT_PIXELS), -(-pixels // LONGEST_SPLIT))
-    share = -(-pixels // splits)
-    share = -(-share // tile.k) * tile.k  # whole steps: a split must not read into the next
-    splits = -(-pixels // share)
-    products = _launch("conv2d_backward_weight", chosen, tile, vector, (Kg, elements, shape.groups * splits))
+    tile, vector, splits, share = _pick(_splits(chosen, shape, given, size), configuration)
+    products = _launch("conv2d_backward_weight", chosen, tile, vector, (Kg, elements, groups * splits))
     return _added(products, shape, splits, share)
+
+
+def _splits(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> dict[str, tuple[AnyTile, int, int, int]]:
+    """Tile, vector, splits and pixels of a split of backward_weight by configuration, the documented choice first."""
+    Kg, elements, groups = size
+    pixels = shape.N * shape.P * shape.Q
+    found: dict[str, tuple[AnyTile, int, int, int]] = {}
+    for name, (tile, vector) in tiles(chosen, shape, given, size).items():
+        count = groups * -(-Kg // tile.m) * -(-elements // tile.n)
+        for wanted in plans.splits_around(max(1, min(-(-FULL_GPU // count), pixels // SPLIT_PIXELS))):
+            share = -(-pixels // max(wanted, -(-pixels // LONGEST_SPLIT)))
+            share = -(-share // tile.k) * tile.k  # whole steps: a split must not read into the next
+            splits = -(-pixels // share)
+            found.setdefault(f"{name}, {splits} splits", (tile, vector, splits, share))
+    return found
+
+
+def _wgmma_weights(shape: Conv2dShape) -> dict[str, tuple[WgmmaTile, int]]:
+    found: dict[str, tuple[WgmmaTile, int]] = {}
+    for choice in wgmma.weight_choices(shape):  # some of which make the same splits
+        found.setdefault(f"{choice[0]}, {wgmma.backward_weight(shape, choice).splits} splits", choice)
+    return found
 
 
 def _added(products: ConvPlan, shape: Conv2dShape, splits: int, share: int) -> WeightPlan:
@@ -179,13 +214,50 @@ def _added(products: ConvPlan, shape: Conv2dShape, splits: int, share: int) -> W
     return WeightPlan(products, total, splits, share, splits * weights * 4)
 
 
+def _size(verb: str, shape: Conv2dShape, rung: str = "") -> Size:
+    """Of the products that a rung makes; ``tiled`` takes the phases of a stride together."""
+    Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
+    if verb == "conv2d_forward":
+        return shape.N * shape.P * shape.Q, Kg, shape.groups
+    if verb == "conv2d_backward_weight":
+        return Kg, shape.reduction, shape.groups
+    if rung == "tiled":
+        return shape.N * shape.H * shape.W, Cg, shape.groups
+    phases, pixels = _phases(shape)
+    return pixels, Cg, shape.groups * phases
+
+
 def _phases(shape: Conv2dShape) -> tuple[int, int]:
     """Their number, and the pixels of the largest, as in csrc/cuda/conv2d/phases.cuh."""
     rows, columns = -(-shape.H // shape.stride_h), -(-shape.W // shape.stride_w)
     return min(shape.stride_h, shape.H) * min(shape.stride_w, shape.W), shape.N * rows * columns
 
 
-def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> str:
+def parsed(algorithm: str | None) -> tuple[str | None, str, bool]:
+    """(rung, configuration or "", whether another rung may take its place)"""
+    if algorithm is None:
+        return None, "", True
+    rung, _, configuration = algorithm.removesuffix(OR_ANOTHER).partition(CONFIGURED)
+    return rung, configuration, algorithm.endswith(OR_ANOTHER)
+
+
+def _pick(options: Mapping[str, T], configuration: str) -> T:
+    """The first is the documented choice."""
+    return options[configuration] if configuration in options else next(iter(options.values()))
+
+
+def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> tuple[str, str]:
+    """The rung, and the configuration that is asked of it or "". Raises Unsupported as ``_rung``."""
+    rung, configuration, replaceable = parsed(algorithm)
+    try:
+        return _rung(rung, shape, given, size, narrow=narrow), configuration
+    except Unsupported:
+        if not replaceable:
+            raise
+        return _rung(None, shape, given, size, narrow=narrow), ""
+
+
+def _rung(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> str:
     """The rung. Raises Unsupported where the named one does not take this shape or dtype or this GPU lacks its
     instructions."""
     refusal = depthwise.refusal(shape, given.dtype)
@@ -259,14 +331,61 @@ def mma_choice(shape: Conv2dShape, given: Given, size: Size) -> tuple[MmaTile, i
     return plans.fitting([tile.of(given.dtype) for tile in tiles], *size), length
 
 
-def _tile(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> tuple[AnyTile, int]:
+def tiles(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> dict[str, tuple[AnyTile, int]]:
+    """Tile and vector of a rung by configuration, the documented choice first."""
     if chosen == "tiled":
-        return plans.tile(*size), 1
-    return simt_choice(shape, given, size) if chosen == "implicit_gemm" else mma_choice(shape, given, size)
+        found: list[tuple[AnyTile, int]] = [(plans.tile(*size), 1), *((tile, 1) for tile in TILES)]
+    else:
+        simt = chosen == "implicit_gemm"
+        first = simt_choice(shape, given, size) if simt else mma_choice(shape, given, size)
+        variants = SIMT_VARIANTS if simt else mma_variants(given.dtype)
+        found = [first, *((tile, vector) for tile, vector in variants if vector == first[1])]
+    return {str(tile): (tile, vector) for tile, vector in dict.fromkeys(found)}
 
 
-def _tiled(verb: str, chosen: str, shape: Conv2dShape, given: Given, size: Size) -> ConvPlan:
-    return _launch(verb, chosen, *_tile(chosen, shape, given, size), size)
+def candidates(verb: str, shape: Conv2dShape, algorithm: str | None, given: Given) -> list[str]:
+    """Every rung that takes a shape, or the named one, in every configuration; the documented choice first. Without
+    the rungs that round more, unless one is named. Empty where the named one refuses."""
+    if algorithm is not None:
+        rungs = [algorithm]
+    else:
+        own = FIRST_LAYER if first_layer(verb, shape, None, given) else _planned(verb, shape, None, given).algorithm
+        rungs = [own, *(rung for rung in ALGORITHMS if rung != own and rung not in ROUNDED)]
+    found: list[str] = []
+    for rung in rungs:
+        try:
+            found += (rung + (CONFIGURED + text if text else "") for text in configurations(verb, shape, rung, given))
+        except Unsupported:
+            continue
+    return found
+
+
+def configurations(verb: str, shape: Conv2dShape, rung: str, given: Given) -> list[str]:
+    """What may stand behind a rung for a shape, the documented choice first; "" where there is nothing to choose.
+    Raises Unsupported where the rung does not take the shape."""
+    if padded := first_layer(verb, shape, rung, given):
+        return configurations(verb, padded.shape, padded.algorithm, given)
+    _planned(verb, shape, rung, given)
+    weight, size = verb == "conv2d_backward_weight", _size(verb, shape, rung)
+    if rung == "depthwise":
+        by_verb = getattr(depthwise, verb.removeprefix("conv2d_"))
+        return list(by_verb(shape, given.dtype, given.alignment))
+    if rung == WGMMA and weight:
+        return list(_wgmma_weights(shape))
+    if rung == WGMMA:
+        return ["" if tile is None else str(tile) for tile in wgmma.tile_choices(verb, shape)]
+    if rung not in TILED:
+        return [""]
+    return list((_splits if weight else tiles)(rung, shape, given, size))
+
+
+def _planned(verb: str, shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
+    """The first launch of a verb."""
+    if verb == "conv2d_forward":
+        return conv2d_forward(shape, algorithm, given)
+    if verb == "conv2d_backward_input":
+        return conv2d_backward_input(shape, algorithm, given)[0]
+    return conv2d_backward_weight(shape, algorithm, given).products
 
 
 def _launch(verb: str, chosen: str, tile: AnyTile, vector: int, size: Size) -> ConvPlan:

@@ -1,7 +1,8 @@
 """Plans of the rung ``implicit_gemm_wgmma`` (csrc/cuda/conv2d/implicit_gemm_wgmma.cuh): tensor maps, geometry, grid.
 
 A tile is 128 rows by 64, 128 or 256 columns; blocks stay on their multiprocessor and take tiles in turn. Of the widths
-the one is taken whose rounds of tiles, each as long as the tile is wide and a constant, end first on an H200.
+the one is taken whose rounds of tiles, each as long as the tile is wide and a constant, end first on an H200; or the
+one that is asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from ..jit.tensor_map import Im2colMap, TensorMap, TiledMap
 from ..shapes import CACHED_SHAPES, INT32_MAX, Conv2dShape
 from ._kernel_library import WGMMA_TILES, WgmmaTile
-from ._kernel_plans import Plan, blocks
+from ._kernel_plans import Plan, blocks, splits_around
 
 FAMILY = "conv2d/implicit_gemm_wgmma"
 MULTIPROCESSORS = 132
@@ -125,6 +126,18 @@ def _filters(shape: Conv2dShape, across: int) -> TiledMap:
     return TiledMap((shape.C, taps, shape.K), strides, (BLOCK, 1, across))
 
 
+def tile_choices(verb: str, shape: Conv2dShape) -> list[WgmmaTile | None]:
+    """What forward and backward_input may be asked for, the documented choice first: None where that differs between
+    the phases of dx."""
+    s = shape
+    if verb == "conv2d_forward":
+        own = {width(s.N * s.P * s.Q, s.K)}
+    else:
+        own = {width(s.N * row.positions * column.positions, s.C) for row, column in _phases(s)}
+    first = own.pop() if len(own) == 1 else None
+    return [first, *(tile for tile in WGMMA_TILES if tile != first)]
+
+
 def width(rows: int, columns: int) -> WgmmaTile:
     """The documented choice of a tile."""
 
@@ -143,11 +156,12 @@ def _plan(verb: str, tile: WgmmaTile, tiles: int) -> Plan:
 def _gather(
     verb: str, pixels: tuple[int, int, int], outputs: int, source: tuple[int, int, int, int], w: Conv2dShape,
     axes: tuple[Axis, Axis], strides: tuple[int, int], out: tuple[int, int], out_steps: tuple[int, int], b_major: bool,
+    asked: WgmmaTile | None,
 ) -> Launch:  # fmt: skip
     """``pixels``: n, i, j of the launch; ``source``: what is gathered from, (N, H, W, C)."""
     row, column = axes
     count = pixels[0] * pixels[1] * pixels[2]
-    tile = width(count, outputs)
+    tile = asked or width(count, outputs)
     maps = (
         _im2col(source, (pixels[1], row.base, strides[0]), (pixels[2], column.base, strides[1]), tile.m),
         _filters(w, tile.n if b_major else BLOCK),
@@ -162,18 +176,18 @@ def _gather(
 
 
 @lru_cache(CACHED_SHAPES)
-def forward(shape: Conv2dShape) -> Launch:
+def forward(shape: Conv2dShape, tile: WgmmaTile | None = None) -> Launch:
     s = shape
     axes = (
         Axis(0, s.P, s.R, 0, 1, -s.pad_h, s.dilation_h),
         Axis(0, s.Q, s.S, 0, 1, -s.pad_w, s.dilation_w),
     )
     strides = (s.stride_h, s.stride_w)
-    return _gather("conv2d_forward", (s.N, s.P, s.Q), s.K, s.x, s, axes, strides, (s.P, s.Q), (1, 1), True)
+    return _gather("conv2d_forward", (s.N, s.P, s.Q), s.K, s.x, s, axes, strides, (s.P, s.Q), (1, 1), True, tile)
 
 
 @lru_cache(CACHED_SHAPES)
-def backward_input(shape: Conv2dShape) -> tuple[Launch, ...]:
+def backward_input(shape: Conv2dShape, tile: WgmmaTile | None = None) -> tuple[Launch, ...]:
     """One launch for each phase of dx."""
     s = shape
     steps = (s.stride_h, s.stride_w)
@@ -181,30 +195,44 @@ def backward_input(shape: Conv2dShape) -> tuple[Launch, ...]:
     def launch(row: Axis, column: Axis) -> Launch:
         pixels = (s.N, row.positions, column.positions)
         axes = (row, column)
-        return _gather("conv2d_backward_input", pixels, s.C, s.y, s, axes, (1, 1), (s.H, s.W), steps, False)
+        return _gather("conv2d_backward_input", pixels, s.C, s.y, s, axes, (1, 1), (s.H, s.W), steps, False, tile)
 
     return tuple(launch(*pair) for pair in _phases(s))
 
 
-@lru_cache(CACHED_SHAPES)
-def backward_weight(shape: Conv2dShape) -> WeightLaunch:
-    """The tile, and over how many splits of the pixels, whose rounds and partial sums cost least."""
+def weight_choices(shape: Conv2dShape) -> list[tuple[WgmmaTile, int]]:
+    """Tiles of backward_weight, each with over how many splits of the pixels: those whose rounds and partial sums cost
+    least come first, then each tile's best, then splits around them."""
     s = shape
-    pixels, across = s.N * s.P * s.Q, s.R * s.S * -(-s.C // BLOCK)
-    steps = -(-pixels // BLOCK)
-
-    def tiles_of(tile: WgmmaTile) -> int:
-        return -(-s.K // tile.m) * -(-across // (tile.n // BLOCK))
+    steps = _steps(s)
 
     def cost(choice: tuple[WgmmaTile, int]) -> int:
         tile, splits = choice
-        rounds = -(-tiles_of(tile) * splits // MULTIPROCESSORS)
+        rounds = -(-_weight_tiles(s, tile) * splits // MULTIPROCESSORS)
         partial = 2 * 4 * splits * s.K * s.reduction // PARTIAL_BYTES if splits > 1 else 0
         return rounds * (-(-steps // splits) * (tile.n + STEP_COST) + TILE_COST) + partial
 
     most = max(1, min(MULTIPROCESSORS, steps // LONG_SPLIT))
-    tile, splits = min(((tile, n) for tile in WGMMA_TILES for n in range(1, most + 1)), key=cost)
-    tiles, share = tiles_of(tile), -(-steps // splits) * BLOCK
+    best = sorted((min(((tile, n) for n in range(1, most + 1)), key=cost) for tile in WGMMA_TILES), key=cost)
+    around = [(tile, n) for tile, splits in best for n in splits_around(splits) if n <= steps]
+    return list(dict.fromkeys((*best, *around)))
+
+
+def _weight_tiles(s: Conv2dShape, tile: WgmmaTile) -> int:
+    """Of dw, without splits."""
+    return -(-s.K // tile.m) * -(-(s.R * s.S * -(-s.C // BLOCK)) // (tile.n // BLOCK))
+
+
+def _steps(s: Conv2dShape) -> int:
+    return -(-s.N * s.P * s.Q // BLOCK)
+
+
+@lru_cache(CACHED_SHAPES)
+def backward_weight(shape: Conv2dShape, choice: tuple[WgmmaTile, int] | None = None) -> WeightLaunch:
+    s = shape
+    tile, splits = choice or weight_choices(s)[0]
+    pixels = s.N * s.P * s.Q
+    tiles, share = _weight_tiles(s, tile), -(-_steps(s) // splits) * BLOCK
     splits = -(-pixels // share)
     maps = (
         _im2col(s.x, (s.P, -s.pad_h, s.stride_h), (s.Q, -s.pad_w, s.stride_w), BLOCK),

@@ -1,5 +1,9 @@
 """Which kernel of csrc/cuda/conv2d/depthwise.cuh runs a shape, on how many blocks. As everywhere the plan follows from
-the shape, the dtype and the alignment alone."""
+the shape, the dtype and the alignment alone.
+
+Each verb has its plans by configuration, the documented choice first: forward and backward_input by the threads of a
+block, backward_weight by the taps of a thread and the splits.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ from ._kernel_plans import FULL_GPU, THREADS, Plan
 
 FILTER_BYTES = 16384  # StagedFilters::BYTES: of the filter rows in shared memory at once
 BLOCK_BYTES = 128  # most bytes of a pixel's channels that a block takes: a line of the cache
-BLOCK_LINES = 8  # of the outputs: rows of the input that they share are read once from L2
+BLOCK_LINES = (8, 16, 4, 2)  # of the outputs: rows of the input that they share are read once from L2
 BLOCK_PARTS = 8  # of filters in backward_weight: they share the elements of dy
 LOADS = 4  # of an input and a gradient, which are turned into float32 and serve all taps of a thread
 MOST_LINES = 64  # blockDim.z of CUDA
@@ -64,22 +68,34 @@ def vector(shape: Conv2dShape, dtype: str, alignment: int) -> int:
     return 1
 
 
-def forward(shape: Conv2dShape, dtype: str, alignment: int) -> Plan:
+def forward(shape: Conv2dShape, dtype: str, alignment: int) -> dict[str, Plan]:
     spacing = Axis.of(shape.stride_w, shape.dilation_w).spacing
     return _strips("conv2d_forward", shape, dtype, alignment, (shape.N * shape.P, shape.Q, shape.K, spacing))
 
 
-def backward_input(shape: Conv2dShape, dtype: str, alignment: int) -> Plan:
+def backward_input(shape: Conv2dShape, dtype: str, alignment: int) -> dict[str, Plan]:
     step = Axis.of(shape.stride_w, shape.dilation_w).spacing * shape.stride_w
     return _strips("conv2d_backward_input", shape, dtype, alignment, (shape.N * shape.H, shape.W, shape.C, step))
 
 
-def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
+def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> dict[str, Weights]:
     """Taps a thread by cost, loads of x and dy counting as LOADS taps; as few blocks as fill a GPU, since each leaves
     partial sums."""
     axis = Axis.of(shape.stride_w, shape.dilation_w)
+    longest = -(-shape.S // axis.phases)
+    by_cost = sorted(DEPTHWISE_TAPS, key=lambda t: -(-longest // t) * (t + LOADS))
+    found: dict[str, Weights] = {}
+    for taps in by_cost:
+        chosen = _weights(shape, dtype, alignment, taps, None)
+        for splits in plans.splits_around(chosen.splits):
+            weights = _weights(shape, dtype, alignment, taps, splits)
+            found.setdefault(f"{taps} taps, {weights.splits} splits", weights)
+    return found
+
+
+def _weights(shape: Conv2dShape, dtype: str, alignment: int, taps: int, wanted: int | None) -> Weights:
+    axis = Axis.of(shape.stride_w, shape.dilation_w)
     phases, longest = min(axis.phases, shape.S), -(-shape.S // axis.phases)
-    taps = min(DEPTHWISE_TAPS, key=lambda t: -(-longest // t) * (t + LOADS))
     size = ITEM_BYTES[dtype]
     length = depthwise_weight_vector(vector(shape, dtype, alignment), taps, dtype)
     x = _across(shape.K, length, size)
@@ -90,7 +106,7 @@ def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
 
     most = -(-shape.Q // axis.spacing)
     runs = shape.N * shape.P * min(axis.spacing, shape.Q) * -(-most // RUN_LENGTH)
-    splits = max(1, min(-(-FULL_GPU // count), runs // y))
+    splits = max(1, min(-(-FULL_GPU // count) if wanted is None else wanted, runs // y))
     items = -(-runs // splits)
     splits = -(-runs // items)
     kernel = f"conv2d_backward_weight_depthwise<{{T}}, Conv2dShape, {length}, {taps}>"
@@ -98,7 +114,9 @@ def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
     return Weights(Plan(kernel, plans.blocks(count * splits), (x, y, z), shared), splits, items)
 
 
-def _strips(verb: str, shape: Conv2dShape, dtype: str, alignment: int, walk: tuple[int, int, int, int]) -> Plan:
+def _strips(
+    verb: str, shape: Conv2dShape, dtype: str, alignment: int, walk: tuple[int, int, int, int]
+) -> dict[str, Plan]:
     """The walk of Strip in csrc/cuda/conv2d/sliding_window.cuh over an array (lines, width, channels), ``step`` from
     one pixel of a strip to the next."""
     lines, width, channels, step = walk
@@ -107,14 +125,19 @@ def _strips(verb: str, shape: Conv2dShape, dtype: str, alignment: int, walk: tup
     x = max(1, min(x, FILTER_BYTES // (shape.S * length * size)))
     pixels = -(-width // step)  # from each offset on
     along = -(-pixels // STRIP.get(length, 8))
-    y = min(along, max(1, THREADS // x // BLOCK_LINES))
-    z = min(lines, THREADS // (x * y), MOST_LINES)
     rows = min(shape.R, FILTER_BYTES // (shape.S * x * length * size))
-    blocks = -(-channels // (x * length)) * min(step, width) * -(-along // y) * -(-lines // z)
+    tiles = -(-channels // (x * length)) * min(step, width)
     known = 16 // size == length and shape.dilation_w == 1 and shape.stride_w <= 2 and shape.S in DEPTHWISE_TAPS
     taps, stride = (shape.S, shape.stride_w) if known else (0, 0)
     kernel = f"{verb}_depthwise<{{T}}, Conv2dShape, {length}, {taps}, {stride}>"
-    return Plan(kernel, plans.blocks(blocks), (x, y, z), rows * shape.S * x * length * size)
+    found: dict[str, Plan] = {}
+    for block_lines in BLOCK_LINES:
+        y = min(along, max(1, THREADS // x // block_lines))
+        z = min(lines, THREADS // (x * y), MOST_LINES)
+        grid = plans.blocks(tiles * -(-along // y) * -(-lines // z))
+        plan = Plan(kernel, grid, (x, y, z), rows * shape.S * x * length * size)
+        found.setdefault(f"{x} x {y} x {z} threads", plan)
+    return found
 
 
 def _across(channels: int, length: int, size: int) -> int:

@@ -57,6 +57,11 @@ def _threads(wanted: int) -> Size3:
     return (min(THREADS, -(-wanted // 32) * 32), 1, 1)
 
 
+def splits_around(chosen: int) -> tuple[int, ...]:
+    """The splits of a sum that a measurement compares with the chosen ones, which come first."""
+    return tuple(dict.fromkeys((chosen, max(1, chosen // 2), 2 * chosen, 1)))
+
+
 def lines(kernel: str, lines: int, width: int) -> Plan:
     """One thread an element of (lines, width), as csrc/cuda/line.cuh numbers them."""
     if width > INT32_MAX:

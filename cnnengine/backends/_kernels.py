@@ -96,8 +96,10 @@ class KernelBackend:
     # convolution
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        """Every rung reads w as it is."""
+        """Every rung reads w as it is. A measured choice is kept, for any N."""
         given = self._given(w)
+        if algorithm is not None and algorithm.endswith(conv2d.OR_ANOTHER):
+            return PackedWeight(w, w, self.name, algorithm)
         if conv2d.first_layer("conv2d_forward", shape, algorithm, given):
             return PackedWeight(w, w, self.name, conv2d.FIRST_LAYER)
         return PackedWeight(w, w, self.name, conv2d.conv2d_forward(shape, algorithm, given).algorithm)
@@ -111,6 +113,8 @@ class KernelBackend:
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
         weight = w.packed if isinstance(w, PackedWeight) else w
+        if isinstance(w, PackedWeight) and algorithm is None and w.algorithm.endswith(conv2d.OR_ANOTHER):
+            algorithm = w.algorithm
         given = self._given(x, weight, y, epilogue.residual)
         if padded := conv2d.first_layer("conv2d_forward", shape, algorithm, given):
             wide_x, wide_w = (self._pad_channels(a, padded.shape.C) for a in (x, weight))

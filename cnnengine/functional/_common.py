@@ -117,20 +117,23 @@ def _accept(operation: str, backend: Backend, dtype: np.dtype[Any]) -> None:
     _accepted[dtype] = backend
 
 
-def algorithm_for(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None = None) -> str | None:
+def algorithm_for(
+    backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None = None, dtype: Any = None
+) -> str | None:
     """The algorithm a verb is to use: the call's, else the innermost ``algorithms`` scope's, else what ``autotune``
-    measured where that is on and a shape is given, else None: the backend's choice. Raises ValueError for a name the
-    backend does not have, listing those it has, and for one that is forbidden."""
+    measured where that is on and a shape is given with a dtype, else None: the backend's choice. Raises ValueError for
+    a name the backend does not have, listing those it has, and for one that is forbidden."""
     if name is None:
         name = _algorithms.get().get(verb)
         if name is None:
-            name = tuning.choice(backend, verb, shape) if tuning.on and shape is not None else None
-            return name if name != "winograd" or winograd_allowed() else None  # it may have been measured before
+            name = tuning.choice(backend, verb, shape, dtype) if tuning.on and shape is not None else None
+            forbidden = name is not None and name.startswith("winograd") and not winograd_allowed()
+            return None if forbidden else name  # it may have been measured before
     known = backend.algorithms[verb]
     if name not in known:
         raise ValueError(f"{verb}: backend {backend.name!r} has no algorithm {name!r}; it has {', '.join(known)}")
     check_winograd(verb, name)
-    return name
+    return tuning.configured(backend, verb, shape, dtype, name) if tuning.on and shape is not None else name
 
 
 @contextmanager

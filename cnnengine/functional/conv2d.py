@@ -89,7 +89,8 @@ def conv2d(
     if fused:
         parameter = parameter_of("conv2d", activation, activation_parameter)
         fused = not recorded or reads_result(activation, parameter)
-    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm, None if weight is None else shape)
+    measured = None if weight is None else shape  # a prepared weight has been
+    forward_algorithm = algorithm_for(backend, "conv2d_forward", algorithm, measured, data.dtype)
     y = backend.empty(shape.y, data.dtype)
     epilogue = IDENTITY
     if b is not None or fused:
@@ -101,8 +102,8 @@ def conv2d(
         return wrap(y)
     inputs = (x, wrap(w_data) if weight is None else weight, b)
     needed = shape if x.requires_grad else None
-    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm, needed)
-    weight_algorithm = _backward_algorithm(backend, "conv2d_backward_weight", algorithm, shape)
+    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm, needed, data.dtype)
+    weight_algorithm = _backward_algorithm(backend, "conv2d_backward_weight", algorithm, shape, data.dtype)
     saved = shape, data, w_data, input_algorithm, weight_algorithm
     if fused:
         return record(y, Conv2dActivation(backend, inputs, (saved, (activation, y, parameter))))
@@ -159,7 +160,7 @@ def conv2d_norm_act(
         return y if activation == "identity" else activate(activation, y, parameter)
     arrays = {("bias" if name == "b" else name): value.data for name, value in given.items()}
     out = backend.empty(shape.y, x.dtype)
-    chosen = algorithm_for(backend, "conv2d_forward", algorithm, None if weight is None else shape)
+    chosen = algorithm_for(backend, "conv2d_forward", algorithm, None if weight is None else shape, x.dtype)
     operand = w_data if weight is not None else w
     epilogue = Epilogue(activation=activation, parameter=parameter, **arrays)
     backend.conv2d_forward(shape, x.data, operand, out, epilogue, chosen)
@@ -183,7 +184,8 @@ def conv2d_prepare(
     w = tensor(w)
     backend = backend_of("conv2d_prepare", w)
     shape = shape_of(conv2d_shape, tuple(x_shape), w.shape, stride, padding, dilation, groups)
-    return backend.conv2d_prepare(shape, w.data, algorithm_for(backend, "conv2d_forward", algorithm, shape))
+    chosen = algorithm_for(backend, "conv2d_forward", algorithm, shape, w.dtype)
+    return backend.conv2d_prepare(shape, w.data, chosen)
 
 
 def _weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array, Tensor | None]:
@@ -206,6 +208,8 @@ def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> 
         raise ValueError(f"conv2d: {name} must be ({shape.K},), one value an output channel, received {value.shape}")
 
 
-def _backward_algorithm(backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None) -> str | None:
+def _backward_algorithm(
+    backend: Backend, verb: str, name: str | None, shape: Conv2dShape | None, dtype: Any
+) -> str | None:
     named = name is not None and name in backend.algorithms[verb]
-    return name if named else algorithm_for(backend, verb, None, shape)
+    return algorithm_for(backend, verb, name if named else None, shape, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,7 +65,20 @@ def asnumpy(a: ndarray) -> np.ndarray:
     return a.host.copy()
 
 
+class Event:
+    """The host's clock: the fake driver runs kernels at once."""
+
+    def record(self) -> None:
+        self.time = perf_counter()
+
+    def synchronize(self) -> None:
+        pass
+
+
+uint8 = np.uint8
 cuda = SimpleNamespace(
+    Event=Event,
+    get_elapsed_time=lambda start, end: 1e3 * (end.time - start.time),
     runtime=SimpleNamespace(getDevice=lambda: 0),
     get_current_stream=lambda: SimpleNamespace(ptr=STREAM, synchronize=lambda: None),
 )
