@@ -39,7 +39,7 @@ DENSE = conv2d_shape((2, 9, 8, 16), (24, 3, 3, 16), 1, 1)
 SHAPES = {
     "dense": DENSE,
     "strided": conv2d_shape((3, 11, 9, 8), (16, 3, 2, 8), (2, 1), 1),
-    "pixels for splits": conv2d_shape((3, 16, 16, 8), (8, 1, 1, 8)),
+    "pixels for splits": conv2d_shape((3, 17, 15, 8), (8, 1, 1, 8)),
     "first layer": conv2d_shape((2, 13, 9, 3), (16, 3, 3, 3), 2, 1),
     "groups": conv2d_shape((2, 7, 6, 24), (36, 3, 3, 12), 1, 1, 1, 2),
     "depthwise": conv2d_shape((2, 9, 40, 16), (16, 3, 3, 1), 1, 1, 1, 16),

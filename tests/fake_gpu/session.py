@@ -4,8 +4,11 @@ the emulator backend. Prints "done"."""
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cupy
 import ml_dtypes
@@ -13,12 +16,12 @@ import numpy as np
 
 import cnnengine as cnn
 import cnnengine.functional as F
-from cnnengine import _launch
+from cnnengine import _launch, tuning
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends import get
 from cnnengine.backends.contract import Epilogue
 from cnnengine.errors import KernelError
-from cnnengine.jit import nvrtc
+from cnnengine.jit import device_timer, nvrtc
 from cnnengine.jit.source import KernelSource
 from cnnengine.shapes import (
     adaptive_pool2d_shape,
@@ -241,9 +244,35 @@ def launches() -> None:
     assert words == [6, 4, 4096, 2, 12672, -1, -4, 32, 128, 4, 0, 3, 2, 1]
 
 
+def tuned() -> None:
+    """Events time the tiles of a rung, each on arrays of the GPU; the choice is the architecture's."""
+    device_timer.FLUSH_BYTES = 4096
+    x, w = random(2, 9, 8, 6), random(10, 3, 3, 6)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "autotune.json"
+        tuner = tuning.Tuner(path, tuning.machine)
+        tuning._tuner = lambda: tuner
+        with cnn.use_backend("cuda"), cnn.autotune():
+            on_cuda = F.conv2d(cnn.Tensor(x).to("cuda"), cnn.Tensor(w).to("cuda"), algorithm="tiled").numpy()
+        choices = json.loads(path.read_text())["choices"]
+    (known,) = choices[f"cnnengine {cnn.__version__}, sm_90a"].items()
+    assert known[0].startswith("conv2d_forward by tiled: float32, x (2, 9, 8, 6)"), known
+    assert known[1] in {f"tiled: {tile}" for tile in library.TILES}, known
+    with cnn.use_backend("emulator"):
+        np.testing.assert_allclose(on_cuda, F.conv2d(x, w, algorithm="tiled").numpy(), rtol=1e-4, atol=1e-5)
+
+
+def compiled_ahead() -> None:
+    """What ``precompile`` compiles is what a launch looks for."""
+    made = cnn.cuda.precompile(lambda x: F.relu(x), (5, 7))
+    assert (made.arch, made.kernels, made.compiled) == ("sm_90a", 1, 0), made
+
+
 assert cnn.backends.available()["cuda"] is None, cnn.backends.available()
 register(get("cuda"), get("emulator"))
 verbs()
 network()
 launches()
+tuned()
+compiled_ahead()
 print("done")
