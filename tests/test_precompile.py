@@ -154,6 +154,24 @@ def test_resnet50_is_planned() -> None:
     assert {k.file for k in kernels} >= {"cuda/norm.cuh", "cuda/conv2d/implicit_gemm_wgmma.cuh", "cuda/pool2d.cuh"}
 
 
+def test_the_script_lists_what_it_would_compile(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--kernels", "--arch", "sm_80", "--batch", "8"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == len(set(listed)) > 20
+    assert bench.main(["--kernels", "--arch", "hopper"]) == 2
+    assert "received 'hopper'" in capsys.readouterr().err
+
+
+@needs_nvrtc
+def test_a_kernel_that_does_not_compile_brings_the_log_of_its_process() -> None:
+    wrong = KernelSource("cuda/activation.cuh", ("activation_forward<float, Nonsense>",))
+    right = KernelSource("cuda/dropout.cuh", ("dropout<float>",))
+    (cubin,) = nvrtc.build_many([(right, "sm_80")], default_cache(), 1)
+    assert list(cubin.names) == ["dropout<float>"]
+    with pytest.raises(KernelError, match=r"(?s)cuda/activation.cuh does not compile for sm_80.*Nonsense"):
+        nvrtc.build_many([(right, "sm_80"), (wrong, "sm_80")], default_cache(), 2)
+
+
 @needs_nvrtc
 def test_another_process_finds_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNENGINE_CACHE", str(tmp_path))

@@ -42,7 +42,7 @@ SHAPES = {
     "pixels for splits": conv2d_shape((3, 17, 15, 8), (8, 1, 1, 8)),
     "first layer": conv2d_shape((2, 13, 9, 3), (16, 3, 3, 3), 2, 1),
     "groups": conv2d_shape((2, 7, 6, 24), (36, 3, 3, 12), 1, 1, 1, 2),
-    "depthwise": conv2d_shape((2, 9, 40, 16), (16, 3, 3, 1), 1, 1, 1, 16),
+    "depthwise": conv2d_shape((1, 9, 40, 16), (16, 3, 3, 1), 1, 1, 1, 16),
 }
 SMALL_TILE, LARGE_TILE = library.MMA_SMALL, library.MMA_LARGE
 
