@@ -179,6 +179,13 @@ class CudaKernel:
         cluster: Size3 | None = None,
         programmatic: bool = False,
     ) -> None:
+        function = self.function(shared_bytes)
+        stream = self.runtime.stream()
+        _launch.launch_cuda(function, grid, block, shared_bytes, stream, arguments, cluster, programmatic)
+
+    def function(self, shared_bytes: int) -> int:
+        """The driver's handle on the current device, whose context is current then, with that much dynamic shared
+        memory allowed."""
         device = self.runtime.device()
         _launch.ensure_context(device)  # a thread that CuPy has not called the driver in has none
         function = self._functions.get(device)
@@ -187,5 +194,4 @@ class CudaKernel:
         if shared_bytes > DEFAULT_SHARED_BYTES and shared_bytes > self._shared_bytes.get(device, 0):
             _launch.allow_dynamic_shared(function, shared_bytes)
             self._shared_bytes[device] = shared_bytes
-        stream = self.runtime.stream()
-        _launch.launch_cuda(function, grid, block, shared_bytes, stream, arguments, cluster, programmatic)
+        return function

@@ -12,7 +12,14 @@ std::string argument(size_t position) {
   return "kernel argument " + std::to_string(position) + ": ";
 }
 
-// what a CuPy array's data.ptr holds; false where there is none
+size_t scalar_alignment(size_t bytes) {
+  for (size_t alignment = 16; alignment > 1; alignment /= 2)
+    if (bytes % alignment == 0) return alignment;
+  return 1;
+}
+
+}  // namespace
+
 bool device_pointer(PyObject* array, const void** pointer) {
   static PyObject* const data_name = PyUnicode_InternFromString("data");
   static PyObject* const ptr_name = PyUnicode_InternFromString("ptr");
@@ -26,14 +33,6 @@ bool device_pointer(PyObject* array, const void** pointer) {
   if (PyErr_Occurred()) throw py::error_already_set();
   return true;
 }
-
-size_t scalar_alignment(size_t bytes) {
-  for (size_t alignment = 16; alignment > 1; alignment /= 2)
-    if (bytes % alignment == 0) return alignment;
-  return 1;
-}
-
-}  // namespace
 
 const void* data_pointer(PyObject* array, Memory memory, size_t position) {
   if (py::isinstance<py::array>(array)) {

@@ -37,6 +37,9 @@ class Arguments {
   size_t used_ = 0, count_ = 0;
 };
 
+// what a CuPy array's data.ptr holds; false where there is none
+bool device_pointer(PyObject* array, const void** pointer);
+
 // where an array's elements begin; TypeError for an array of the other memory, ValueError where it is not C-contiguous
 const void* data_pointer(PyObject* array, Memory memory, size_t position);
 

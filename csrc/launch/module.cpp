@@ -2,48 +2,16 @@
 // loading one needs. Raises cnnengine.errors.KernelError with what the driver or the emulator says.
 #include <pybind11/stl.h>
 
-#include <array>
 #include <cstring>
 #include <optional>
 #include <vector>
 
 #include "arguments.h"
-#include "driver.h"
+#include "kernel_launch.h"
+#include "prepared.h"
 
 namespace launch {
 namespace {
-
-[[noreturn]] void fail(const std::string& message) {
-  const py::object error = py::module_::import("cnnengine.errors").attr("KernelError");
-  PyErr_SetString(error.ptr(), message.c_str());
-  throw py::error_already_set();
-}
-
-void check(Result result, const char* call) {
-  if (result != 0) fail(std::string(call) + ": " + describe(result));
-}
-
-const Driver& working_driver() {
-  if (!driver().problem.empty()) fail(driver().problem);
-  return driver();
-}
-
-struct Size3 {
-  unsigned at[3] = {1, 1, 1};
-
-  Size3() = default;
-  Size3(const py::tuple& size, const char* what) {
-    if (size.size() != 3) throw py::value_error(std::string(what) + ": expected (x, y, z)");
-    for (int i = 0; i < 3; i++) {
-      const long value = PyLong_AsLong(PyTuple_GET_ITEM(size.ptr(), i));
-      if (value == -1 && PyErr_Occurred()) throw py::error_already_set();
-      if (value < 1 || value > 0x7fffffff)
-        throw py::value_error(std::string(what) + ": sizes are 1 to 2^31 - 1, received " +
-                              std::string(py::str(py::handle(size))));
-      at[i] = static_cast<unsigned>(value);
-    }
-  }
-};
 
 using EmulatorLaunch = int (*)(int, const unsigned*, const unsigned*, const unsigned*, size_t, void**, char*, int);
 
@@ -65,31 +33,15 @@ void launch_emulator(uintptr_t address, int kernel, const py::tuple& grid, const
 void launch_cuda(uintptr_t function, const py::tuple& grid, const py::tuple& block, unsigned shared_bytes,
                  uintptr_t stream, const py::tuple& arguments, const std::optional<py::tuple>& cluster,
                  bool programmatic) {
-  const Driver& d = working_driver();
-  const Size3 blocks(grid, "grid"), threads(block, "block");
+  KernelLaunch kernel{reinterpret_cast<Function>(function),
+                      Size3(grid, "grid"),
+                      Size3(block, "block"),
+                      shared_bytes,
+                      std::nullopt,
+                      programmatic};
+  if (cluster) kernel.cluster = Size3(*cluster, "cluster");
   Arguments packed(arguments, Memory::DEVICE);
-  const auto kernel = reinterpret_cast<Function>(function);
-  const auto queue = reinterpret_cast<Stream>(stream);
-  const unsigned *b = blocks.at, *t = threads.at;
-  if (!cluster && !programmatic) {
-    check(d.launch(kernel, b[0], b[1], b[2], t[0], t[1], t[2], shared_bytes, queue, packed.pointers(), nullptr),
-          "cuLaunchKernel");
-    return;
-  }
-  LaunchAttribute attributes[2] = {};
-  LaunchConfig config{{b[0], b[1], b[2]}, {t[0], t[1], t[2]}, shared_bytes, queue, attributes, 0};
-  if (cluster) {
-    const Size3 size(*cluster, "cluster");
-    LaunchAttribute& attribute = attributes[config.attribute_count++];
-    attribute.id = ATTRIBUTE_CLUSTER;
-    attribute.value.cluster = {size.at[0], size.at[1], size.at[2]};
-  }
-  if (programmatic) {
-    LaunchAttribute& attribute = attributes[config.attribute_count++];
-    attribute.id = ATTRIBUTE_PROGRAMMATIC;
-    attribute.value.programmatic = 1;
-  }
-  check(d.launch_ex(&config, kernel, packed.pointers(), nullptr), "cuLaunchKernelEx");
+  kernel(reinterpret_cast<Stream>(stream), packed.pointers());
 }
 
 // None, or why no kernel can be launched
@@ -257,5 +209,11 @@ PYBIND11_MODULE(_launch, m) {
         "fill"_a);
   m.def("pack_pointers", &launch::pack_pointers, "arrays"_a, "on_device"_a);
   m.def("alignment", &launch::alignment, "arrays"_a);
+  py::class_<launch::PreparedVerbs>(m, "PreparedVerbs")
+      .def(py::init<py::object, py::object, py::tuple>(), "stream"_a, "encode"_a, "shape_types"_a)
+      .def("run", &launch::PreparedVerbs::run, "verb"_a, "arguments"_a)
+      .def("add", &launch::PreparedVerbs::add, "verb"_a, "arguments"_a, "launches"_a, "temporaries"_a)
+      .def("clear", &launch::PreparedVerbs::clear)
+      .def("__len__", &launch::PreparedVerbs::size);
   m.def("pack", &launch::pack, "arguments"_a, "sizes"_a, "on_device"_a);
 }

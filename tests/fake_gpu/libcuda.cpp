@@ -46,7 +46,8 @@ enum {
 std::map<std::string, Registered> registry;
 thread_local int current_context = 0;  // 0: none
 int modules = 0;
-unsigned last[14];  // stream, shared bytes, grid, block, cluster, programmatic, launches, modules loaded
+// stream, shared bytes, grid, block, cluster, programmatic, launches, modules loaded, tensor maps made
+unsigned last[15];
 std::string last_error;
 
 int setting(const char* name, int otherwise) {
@@ -174,6 +175,7 @@ int cuTensorMapEncodeTiled(void* map, int dtype, unsigned rank, void* address, c
                               static_cast<uint64_t>(promotion),
                               static_cast<uint64_t>(fill)};
   if (reinterpret_cast<uintptr_t>(map) % 64) return INVALID_VALUE;
+  last[14]++;
   std::memcpy(map, words, sizeof words);
   return SUCCESS;
 }
@@ -196,6 +198,7 @@ int cuTensorMapEncodeIm2col(void* map, int dtype, unsigned rank, void* address, 
                               static_cast<uint64_t>(promotion),
                               static_cast<uint64_t>(fill)};
   if (reinterpret_cast<uintptr_t>(map) % 64 || rank < 3 || pixels > 1024) return INVALID_VALUE;
+  last[14]++;
   std::memcpy(map, words, sizeof words);
   return SUCCESS;
 }

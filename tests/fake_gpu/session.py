@@ -33,7 +33,7 @@ from cnnengine.shapes import (
 )
 
 driver = ctypes.CDLL(os.environ["CNNENGINE_LIBCUDA"])
-driver.fake_last.restype = ctypes.POINTER(ctypes.c_uint * 14)
+driver.fake_last.restype = ctypes.POINTER(ctypes.c_uint * 15)
 rng = np.random.default_rng(0)
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from ...jit.cache import default_cache
 from ...jit.launch import CudaRuntime
-from .._kernels import KernelBackend
 from ..contract import Array
+from .prepared import PreparedBackend
 
 
 def _current_stream() -> int:
@@ -24,7 +24,7 @@ def _bits(a: Array) -> Array:
     return a.view(np.uint16) if a.dtype.itemsize == 2 else a
 
 
-class CudaBackend(KernelBackend):
+class CudaBackend(PreparedBackend):
     """Everything runs on CuPy's current device and stream, in order."""
 
     name = "cuda"
