@@ -138,7 +138,9 @@ bool PreparedVerbs::describe_value(PyObject* value, bool with_shape, Call& call)
     if (!device_pointer(value, &pointer)) return false;
     const auto dtype = py::reinterpret_steal<py::object>(PyObject_GetAttr(value, dtype_name));
     if (!dtype) throw py::error_already_set();
-    key.insert(key.end(), {ARRAY, alignment_of(pointer), address_of(dtype.ptr())});
+    uint64_t first = 0;  // of the arrays at this address
+    while (first < call.arrays.size() && call.arrays[first] != pointer) first++;
+    key.insert(key.end(), {ARRAY, alignment_of(pointer), address_of(dtype.ptr()), first});
     call.arrays.push_back(pointer);
     call.objects.push_back(dtype);
     if (!with_shape) return true;

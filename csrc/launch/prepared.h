@@ -6,7 +6,8 @@
 //   shape                        the object itself: shapes are interned
 //   int, bool, float, str, None  its value
 //   tuple (an Epilogue)          its members
-//   array                        dtype and alignment (1, 2, 4, 8, 16); its shape too, where no argument is a shape
+//   array                        dtype, alignment (1, 2, 4, 8, 16), which array before it has the same address; its
+//                                shape too, where no argument is a shape
 //
 // and the context the driver has. A call with anything else is never prepared.
 #pragma once

@@ -1,11 +1,13 @@
 // A CUDA driver for a machine without a GPU: modules and contexts are checked as the real one checks them, and a kernel
-// that was registered under its symbol runs on the emulator. FAKE_CUDA_INIT, FAKE_CUDA_VERSION and FAKE_CUDA_DEVICES in
+// that was registered under its symbol runs on the emulator, at once or as part of a captured graph. FAKE_CUDA_INIT, FAKE_CUDA_VERSION and FAKE_CUDA_DEVICES in
 // the environment change what it says of itself.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -40,7 +42,8 @@ enum {
   INVALID_IMAGE = 200,
   INVALID_CONTEXT = 201,
   NOT_FOUND = 500,
-  LAUNCH_FAILED = 719
+  LAUNCH_FAILED = 719,
+  CAPTURE_UNSUPPORTED = 900
 };
 
 std::map<std::string, Registered> registry;
@@ -49,6 +52,26 @@ int modules = 0;
 // stream, shared bytes, grid, block, cluster, programmatic, launches, modules loaded, tensor maps made
 unsigned last[15];
 std::string last_error;
+
+using Graph = std::vector<std::function<int()>>;
+Graph* captured = nullptr;  // by the stream that captures
+void* capturing_stream = nullptr;
+std::string graph_calls, told;
+
+// Our launcher keeps the arguments in 4096 bytes from the first on, and room for 64 pointers to them.
+struct ArgumentCopy {
+  unsigned char* bytes = static_cast<unsigned char*>(std::aligned_alloc(128, 4096));
+  void* pointers[64];
+
+  explicit ArgumentCopy(void** arguments) {
+    std::memcpy(bytes, arguments[0], 4096);
+    for (int i = 0; i < 64; i++) {
+      const uintptr_t offset =
+          reinterpret_cast<uintptr_t>(arguments[i]) - reinterpret_cast<uintptr_t>(arguments[0]);
+      pointers[i] = offset < 4096 ? bytes + offset : nullptr;
+    }
+  }
+};
 
 int setting(const char* name, int otherwise) {
   const char* value = std::getenv(name);
@@ -62,11 +85,21 @@ int run(Function* f, const unsigned* grid, const unsigned* block, const unsigned
   last[0] = static_cast<unsigned>(reinterpret_cast<uintptr_t>(stream)), last[1] = shared_bytes;
   for (int i = 0; i < 3; i++) last[2 + i] = grid[i], last[5 + i] = block[i];
   last[12]++;
-  char error[4096] = "";
-  if (f->registered.launch(f->registered.kernel, grid, block, cluster, shared_bytes, arguments, error, sizeof error)) {
+  const auto launch = [registered = f->registered, shared_bytes](const unsigned* g, const unsigned* b,
+                                                                 const unsigned* c, void** values) -> int {
+    char error[4096] = "";
+    if (!registered.launch) return SUCCESS;  // registered as a kernel that does nothing
+    if (!registered.launch(registered.kernel, g, b, c, shared_bytes, values, error, sizeof error)) return SUCCESS;
     last_error = error;
     return LAUNCH_FAILED;
-  }
+  };
+  if (!captured || stream != capturing_stream) return launch(grid, block, cluster, arguments);
+  std::vector<unsigned> sizes(grid, grid + 3);
+  sizes.insert(sizes.end(), block, block + 3);
+  sizes.insert(sizes.end(), cluster, cluster + 3);
+  captured->push_back([launch, sizes, copy = ArgumentCopy(arguments)]() mutable {
+    return launch(sizes.data(), sizes.data() + 3, sizes.data() + 6, copy.pointers);
+  });
   return SUCCESS;
 }
 
@@ -82,6 +115,66 @@ const unsigned* fake_last() {
 }
 const char* fake_error() {
   return last_error.c_str();
+}
+
+const char* fake_calls() {  // the graph calls since this was last asked
+  told = graph_calls;
+  graph_calls.clear();
+  return told.c_str();
+}
+int fake_capturing(void* stream) {
+  return captured && stream == capturing_stream;
+}
+void fake_add_node(int (*run)()) {  // what CuPy's own kernels add
+  captured->push_back(run);
+}
+
+int cuStreamBeginCapture_v2(void* stream, int mode) {
+  graph_calls += "begin ";
+  if (!stream || captured) return CAPTURE_UNSUPPORTED;  // the default stream cannot be captured
+  if (mode != 1) return INVALID_VALUE;
+  captured = new Graph, capturing_stream = stream;
+  return SUCCESS;
+}
+int cuStreamEndCapture(void* stream, void** graph) {
+  graph_calls += "end ";
+  if (!captured || stream != capturing_stream) return INVALID_VALUE;
+  *graph = captured, captured = nullptr;
+  return SUCCESS;
+}
+int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) {
+  graph_calls += "instantiate ";
+  *executable = new Graph(*static_cast<Graph*>(graph));
+  return SUCCESS;
+}
+int cuGraphGetNodes(void* graph, void**, size_t* count) {
+  return *count = static_cast<Graph*>(graph)->size(), SUCCESS;
+}
+int cuGraphLaunch(void* executable, void* stream) {
+  graph_calls += "launch ";
+  last[0] = static_cast<unsigned>(reinterpret_cast<uintptr_t>(stream));
+  for (auto& node : *static_cast<Graph*>(executable))
+    if (const int failed = node()) return failed;
+  return SUCCESS;
+}
+int cuGraphDestroy(void* graph) {
+  graph_calls += "destroy ";
+  return delete static_cast<Graph*>(graph), SUCCESS;
+}
+int cuGraphExecDestroy(void* executable) {
+  graph_calls += "destroy_executable ";
+  return delete static_cast<Graph*>(executable), SUCCESS;
+}
+int cuMemcpyHtoDAsync_v2(uintptr_t to, const void* from, size_t bytes, void* stream) {
+  if (captured && stream == capturing_stream) return CAPTURE_UNSUPPORTED;  // it would be a node that reads host memory
+  std::memcpy(reinterpret_cast<void*>(to), from, bytes);
+  return SUCCESS;
+}
+int cuThreadExchangeStreamCaptureMode(int* mode) {
+  static int current = 0;
+  const int before = current;
+  current = *mode, *mode = before;
+  return SUCCESS;
 }
 
 int cuInit(unsigned) {
@@ -209,7 +302,8 @@ int cuGetErrorName(int error, const char** name) {
                                                    {INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE"},
                                                    {INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT"},
                                                    {NOT_FOUND, "CUDA_ERROR_NOT_FOUND"},
-                                                   {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"}};
+                                                   {LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"},
+                                                   {CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"}};
   const auto found = names.find(error);
   *name = found == names.end() ? nullptr : found->second;
   return found == names.end() ? INVALID_VALUE : SUCCESS;

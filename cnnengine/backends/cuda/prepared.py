@@ -145,7 +145,7 @@ def _arrays(arguments: Sequence[Any]) -> list[Array]:
 
 def _packed(launch: Launch, arrays: Sequence[Array]) -> tuple[Any, ...]:
     """A launch as ``PreparedVerbs.add`` takes it. Raises _NotPlanned where an array of its arguments is none of
-    ``arrays``, or part of two."""
+    ``arrays``, or part of two that begin at different places."""
     values, slots, maps = list(launch.arguments), [], []
     for i, value in enumerate(launch.arguments):
         if isinstance(value, cupy.ndarray):
@@ -169,7 +169,7 @@ def _place(array: Array, arrays: Sequence[Array]) -> tuple[int, int]:
     """(which array holds it, from which byte on)"""
     start = array.data.ptr
     holders = [i for i, other in enumerate(arrays) if other.data.ptr <= start < other.data.ptr + other.nbytes]
-    if len(holders) != 1:
+    if len({arrays[i].data.ptr for i in holders}) != 1:
         raise _NotPlanned
     return holders[0], start - arrays[holders[0]].data.ptr
 
