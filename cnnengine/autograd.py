@@ -126,6 +126,11 @@ def add(backend: Backend, a: Array, b: Array) -> Array:
     return y
 
 
+def add_to(backend: Backend, a: Array, b: Array) -> None:
+    """a = a + b of equal shapes"""
+    backend.binary("add", broadcast_shape("add", a.shape, b.shape)[1], a, b, a)
+
+
 def root_backend(tensor: Tensor) -> Backend:
     from .backends.registry import active
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import autograd
+from . import autograd, replay
 from . import functional as F
 from ._border import as_array
 from .backends.contract import Array, Backend
@@ -138,10 +138,15 @@ class Tensor:
 
     def add_gradient(self, dx: Array, backend: Backend, shared: bool) -> None:
         """grad += dx; an array that others may hold is copied first, so that a gradient is its owner's alone."""
-        if self.grad is not None:
-            self.grad = wrap(autograd.add(backend, self.grad.data, dx))
+        before = self.grad
+        if before is None:
+            self.grad = wrap(replay.copied(dx) if shared else dx)
+        elif replay.recording():  # in place, so that each replay adds to what is there
+            autograd.add_to(backend, before.data, dx)
         else:
-            self.grad = wrap(dx.copy() if shared else dx)
+            self.grad = wrap(autograd.add(backend, before.data, dx))
+        if (step := replay.current()) is not None:
+            step.leaf(self, before)
 
     def detach(self) -> Tensor:
         """The same data, outside the graph."""
@@ -192,6 +197,7 @@ class Tensor:
 
     def argmax(self, axis: int | None = None) -> Array:
         """Positions of the largest elements, an integer array; no gradient."""
+        replay.refuse_deferred("argmax")
         return self.data.argmax(axis)
 
     # ---- operators

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import replay
 from .._arguments import is_int
 from ..backends.contract import Array
 from ..backends.registry import active_on
@@ -70,6 +71,7 @@ class GradScaler:
         which would become zeros."""
         if not self._enabled:
             return
+        _refuse_captured("unscale_")
         self._check_order("unscale_", optimizer)
         if optimizer in self._finite:
             raise RuntimeError("GradScaler.unscale_: called twice for this optimizer since the last update()")
@@ -90,6 +92,7 @@ class GradScaler:
         if not self._enabled:
             optimizer.step()
             return True
+        _refuse_captured("step")
         self._check_order("step", optimizer)
         factor = 1.0
         if optimizer not in self._finite:
@@ -157,6 +160,11 @@ class GradScaler:
             raise RuntimeError(f"GradScaler.{method}: step() was called for this optimizer since the last update()")
         if all(p.grad is None for p in optimizer.parameters):
             raise RuntimeError(f"GradScaler.{method}: no parameter has a gradient; scale(loss).backward() comes first")
+
+
+def _refuse_captured(method: str) -> None:
+    why = "it looks for infinities and decides on the host; train in bfloat16, which needs no scaling, or without a graph"
+    replay.refuse(f"GradScaler.{method}", why)
 
 
 def _times(gradient: Tensor, factor: float) -> Tensor:

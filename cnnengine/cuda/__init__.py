@@ -1,5 +1,6 @@
-"""What there is on NVIDIA GPUs alone: compilation ahead of the first step."""
+"""What only a GPU has, and the emulator in its place: graphs of whole steps, and compilation ahead of the first step."""
 
+from .graphs import Graph, graph
 from .precompile import Precompiled, precompile
 
-__all__ = ["Precompiled", "precompile"]
+__all__ = ["Graph", "Precompiled", "graph", "precompile"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from .. import random
+from .. import random, replay
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
 from ..tensor import Tensor, record, wrap
@@ -42,7 +42,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     if not training or threshold == 0:
         return x
     backend = backend_of("dropout", x)
-    state = backend.to_device(random.next_dropout_state())
+    state = replay.fresh(backend, random.next_dropout_state)
     y = backend.empty(data.shape, data.dtype)
     backend.dropout(data, y, threshold, scale, state)
     if x.requires_grad and grad_enabled():

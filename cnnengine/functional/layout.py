@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import replay
 from .._border import FLOATS
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array
@@ -51,9 +52,9 @@ class Index(Function):
         dx = self.backend.empty(shape, dy.dtype)
         self.backend.fill(dx, 0.0)
         if _selects_once(key):
-            dx[key] = dy
+            replay.on_arrays(partial(operator.setitem, dx, key, dy))
         elif type(dx) is np.ndarray:
-            np.add.at(dx, key, dy)
+            replay.on_arrays(partial(np.add.at, dx, key, dy))
         else:
             import cupy
 
@@ -71,7 +72,7 @@ class Concatenate(Function):
         start, parts = 0, []
         for size in sizes:
             key = (slice(None),) * axis + (slice(start, start + size),)
-            parts.append(dy[key].copy())
+            parts.append(replay.copied(dy[key]))
             start += size
         return tuple(parts)
 
@@ -131,9 +132,12 @@ def index(x: Tensor, key: Any) -> Tensor:
     y = x.data[key]
     if isinstance(y, np.generic):
         y = np.asarray(y)
+    if y.base is None:
+        replay.refuse_deferred("an index that is no slice")
+    shares = y.base is not None and y.flags.c_contiguous
     if not y.flags.c_contiguous:
-        y = y.copy()
-    version = x.version if y.base is not None else None  # a view of x, or a copy
+        y = replay.copied(y)
+    version = x.version if shares else None  # a view of x, or a copy
     if x.requires_grad and grad_enabled():
         return record(y, Index(active_on(x.device), (x,), (x.shape, _kept(key))), version)
     return wrap(y, version)
@@ -161,7 +165,8 @@ def concatenate(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     y = backend.empty((*first.shape[:axis], sum(sizes), *first.shape[axis + 1 :]), first.dtype)
     start = 0
     for part, size in zip(parts, sizes, strict=True):
-        y[(slice(None),) * axis + (slice(start, start + size),)] = part.data
+        key = (slice(None),) * axis + (slice(start, start + size),)
+        replay.on_arrays(partial(operator.setitem, y, key, part.data))
         start += size
     if grad_enabled() and any(p.requires_grad for p in parts):
         return record(y, Concatenate(backend, tuple(parts), (axis, sizes)))

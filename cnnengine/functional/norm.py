@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import replay
 from .._arguments import is_int, no_empty_axis
 from ..autograd import Function, grad_enabled
 from ..backends.contract import ACTIVATIONS, Array, Backend, Epilogue
@@ -313,4 +314,4 @@ def _move(backend: Backend, running: Tensor, batch: Array, momentum: float, shar
     kept = binary_array(backend, "mul", running.data, constant(backend, batch.dtype, 1.0 - momentum))
     added = binary_array(backend, "mul", batch, constant(backend, batch.dtype, share))
     backend.binary("add", broadcast_shape("add", kept.shape, added.shape)[1], kept, added, running.data)
-    running.bump_version()
+    replay.every_time(running.bump_version)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .. import replay
 from .._border import any_array
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array, Backend
@@ -91,6 +93,7 @@ def _composed(
 ) -> Tensor:
     """``cross_entropy`` whose rows count differently or have leading axes of their own: the losses of all rows, each
     times what it counts for."""
+    replay.refuse_deferred("cross_entropy with weights, ignore_index, label_smoothing or leading axes")
     if not 0 <= smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], received {smoothing!r}")
     *lead, classes = logits.shape
@@ -157,6 +160,13 @@ def _integers(labels: Any, classes: int) -> Array:
 def _labels(backend: Backend, labels: Any, rows: int, classes: int) -> Array:
     """A copy of the labels, int64 (M,) on the backend's device; on the CPU they are checked against the number of
     classes."""
+    if replay.deferring():  # a device's labels are not checked either
+        given = _integers(labels, classes)
+        labels = np.empty(given.shape, INT64)
+        replay.on_arrays(partial(np.copyto, labels, given))
+        if labels.shape != (rows,):
+            raise ValueError(f"cross_entropy: expected {rows} labels, one a row of logits, received {labels.shape}")
+        return labels
     if type(labels) is np.ndarray and labels.dtype == INT64:  # as most are
         given, labels = labels, labels.copy()  # the backward pass reads them again
     else:

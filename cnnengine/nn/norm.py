@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from .. import functional as F
+from .. import replay
 from .._arguments import is_int
 from ..tensor import Tensor
 from .module import Module
@@ -61,8 +64,8 @@ class BatchNorm2d(Module):
         operands = x, self.running_mean, self.running_var, self.weight, self.bias
         y = F.batch_norm(*operands, self.training, momentum, self.eps, activation, residual)
         if self.training:
-            batches.data += 1
-            batches.bump_version()
+            replay.on_arrays(partial(operator.iadd, batches.data, 1))
+            replay.every_time(batches.bump_version)
         return y
 
     def extra_repr(self) -> str:

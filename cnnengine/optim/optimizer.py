@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ..backends.contract import Array
+from .. import replay
+from ..backends.contract import Array, Backend
 from ..backends.registry import active_on
 from ..nn.module import clear_gradient
 from ..tensor import Tensor
@@ -113,19 +115,44 @@ class Optimizer:
             for i in indices:
                 state = kept[i]
                 if state is None:
-                    state = kept[i] = backend.empty(self.parameters[i].shape, _state_dtype(self.parameters[i]))
-                    backend.fill(state, 0.0)
+                    state = kept[i] = replay.lasting(partial(_zeros_like, self.parameters[i]))
                 states.append(state)
         backend.optimizer_step(
             self.kind,
             [self.parameters[i].data for i in indices],
             [self.parameters[i].grad.data for i in indices],  # type: ignore[union-attr]
             states,
-            self._hyper_on(device, indices[0], (*self.hyper(group, step), gradient_scale)),
+            self._hyper_on(device, indices[0], (*self.hyper(group, step), gradient_scale))
+            if replay.current() is None
+            else self._captured_hyper(backend, group, indices, states, gradient_scale),
         )
+        replay.every_time(partial(self._count_step, indices))
+
+    def _count_step(self, indices: list[int]) -> None:
         for i in indices:
             self._steps[i] += self.counts
             self.parameters[i].bump_version()
+
+    def _captured_hyper(
+        self, backend: Backend, group: Group, indices: list[int], states: list[Array], gradient_scale: float
+    ) -> Array:
+        """The contract's numbers for a step of ``replay``: what they are then, before every replay."""
+
+        def values() -> np.ndarray:
+            self.check(group)
+            return np.array((*self.hyper(group, self._steps[indices[0]] + 1), gradient_scale), np.float32)
+
+        def check_states() -> None:
+            found = [self._states[name][i] for name in self.used(group) for i in indices]
+            if len(found) != len(states) or any(a is not b for a, b in zip(found, states, strict=True)):
+                raise RuntimeError(
+                    f"{type(self).__name__}: its states are not those of the captured step, after load_state_dict or a"
+                    " momentum that became 0 or stopped being 0; call reset() on the graph"
+                )
+
+        if (step := replay.current()) is not None:
+            step.check(check_states)
+        return replay.fresh(backend, values)
 
     def _hyper_on(self, device: str, first: int, values: tuple[float, ...]) -> Array:
         """The contract's numbers of the call that begins with parameter ``first``, in an array of the device that stays
@@ -195,6 +222,14 @@ class Optimizer:
                 raise ValueError(
                     f"{type(self).__name__}: {option} must be a finite number, 0 or above, received {options[option]}"
                 )
+
+
+def _zeros_like(parameter: Tensor) -> Array:
+    """A state of a parameter at its beginning"""
+    backend = active_on(parameter.device)
+    state = backend.empty(parameter.shape, _state_dtype(parameter))
+    backend.fill(state, 0.0)
+    return state
 
 
 def _state_dtype(parameter: Tensor) -> np.dtype[Any]:

@@ -38,6 +38,15 @@ Driver open() {
   find(d.launch_ex, "cuLaunchKernelEx");
   find(d.encode_tiled, "cuTensorMapEncodeTiled");
   find(d.encode_im2col, "cuTensorMapEncodeIm2col");
+  find(d.stream_begin_capture, "cuStreamBeginCapture_v2");
+  find(d.stream_end_capture, "cuStreamEndCapture");
+  find(d.exchange_capture_mode, "cuThreadExchangeStreamCaptureMode");
+  find(d.graph_nodes, "cuGraphGetNodes");
+  find(d.graph_instantiate, "cuGraphInstantiateWithFlags");
+  find(d.graph_launch, "cuGraphLaunch");
+  find(d.graph_destroy, "cuGraphDestroy");
+  find(d.graph_executable_destroy, "cuGraphExecDestroy");
+  find(d.copy_to_device, "cuMemcpyHtoDAsync_v2");
   find(d.error_name, "cuGetErrorName");
   find(d.error_text, "cuGetErrorString");
   return d;

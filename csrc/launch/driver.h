@@ -13,6 +13,8 @@ using Context = struct ContextOpaque*;
 using Module = struct ModuleOpaque*;
 using Function = struct FunctionOpaque*;
 using Stream = struct StreamOpaque*;
+using Graph = struct GraphOpaque*;
+using GraphExecutable = struct GraphExecutableOpaque*;
 
 struct alignas(128) TensorMap {
   uint64_t opaque[16];
@@ -42,6 +44,8 @@ constexpr int ATTRIBUTE_CLUSTER = 4;        // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMEN
 constexpr int ATTRIBUTE_PROGRAMMATIC = 6;   // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 constexpr int FUNCTION_DYNAMIC_SHARED = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
+constexpr int CAPTURE_THREAD_LOCAL = 1;     // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+
 struct Driver {
   std::string problem;  // why there is no driver; empty where the rest may be called
 
@@ -66,6 +70,15 @@ struct Driver {
                          const unsigned*, int, int, int, int);
   Result (*encode_im2col)(TensorMap*, int, unsigned, void*, const uint64_t*, const uint64_t*, const int*, const int*,
                           unsigned, unsigned, const unsigned*, int, int, int, int);
+  Result (*stream_begin_capture)(Stream, int);
+  Result (*stream_end_capture)(Stream, Graph*);
+  Result (*exchange_capture_mode)(int*);
+  Result (*graph_nodes)(Graph, void**, size_t*);
+  Result (*graph_instantiate)(GraphExecutable*, Graph, unsigned long long);
+  Result (*graph_launch)(GraphExecutable, Stream);
+  Result (*graph_destroy)(Graph);
+  Result (*graph_executable_destroy)(GraphExecutable);
+  Result (*copy_to_device)(uint64_t, const void*, size_t, Stream);
   Result (*error_name)(Result, const char**);
   Result (*error_text)(Result, const char**);
 };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "arguments.h"
+#include "graph.h"
 #include "kernel_launch.h"
 #include "prepared.h"
 
@@ -215,5 +216,13 @@ PYBIND11_MODULE(_launch, m) {
       .def("add", &launch::PreparedVerbs::add, "verb"_a, "arguments"_a, "launches"_a, "temporaries"_a)
       .def("clear", &launch::PreparedVerbs::clear)
       .def("__len__", &launch::PreparedVerbs::size);
+  py::class_<launch::CapturedGraph>(m, "CapturedGraph")
+      .def(py::init<uintptr_t>(), "stream"_a)
+      .def("launch", &launch::CapturedGraph::launch, "stream"_a)
+      .def_property_readonly("nodes", &launch::CapturedGraph::nodes);
+  m.def("begin_capture", &launch::begin_capture, "stream"_a);
+  m.def("abandon_capture", &launch::abandon_capture, "stream"_a);
+  m.def("exchange_capture_mode", &launch::exchange_capture_mode, "mode"_a);
+  m.def("upload", &launch::upload, "address"_a, "bytes"_a, "stream"_a);
   m.def("pack", &launch::pack, "arguments"_a, "sizes"_a, "on_device"_a);
 }
