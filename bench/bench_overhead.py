@@ -1,5 +1,6 @@
 """What Python costs per operation: a call that records a gradient, on inputs of one element, against the backend verb
-that it ends in, called directly. DESIGN rule: at most 6 microseconds apart."""
+that it ends in, called directly. DESIGN rule: at most 6 microseconds apart. On a GPU also what a verb costs beside
+cuLaunchKernel with arguments that are at hand, and a training step beside the launch of its graph."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import numpy as np
 import cnnengine as cnn
 import cnnengine.functional as F
 from bench.suite import Race, run_alone
+from cnnengine.backends import _kernel_library as library
 from cnnengine.backends.contract import IDENTITY, Epilogue
 from cnnengine.shapes import broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
 
@@ -36,6 +38,8 @@ def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
         "dropout": _dropout,
         "cross_entropy": _cross_entropy,
     }
+    if device == "cuda":
+        pairs |= {"launch": _launch_verb, "graph": _graph}
     return [
         Race("overhead", operation, "1x1x1x1", device, "float32", NAMES, _Builder(make, name))
         for operation, make in pairs.items()
@@ -63,6 +67,35 @@ def _conv2d(backend: Any) -> Pair:
     x, w = (cnn.Tensor(_ones(backend), requires_grad=True) for _ in range(2))
     shape, y = conv2d_shape(ONE, ONE), _ones(backend)
     return lambda: F.conv2d(x, w), lambda: backend.conv2d_forward(shape, x.data, w.data, y, IDENTITY, None)
+
+
+def _launch_verb(backend: Any) -> Pair:
+    x, y = _ones(backend), _ones(backend)
+    expression = "activation_forward<float, Relu>"
+    kernel = backend.runtime.kernel(library.source("activation", "float32"), expression)
+    arguments = x, y, np.int64(1), 0.0
+    return lambda: backend.activation_forward("relu", x, y, 0.0), lambda: kernel((1, 1, 1), (32, 1, 1), 0, arguments)
+
+
+def _graph(backend: Any) -> Pair:
+    """A small training step by ``cnn.cuda.graph``: its call, and the launch that it ends in."""
+    w = cnn.nn.Parameter(np.ones((1, 1), np.float32))
+    w.data = backend.to_device(w.data)
+    optimizer = cnn.optim.SGD([w], lr=0.0)
+
+    def step(x: cnn.Tensor) -> cnn.Tensor:
+        optimizer.zero_grad()
+        loss = F.linear(x, w).sum()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    graph, x = cnn.cuda.graph(step), cnn.Tensor(_ones(backend, 1, 1))
+    for _ in range(2):  # as it is, then captured
+        graph(x)
+    (captured,) = graph._found.values()
+    assert captured.capture is not None
+    return lambda: graph(x), captured.capture.launch
 
 
 def _max_pool2d(backend: Any) -> Pair:

@@ -119,16 +119,11 @@ def backward(root: Tensor, gradient: Array) -> None:
         node.read.clear()
 
 
-def add(backend: Backend, a: Array, b: Array) -> Array:
-    """a + b of equal shapes, in a new array"""
-    y = backend.empty(a.shape, a.dtype)
+def add(backend: Backend, a: Array, b: Array, in_place: bool = False) -> Array:
+    """a + b of equal shapes, in a new array or in a"""
+    y = a if in_place else backend.empty(a.shape, a.dtype)
     backend.binary("add", broadcast_shape("add", a.shape, b.shape)[1], a, b, y)
     return y
-
-
-def add_to(backend: Backend, a: Array, b: Array) -> None:
-    """a = a + b of equal shapes"""
-    backend.binary("add", broadcast_shape("add", a.shape, b.shape)[1], a, b, a)
 
 
 def root_backend(tensor: Tensor) -> Backend:

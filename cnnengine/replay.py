@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -79,6 +79,14 @@ def lasting(make: Callable[[], Array]) -> Array:
     return make() if step is None else step.lasting(make)
 
 
+def leaf(tensor: Tensor, gradient: Tensor | None) -> None:
+    """A leaf got a gradient, or more of the one it had. While launches are written down that one is added to in place,
+    so that each replay adds to what is there."""
+    step = current()
+    if step is not None:
+        step.leaf(tensor, gradient)
+
+
 def deferring() -> bool:
     """Whether NumPy's own operations on the arrays of the step would come too early."""
     step = current()
@@ -95,5 +103,5 @@ def refuse_deferred(what: str) -> None:
     """Raises Unsupported where NumPy would compute ``what`` before its inputs are there."""
     if deferring():
         raise Unsupported(
-            f"{what} in a step of cnn.cuda.graph on the emulator: NumPy computes it, which is not captured; on a GPU it is"
+            f"{what} in a step of cnn.cuda.graph on the emulator: NumPy computes it, which is not captured"
         )

@@ -141,12 +141,9 @@ class Tensor:
         before = self.grad
         if before is None:
             self.grad = wrap(replay.copied(dx) if shared else dx)
-        elif replay.recording():  # in place, so that each replay adds to what is there
-            autograd.add_to(backend, before.data, dx)
         else:
-            self.grad = wrap(autograd.add(backend, before.data, dx))
-        if (step := replay.current()) is not None:
-            step.leaf(self, before)
+            self.grad = wrap(autograd.add(backend, before.data, dx, in_place=replay.recording()))
+        replay.leaf(self, before)
 
     def detach(self) -> Tensor:
         """The same data, outside the graph."""

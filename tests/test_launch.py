@@ -197,6 +197,20 @@ def test_the_cuda_backend_computes_what_the_emulator_computes(fake_driver: Path)
 
 
 @needs_compiler
+@pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.problem()))
+def test_a_second_call_of_a_kind_plans_nothing(fake_driver: Path) -> None:
+    """One call into the launcher: no planning, no tensor map; with the results of a first call."""
+    assert python((FAKE_GPU / "launch_session.py").read_text(), fake_driver, FAKE_GPU) == "done"
+
+
+@needs_compiler
+@pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.problem()))
+def test_the_driver_captures_a_step(fake_driver: Path) -> None:
+    """Begin, end, instantiate and launch in this order, then one launch a step; bit for bit as without a graph."""
+    assert python((FAKE_GPU / "graph_session.py").read_text(), fake_driver, FAKE_GPU) == "done"
+
+
+@needs_compiler
 def test_threads_launch_at_the_same_time() -> None:
     """The launcher releases the GIL; each thread's results are its own."""
     kernel = EmulatorRuntime(default_cache()).kernel(

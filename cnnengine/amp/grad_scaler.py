@@ -163,7 +163,9 @@ class GradScaler:
 
 
 def _refuse_captured(method: str) -> None:
-    why = "it looks for infinities and decides on the host; train in bfloat16, which needs no scaling, or without a graph"
+    why = (
+        "it looks for infinities and decides on the host; train in bfloat16, which needs no scaling, or without a graph"
+    )
     replay.refuse(f"GradScaler.{method}", why)
 
 

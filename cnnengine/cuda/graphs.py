@@ -7,25 +7,23 @@ captured; all further ones launch it again. So every call is one step, and none 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import functional as F
+from .. import replay
 from ..autograd import grad_enabled
 from ..backends import registry
 from ..backends.contract import Backend
 from ..errors import Unsupported
+from ..functional._common import autocast_region
 from ..tensor import Tensor
-from .step import under_way
 
 if TYPE_CHECKING:
     from .on_emulator import EmulatorCapture, EmulatorRun
     from .on_gpu import GpuCapture, GpuRun
-
-    Run = EmulatorRun | GpuRun
-    Capture = EmulatorCapture | GpuCapture
 
 
 class Graph:
@@ -40,13 +38,15 @@ class Graph:
 
     def __call__(self, *inputs: Any) -> Any:
         """One step. Raises Unsupported for what cannot be captured, ValueError for inputs on two devices."""
-        if F._common.autocast_region() is not None:
+        if replay.current() is not None:
+            raise Unsupported("cnn.cuda.graph: a graph is called in the step of another; call its step itself there")
+        if autocast_region() is not None:
             raise Unsupported("cnn.cuda.graph: called within cnn.amp.autocast; enter it in the step instead")
         device = self._device_of(inputs)
         backend = registry.active_on(device)
         if backend.name not in ("cuda", "emulator"):
             raise Unsupported(
-                f"cnn.cuda.graph: backend {backend.name!r} on device {device!r} launches nothing that could be captured;"
+                f"cnn.cuda.graph: backend {backend.name!r} on device {device!r} launches nothing that can be captured;"
                 ' call the step itself, or use backend "cuda" or "emulator"'
             )
         key = (backend.name, grad_enabled(), *map(_kind, inputs))
@@ -96,9 +96,9 @@ def graph(step: Callable[..., Any], device: str | None = None) -> Graph:
     Tensors, arrays or nested tuples, lists and dicts of them: static memory that the next call overwrites. Other shapes
     or constants are captured for themselves. ``device`` says where the step runs if its arguments do not.
 
-    Learning rates, step counts and dropout go on from call to call as without a graph, bit for bit. What the step does
-    beside launches happens at the capture only. It must not read results (``float(loss)``, ``GradScaler.step``) nor move
-    host arrays: that raises Unsupported, in the first run already.
+    Learning rates, step counts and dropout go on from call to call as without a graph, bit for bit. What else the step
+    does beside launches happens at the capture only. It must not read results (``float(loss)``, ``GradScaler.step``)
+    nor move host arrays: that raises Unsupported, in the first run already.
     """
     return Graph(step, device)
 
@@ -110,8 +110,8 @@ class _Captured:
         self.step = step
         self.backend = backend
         self.static = [_static(backend, x) for x in inputs]
-        self.first: Run | None = None
-        self.capture: Capture | None = None
+        self.first: EmulatorRun | GpuRun | None = None
+        self.capture: EmulatorCapture | GpuCapture | None = None
         self.result: Any = None
 
     def __call__(self, inputs: tuple[Any, ...]) -> Any:
@@ -123,19 +123,29 @@ class _Captured:
             return self.result
         if self.first is None:
             first = _first_run(self.backend)
-            with under_way(first), first.running():
+            with _under_way(first), first.running():
                 result = self.step(*self.static)
             self.first = first
             return _detached(result)
         capture = self.first.capture()
-        with under_way(capture), capture.running():
+        with _under_way(capture), capture.running():
             result = self.step(*self.static)
         capture.launch()
         self.first, self.capture, self.result = None, capture, _detached(result)
         return self.result
 
 
-def _first_run(backend: Backend) -> Run:
+@contextmanager
+def _under_way(step: replay.Capture) -> Iterator[None]:
+    """Within the block operations see the step."""
+    token = replay.capture.set(step)
+    try:
+        yield
+    finally:
+        replay.capture.reset(token)
+
+
+def _first_run(backend: Backend) -> EmulatorRun | GpuRun:
     if backend.device == "cuda":
         from .on_gpu import GpuRun
 

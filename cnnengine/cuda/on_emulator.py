@@ -66,6 +66,7 @@ class EmulatorCapture(Captured):
     def running(self) -> Iterator[None]:
         with registry.using(self.backend):
             yield
+        self.backend.close()
         self.finish()
 
     def launch(self) -> None:
@@ -96,10 +97,14 @@ class EmulatorCapture(Captured):
 
     def _borrowed(self, value: Any) -> Any:
         """An array of the arena as one that does not hold its block, so that the block may be taken again."""
-        if not isinstance(value, np.ndarray) or not self.arena.holds(value.ctypes.data):
+        if not isinstance(value, np.ndarray):
             return value
-        block = Block(value.ctypes.data, value.nbytes, None)
-        return np.asarray(block).view(value.dtype).reshape(value.shape)
+        for address, nbytes in self.arena.pieces:
+            offset = value.ctypes.data - address
+            if 0 <= offset < nbytes:
+                piece = np.asarray(Block(address, nbytes, None))
+                return np.ndarray(value.shape, value.dtype, piece, offset, value.strides)
+        return value
 
 
 class _StepBackend(KernelBackend):
@@ -113,12 +118,18 @@ class _StepBackend(KernelBackend):
         self.backend = backend
         self._block = block
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:  # type: ignore[override]
+    def close(self) -> None:
+        """Its step is over: hold its memory no longer."""
+        self.runtime = self.backend.runtime
+        self._found.clear()
+        del self._block
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         dtype = np.dtype(dtype)
         nbytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         return np.asarray(self._block(nbytes)).view(dtype).reshape(shape)
 
-    def workspace(self, nbytes: int) -> Array:  # type: ignore[override]
+    def workspace(self, nbytes: int) -> Array:
         return np.asarray(self._block(nbytes))
 
     def to_host(self, a: Array) -> np.ndarray:

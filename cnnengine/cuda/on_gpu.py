@@ -1,4 +1,4 @@
-"""Steps on a GPU: the driver captures what CuPy's current stream is given; CuPy takes memory from an arena meanwhile."""
+"""Steps on a GPU: the driver captures what CuPy's current stream is given; CuPy's memory is then an arena's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GpuRun(Step):
         super().__init__()
         self.device_id = int(cupy.cuda.runtime.getDevice())
         self.measure = Measure(_allocate)
-        self.backend = _StepBackend(backend)
+        self.backend: Any = _StepBackend(backend)
 
     def fresh(self, make: Callable[[], np.ndarray]) -> Array:
         return self.backend.backend.to_device(make())
@@ -52,7 +52,7 @@ class GpuCapture(Captured):
         super().__init__(first)
         self.device_id = first.device_id
         self.arena = Arena(first.measure.peak, _allocate)
-        self.backend = _StepBackend(backend, self._keep)
+        self.backend: Any = _StepBackend(backend, self._keep)
         self._kept: dict[int, Array] = {}  # arrays of others whose addresses the graph has
         self._graph: Any = None
         self._values: list[tuple[np.ndarray, int, Any]] = []  # on the host, address on the GPU, what holds that
@@ -75,6 +75,7 @@ class GpuCapture(Captured):
                 _launch.abandon_capture(stream.ptr)
                 raise
             self._graph = _launch.CapturedGraph(stream.ptr)
+        self.backend.close()
         self.finish()
 
     def launch(self) -> None:
@@ -107,7 +108,7 @@ class GpuCapture(Captured):
 
 
 class _StepBackend:
-    """A backend for a step under way: its verbs, but nothing that the host reads. ``see`` is shown a verb's arguments."""
+    """A backend for a step under way: its verbs, but nothing that the host reads. ``see`` is shown their arguments."""
 
     def __init__(self, backend: Backend, see: Callable[[Any], None] | None = None) -> None:
         self.backend = backend
@@ -123,6 +124,10 @@ class _StepBackend:
             return found(*arguments)
 
         return seen
+
+    def close(self) -> None:
+        """Its step is over."""
+        self._see = None
 
     def to_host(self, a: Array) -> np.ndarray:
         array: np.ndarray = refuse_host(a)

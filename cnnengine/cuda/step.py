@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from .. import replay
 from ..backends.contract import Array
 from ..errors import Unsupported
 from ..tensor import Tensor
@@ -102,18 +100,18 @@ def _same_data(tensor: Tensor, data: Array) -> None:
 
 
 def _same_gradient(tensor: Tensor, gradient: Tensor) -> None:
-    if tensor.grad is not gradient:
+    if tensor.grad is None or tensor.grad.data is not gradient.data:
         raise RuntimeError(
-            f"cnn.cuda.graph: the captured step adds to the gradient of a parameter {tensor.shape}, which was cleared or"
-            " replaced since; clear gradients in the step, or with zero_grad(set_to_none=False)"
+            f"cnn.cuda.graph: the captured step adds to the gradient of a parameter {tensor.shape}, which was cleared"
+            " or replaced since; clear gradients in the step, or with zero_grad(set_to_none=False)"
         )
 
 
 def _no_gradient(tensor: Tensor) -> None:
     if tensor.grad is not None:
         raise RuntimeError(
-            f"cnn.cuda.graph: at the capture a parameter {tensor.shape} had no gradient before the step, now it has one;"
-            " clear gradients in the step, or before each call of the graph"
+            f"cnn.cuda.graph: at the capture a parameter {tensor.shape} had no gradient before the step, now it has"
+            " one; clear gradients in the step, or before each call of the graph"
         )
 
 
@@ -131,15 +129,3 @@ def refuse_moving(a: np.ndarray) -> None:
         f"a host array {a.shape} {a.dtype} is moved to the device in a step of cnn.cuda.graph: every replay would see"
         " the values it has now; give it to the graph as an argument"
     )
-
-
-@contextmanager
-def under_way(step: replay.Capture) -> Iterator[None]:
-    """Within the block operations see the step."""
-    if replay.current() is not None:
-        raise Unsupported("cnn.cuda.graph: a graph is called in the step of another; call its step itself there")
-    token = replay.capture.set(step)
-    try:
-        yield
-    finally:
-        replay.capture.reset(token)

@@ -44,7 +44,7 @@ constexpr int ATTRIBUTE_CLUSTER = 4;        // CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMEN
 constexpr int ATTRIBUTE_PROGRAMMATIC = 6;   // CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
 constexpr int FUNCTION_DYNAMIC_SHARED = 8;  // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
-constexpr int CAPTURE_THREAD_LOCAL = 1;     // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+constexpr int CAPTURE_THREAD_LOCAL = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 struct Driver {
   std::string problem;  // why there is no driver; empty where the rest may be called

@@ -32,7 +32,8 @@ class CapturedGraph {
 // ends a capture whose graph nobody wants; never raises
 void abandon_capture(uintptr_t stream);
 
-// What this thread may do beside a capture of its own, CU_STREAM_CAPTURE_MODE_RELAXED: anything; returns the mode before.
+// What this thread may do beside a capture of its own, CU_STREAM_CAPTURE_MODE_RELAXED: anything; returns the mode
+// before.
 int exchange_capture_mode(int mode);
 
 // copies bytes to the GPU in the stream's order; the source may change as soon as this returns

@@ -1,5 +1,5 @@
-// A verb's launches, planned and packed at its first call of a kind and made again in one call: a look-up, then for each
-// kernel a copy of its arguments, the arrays' addresses written into it, and cuLaunchKernel.
+// A verb's launches, planned and packed at its first call of a kind and made again in one call: a look-up, then for
+// each kernel a copy of its arguments, the arrays' addresses written into it, and cuLaunchKernel.
 //
 // What tells two kinds of call apart, in the order of the arguments:
 //

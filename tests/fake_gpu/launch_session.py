@@ -12,12 +12,24 @@ import numpy as np
 import pretend
 
 import cnnengine as cnn
+from bench import bench_overhead
 from cnnengine.backends import _kernels, get
 from cnnengine.backends.contract import IDENTITY, Epilogue
 from cnnengine.shapes import conv2d_shape, gemm_shape, norm_shape, pool2d_shape, reduce_shape
 
 LAUNCHES, MODULES, MAPS = 12, 13, 14
-PLANNING = {"_prepare", "_packed", "_place", "_kernel", "_run", "_elementwise", "kernel", "function", "encode", "_encode"}
+PLANNING = {
+    "_prepare",
+    "_packed",
+    "_place",
+    "_kernel",
+    "_run",
+    "_elementwise",
+    "kernel",
+    "function",
+    "encode",
+    "_encode",
+}
 gpu, emulator = get("cuda"), get("emulator")
 rng = np.random.default_rng(0)
 
@@ -57,7 +69,7 @@ def second_call(verb: str, arguments: tuple[Any, ...], launches: int) -> None:
 def costs() -> None:
     device = gpu.to_device
     s = conv2d_shape((2, 8, 8, 8), (8, 3, 3, 8), padding=1)
-    x, w, y, dw = (device(random(*shape)) for shape in (s.x, s.w, s.y, s.w))
+    x, w, y = (device(random(*shape)) for shape in (s.x, s.w, s.y))
     second_call("conv2d_forward", (s, x, w, y, IDENTITY, None), 1)
     second_call("conv2d_forward", (s, x, w, y, Epilogue(device(random(8)), activation="silu"), "tiled"), 2)
     second_call("activation_forward", ("relu", x, x, 0.0), 1)
@@ -127,9 +139,19 @@ def results() -> None:
         raise AssertionError("a NumPy array was taken")
 
 
+def benchmark() -> None:
+    """The rows of bench/bench_overhead.py run on a GPU, those of the launcher among them."""
+    rows = {race.operation: race for race in bench_overhead.races("cuda")}
+    assert {"launch", "graph"} < set(rows)
+    for race in rows.values():
+        for call in race.build(bench_overhead.NAMES).values():
+            call()
+
+
 assert cnn.backends.available()["cuda"] is None, cnn.backends.available()
 assert _kernels.KernelBackend.conv2d_forward is not type(gpu).conv2d_forward
 costs()
 maps()
 results()
+benchmark()
 print("done")

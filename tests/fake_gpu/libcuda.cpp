@@ -1,6 +1,6 @@
 // A CUDA driver for a machine without a GPU: modules and contexts are checked as the real one checks them, and a kernel
-// that was registered under its symbol runs on the emulator, at once or as part of a captured graph. FAKE_CUDA_INIT, FAKE_CUDA_VERSION and FAKE_CUDA_DEVICES in
-// the environment change what it says of itself.
+// that was registered under its symbol runs on the emulator, at once or as part of a captured graph. FAKE_CUDA_INIT,
+// FAKE_CUDA_VERSION and FAKE_CUDA_DEVICES in the environment change what it says of itself.
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -66,8 +66,7 @@ struct ArgumentCopy {
   explicit ArgumentCopy(void** arguments) {
     std::memcpy(bytes, arguments[0], 4096);
     for (int i = 0; i < 64; i++) {
-      const uintptr_t offset =
-          reinterpret_cast<uintptr_t>(arguments[i]) - reinterpret_cast<uintptr_t>(arguments[0]);
+      const uintptr_t offset = reinterpret_cast<uintptr_t>(arguments[i]) - reinterpret_cast<uintptr_t>(arguments[0]);
       pointers[i] = offset < 4096 ? bytes + offset : nullptr;
     }
   }

@@ -1,5 +1,5 @@
-"""The fake driver for sessions that need no NVRTC: a kernel's symbol is its expression, its image an empty ELF file, and
-what runs is the emulator's build of the same source; kernels on tensor maps do nothing, since the driver's are its own."""
+"""The fake driver for sessions that need no NVRTC: a kernel's symbol is its expression, its image an empty ELF file;
+the emulator's build of the same source runs. Kernels on tensor maps do nothing, since the driver's are its own."""
 
 from __future__ import annotations
 

@@ -114,10 +114,10 @@ class _Planner(KernelBackend):
             RecordingRuntime(backend.runtime, self.launches.append), constant_shapes=backend.constant_shapes
         )
 
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:  # type: ignore[override]
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return self._temporary(partial(self.backend.empty, shape, dtype))
 
-    def workspace(self, nbytes: int) -> Array:  # type: ignore[override]
+    def workspace(self, nbytes: int) -> Array:
         return self._temporary(partial(self.backend.workspace, nbytes))
 
     def _temporary(self, make: Callable[[], Array]) -> Array:
