@@ -139,6 +139,36 @@ def test_blocks_of_the_arena_are_used_again() -> None:
 
 @needs_compiler
 @pytest.mark.usefixtures("emulator")
+def test_states_of_optimizers_lie_outside_the_arena() -> None:
+    sizes = []
+    for optimizer in OPTIMIZERS:
+        step = cnn.cuda.graph(Training(optimizer).step)
+        for x, labels in batches(2):
+            step(x, labels)
+        sizes.append(step.arena_bytes)
+    assert len(set(sizes)) == 1, sizes
+
+
+@needs_compiler
+@pytest.mark.usefixtures("emulator")
+def test_a_state_that_the_first_run_did_not_make() -> None:
+    w, v = (cnn.Tensor([1.0], requires_grad=True) for _ in range(2))
+    optimizer, used = cnn.optim.Adam([w, v]), [w]
+
+    def step(x: cnn.Tensor) -> None:
+        optimizer.zero_grad()
+        F.sum(x * used[0]).backward()
+        optimizer.step()
+
+    graph, x = cnn.cuda.graph(step), cnn.Tensor([3.0])
+    graph(x)
+    used[:] = [v]
+    with pytest.raises(RuntimeError, match="an optimizer's state is missing that the step's first run had"):
+        graph(x)
+
+
+@needs_compiler
+@pytest.mark.usefixtures("emulator")
 def test_each_kind_of_arguments_is_captured_for_itself() -> None:
     """Another batch size, another constant, no_grad; results of one are not touched by another."""
     results = []

@@ -3,6 +3,7 @@ for bit as without a graph. Prints "done"."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from typing import Any
 
@@ -46,6 +47,14 @@ def train(captured: bool, optimizer: Any, steps: int = 4) -> list[np.ndarray]:
             assert (told := pretend.calls()) == expected, (i, told)
             assert i < 2 or pretend.last(LAUNCHES)[0] == before, "a replay launches no kernel by itself"
         results.append(loss.numpy())
+        if captured and i:
+            (found,) = call._found.values()
+            arena = found.capture.arena
+            assert all(arena.holds(t.data.data.ptr) for t in (loss, *(p.grad for p in model.parameters())))
+            assert not any(arena.holds(t.data.data.ptr) for t in (*model.parameters(), *model.buffers()))
+            if i < steps - 1:
+                for address, nbytes in arena.pieces:  # a replay reads nothing that was there
+                    ctypes.memset(address, 0xFF, nbytes)
     if captured:
         assert (call.captures, call.arena_bytes % 256) == (1, 0)
         assert call.nodes > 20
