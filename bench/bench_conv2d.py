@@ -1,62 +1,102 @@
-"""The three convolution passes on the layer list: ours against NumPy (im2col), PyTorch and, on a GPU, cuDNN."""
+"""The three convolution passes on the layer list: ours against NumPy (im2col), PyTorch and, on a GPU, cuDNN.
+
+On a GPU float16, bfloat16 and float32 are timed, and tf32: float32 in memory, rounded to TF32 by all who take part.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+import cnnengine as cnn
+import cnnengine.functional as F
 from bench.contenders import numpy_im2col
-from bench.layers import CONV2D, Conv2dLayer, few, shrink
-from bench.suite import Race, run_alone, task_races
-from bench.task import Arrays, Ours, Run, Task, both_layouts
+from bench.layers import CONV2D, Conv2dLayer, cuda_layers, few, shrink
+from bench.suite import CUDA_DTYPES, Race, run_alone, task_races
+from bench.task import TF32, Arrays, Ours, Run, Task, both_layouts, normal
 from cnnengine import backends
 from cnnengine.backends.contract import CONV2D_VERBS, IDENTITY, Array, Backend
 from cnnengine.shapes import Conv2dShape
 
 WITHOUT_WINOGRAD = "implicit_gemm"  # the variant that is timed beside a choice of Winograd
 PREPARED = "prepared"  # weights packed before the clock starts, as in a frozen network
-LADDER = ("direct", "tiled", "implicit_gemm")  # of the GPU kernels
+TUNED = "tuned"  # what cnn.autotune() measured to be the quickest
+# dtype -> the rungs that are timed beside the backend's own choice on a GPU; bench_ladder has all of them on one layer
+CUDA_RUNGS = {
+    "float16": ("implicit_gemm_mma", "implicit_gemm_wgmma"),
+    "bfloat16": ("implicit_gemm_mma", "implicit_gemm_wgmma"),
+    "float32": ("implicit_gemm", "implicit_gemm_3xtf32", "winograd"),
+}
+TF32_RUNG = "implicit_gemm_tf32"
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
-    return task_races("conv2d", tasks(device, smoke), device, smoke)
+    if device != "cuda":
+        return task_races("conv2d", tasks(device, smoke), device, smoke)
+    return [
+        race
+        for dtype in (*CUDA_DTYPES, TF32)
+        for race in task_races("conv2d", tasks(device, smoke, dtype), device, smoke, (dtype,))
+    ]
 
 
-def tasks(device: str, smoke: bool) -> list[Task]:
-    layers = [shrink(layer) for layer in few(CONV2D)] if smoke else CONV2D
-    return [task for layer in layers for task in _passes(layer, device)]
+def tasks(
+    device: str,
+    smoke: bool,
+    dtype: str = "float32",
+    layers: Sequence[Conv2dLayer] | None = None,
+    rungs: tuple[str, ...] | None = None,
+) -> list[Task]:
+    """Of ``layers`` in place of the device's list; on a GPU with ``rungs`` in place of CUDA_RUNGS'."""
+    layers = layers or (cuda_layers() if device == "cuda" else CONV2D)
+    if smoke:
+        chosen = few(layers)
+        layers = [shrink(layer) for layer in (chosen[:3] if device == "cuda" else chosen)]
+    return [task for layer in layers for task in _passes(layer, device, dtype, rungs)]
 
 
-def _passes(layer: Conv2dLayer, device: str) -> list[Task]:
+def _passes(layer: Conv2dLayer, device: str, dtype: str, rungs: tuple[str, ...] | None) -> list[Task]:
     s, draw = layer.shape, partial(_draw, layer.shape)
+
+    def variants(verb: str) -> dict[str, tuple[str | None, bool]]:
+        return cuda_variants(dtype, rungs) if device == "cuda" else native_variants(verb, s)
+
     return [
         Task(
             verb,
             layer.name,
             draw,
-            {variant: ours(verb, s, *choice) for variant, choice in _variants(verb, s, device).items()},
+            {variant: ours(verb, s, *choice) for variant, choice in variants(verb).items()},
             both_layouts(partial(torch_verb, verb, s)),
             partial(_numpy, verb, s),
             s,
             flops=s.flops(),
             elements=s.bytes(1),
             streams=None,
+            backends=("cuda",),
         )
         for verb in CONV2D_VERBS
     ]
 
 
 def _draw(s: Conv2dShape, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    w = rng.standard_normal(s.w, np.float32) * np.float32(s.reduction**-0.5)
-    return {"x": rng.standard_normal(s.x, np.float32), "dy": rng.standard_normal(s.y, np.float32), "w": w}
+    w = normal(rng, s.w) * np.float32(s.reduction**-0.5)
+    return {"x": normal(rng, s.x), "dy": normal(rng, s.y), "w": w}
 
 
-def _variants(verb: str, s: Conv2dShape, device: str) -> dict[str, tuple[str | None, bool]]:
+def cuda_variants(dtype: str, rungs: tuple[str, ...] | None = None) -> dict[str, tuple[str | None, bool]]:
+    """variant -> (algorithm, weight prepared); a rung that does not take the shape leaves the race itself."""
+    if dtype == TF32:
+        return {"": (TF32_RUNG, False)}
+    named = CUDA_RUNGS[dtype] if rungs is None else rungs
+    return {"": (None, False), TUNED: (TUNED, False)} | {name: (name, False) for name in named}
+
+
+def native_variants(verb: str, s: Conv2dShape) -> dict[str, tuple[str | None, bool]]:
     """variant -> (algorithm, weight prepared)"""
-    if device == "cuda":
-        return {"": (None, False)} | {name: (name, False) for name in LADDER}
     found: dict[str, tuple[str | None, bool]] = {"": (None, False)}
     if backends.available()["native"] is not None:
         return found
@@ -79,6 +119,8 @@ def native_choice(verb: str, s: Conv2dShape) -> str:
 
 def ours(verb: str, s: Conv2dShape, algorithm: str | None, prepared: bool) -> Ours:
     def prepare(backend: Backend, a: Arrays) -> Run | None:
+        if algorithm == TUNED:
+            return tuned(verb, s, backend, a) if backend.name == "cuda" else None
         if algorithm is not None and algorithm not in backend.algorithms[verb]:
             return None
         x, w, dy = a["x"], a["w"], a["dy"]
@@ -103,6 +145,23 @@ def ours(verb: str, s: Conv2dShape, algorithm: str | None, prepared: bool) -> Ou
         return dict(zip(CONV2D_VERBS, (forward, backward_input, backward_weight), strict=True))[verb]
 
     return prepare
+
+
+def tuned(verb: str, s: Conv2dShape, backend: Backend, a: Arrays) -> Run:
+    """The pass as ``F.conv2d`` makes it under ``cnn.autotune()``, which times what the choice is among at first."""
+    x, w = cnn.Tensor(a["x"]), cnn.Tensor(a["w"])
+    options = {"stride": (s.stride_h, s.stride_w), "padding": (s.pad_h, s.pad_w), "groups": s.groups}
+
+    def forward() -> cnn.Tensor:
+        with cnn.use_backend(backend.name), cnn.autotune():
+            return F.conv2d(x, w, **options)
+
+    if verb == "conv2d_forward":
+        return lambda: forward().data
+    which = CONV2D_VERBS.index(verb) - 1  # of (dx, dw)
+    (x, w)[which].requires_grad = True
+    node = forward().node  # knows which kernels were chosen, and asks for the one gradient
+    return lambda: node.backward(a["dy"])[which]
 
 
 def torch_verb(verb: str, s: Conv2dShape, torch: Any, t: Arrays) -> Run:

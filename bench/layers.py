@@ -128,10 +128,19 @@ NORM = (
     MapLayer("r50 bn 64 @112 (128)", "ResNet-50", 128, 64, 112),
 )
 
-
 EXPANDED = MapLayer("eff 96 @112", "EfficientNet-B0", 8, 96, 112)  # where networks use other activations than ReLU
 RESIDUAL = MapLayer("r50 256 @56", "ResNet-50", 8, 256, 56)
 LAYER_NORM = MapLayer("convnext 96 @56", "ConvNeXt-T", 32, 96, 56)
+
+
+CUDA_BATCHES = (64, 256)
+NETWORKS = ("ResNet-50", "EfficientNet-B0", "ResNeXt-50", "AlexNet", "LeNet-5")  # a GPU's time goes to the first first
+
+
+def cuda_layers(batches: Sequence[int] = CUDA_BATCHES) -> list[Conv2dLayer]:
+    """CONV2D at each of the batches, which the names end in, in brackets; within one by network."""
+    ordered = sorted(CONV2D, key=lambda layer: NETWORKS.index(layer.network))
+    return [replace(layer, name=f"{layer.name} ({n})", N=n) for n in batches for layer in ordered]
 
 
 L = TypeVar("L", Conv2dLayer, PoolLayer, MapLayer)

@@ -114,33 +114,43 @@ def _copy_arrays(nbytes: int) -> tuple[np.ndarray, np.ndarray]:
     return target, source
 
 
-def cuda_peaks() -> dict[str, Peaks]:
+def cuda_peaks(smoke: bool = False) -> dict[str, Peaks]:
     """By dtype: the rate of a large matrix product on random data, and of a device-to-device copy. CuPy copies; PyTorch
-    multiplies, or where it is missing CuPy, which has no bfloat16."""
+    multiplies, or where it is missing CuPy, which has no bfloat16 and no tf32."""
     import cupy
 
-    source = cupy.random.random(1 << 28, dtype=cupy.float32)
+    matrix, copied = (64, 1 << 16) if smoke else (MATRIX, 1 << 30)
+    source = cupy.asarray(np.random.default_rng(0).standard_normal(copied // 4, np.float32))
     target = cupy.empty_like(source)
     gbps = 2e-9 * source.nbytes / _cuda_seconds(lambda: cupy.copyto(target, source))
-    how = f"{MATRIX}^3 matrix product, 1 GiB copy"
-    if find_spec("torch") is None:
-        a, b = (cupy.random.random((MATRIX, MATRIX), dtype=cupy.float32) for _ in range(2))
-        return {"float32": Peaks(2e-9 * MATRIX**3 / _cuda_seconds(lambda: a @ b), gbps, how)}
-    return {dtype: Peaks(_torch_gflops(dtype), gbps, how) for dtype in ("float32", "bfloat16")}
+    how = f"{matrix}^3 matrix product, copy of {copied >> 20} MB"
+    multiply = _cupy_gflops if find_spec("torch") is None else _torch_gflops
+    dtypes = ("float32", "float16") if find_spec("torch") is None else ("float32", "tf32", "float16", "bfloat16")
+    return {dtype: Peaks(multiply(dtype, matrix), gbps, how) for dtype in dtypes}
 
 
-def _torch_gflops(dtype: str) -> float:
+def _cupy_gflops(dtype: str, matrix: int) -> float:
+    import cupy
+
+    rng = np.random.default_rng(0)
+    a, b = (cupy.asarray(rng.standard_normal((matrix, matrix), np.float32).astype(dtype)) for _ in range(2))
+    return 2e-9 * matrix**3 / _cuda_seconds(lambda: a @ b)
+
+
+def _torch_gflops(dtype: str, matrix: int) -> float:
     from .contenders.pytorch import configured_torch
 
     torch = configured_torch()
-    a, b = (torch.randn(MATRIX, MATRIX, device="cuda", dtype=getattr(torch, dtype)) for _ in range(2))
-    return 2e-9 * MATRIX**3 / _cuda_seconds(lambda: a @ b)
+    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+    storage = getattr(torch, "float32" if dtype == "tf32" else dtype)
+    a, b = (torch.randn(matrix, matrix, device="cuda", dtype=storage) for _ in range(2))
+    return 2e-9 * matrix**3 / _cuda_seconds(lambda: a @ b)
 
 
 def _cuda_seconds(run: Any) -> float:
-    from .cuda_timer import CudaTimer
+    from .cuda_timer import cuda_timer
 
-    timer = CudaTimer()
+    timer = cuda_timer()
     run()
     return min(timer.seconds(run, 1) for _ in range(5))
 

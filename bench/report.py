@@ -35,11 +35,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = p.parse_args(arguments)
     rows = [row for path in options.results for row in read(path)]
     text = "# Benchmark report\n\n" + "\n\n".join(sections(rows)) + "\n"
-    for device in sorted({row["device"] for row in rows if row.get("flops") and "milliseconds" in row}):
-        picture = options.output.with_name(f"{options.output.stem}-{device}.png")
+    devices = sorted({row["device"] for row in rows if row.get("flops") and "milliseconds" in row})
+    pictures = {d: options.output.with_name(f"{options.output.stem}-{d}.png") for d in devices}
+    text += "".join(f"\n![roofline]({picture.name})\n" for picture in pictures.values())
+    options.output.write_text(text)  # before the plots, which take longer
+    for device, picture in pictures.items():
         plot(rows, device, picture)
-        text += f"\n![roofline]({picture.name})\n"
-    options.output.write_text(text)
     for page, table in ((options.summary, summary), (options.layers, layers)):
         if page:
             page.write_text(replaced(page.read_text(), table(rows)))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from .contenders import Contender, contenders
-from .task import Task, check_agreement
+from .task import Prepared, Task, check_agreement, summary
 
 AS_SHIPPED = ", as shipped"  # ends the name of a contender that runs with malloc's own settings
+CUDA_DTYPES = ("float16", "bfloat16", "float32")
 SUITES = (  # bench/bench_NAME.py
     "lenet5",
     "overhead",
@@ -23,13 +24,16 @@ SUITES = (  # bench/bench_NAME.py
     "dropout",
     "optimizer_step",
 )
+CUDA_SUITES = ("conv2d_bias_relu", "ladder")  # on a GPU alone
 
 
 @dataclass(frozen=True, eq=False)
 class Race:
     """Functions that do the same work. ``build`` makes them, by contender, checked against each other where they return
     something; ``flops`` and ``bytes`` are 0 where a roofline says nothing; ``items`` is images a call; ``absent`` gives
-    the reason for each contender that is missing; ``streams``, as in ``Task``, tells the roofs measured beside it."""
+    the reason for each contender that is missing; ``streams``, as in ``Task``, tells the roofs measured beside it.
+    ``build`` adds to ``notes`` what belongs into a contender's row, to ``left_out`` why one that was made is not timed.
+    """
 
     suite: str
     operation: str
@@ -43,19 +47,24 @@ class Race:
     items: int = 0
     absent: dict[str, str] = field(default_factory=dict)
     streams: tuple[int, int] | None = None
+    notes: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def races(suite: str, device: str = "cpu", smoke: bool = False) -> list[Race]:
     """The races of ``bench/bench_SUITE.py``. Raises ValueError for an unknown suite."""
-    if suite not in SUITES:
-        raise ValueError(f"unknown suite {suite!r}; there are {', '.join(SUITES)}")
+    known = (*SUITES, *CUDA_SUITES) if device == "cuda" else SUITES
+    if suite not in known:
+        raise ValueError(f"unknown suite {suite!r}; on device {device} there are {', '.join(known)}")
     found: list[Race] = import_module(f"bench.bench_{suite}").races(device, smoke)
     return found
 
 
-def task_races(suite: str, tasks: list[Task], device: str, smoke: bool) -> list[Race]:
-    """One race a task. ``smoke`` lets the simulators take part."""
-    dtypes = ("float32", "bfloat16") if device == "cuda" else ("float32",)
+def task_races(
+    suite: str, tasks: list[Task], device: str, smoke: bool, dtypes: tuple[str, ...] | None = None
+) -> list[Race]:
+    """One race a task and dtype. ``smoke`` lets the simulators take part."""
+    dtypes = dtypes or (CUDA_DTYPES if device == "cuda" else ("float32",))
     return [_task_race(suite, task.with_dtype(dtype), device, smoke) for task in tasks for dtype in dtypes]
 
 
@@ -63,6 +72,7 @@ def _task_race(suite: str, task: Task, device: str, smoke: bool) -> Race:
     everyone = contenders(task, device, simulators=smoke)
     absent = {c.name: reason for c in everyone if (reason := c.unavailable()) is not None}
     present = [c for c in everyone if c.name not in absent]
+    builder = _Builder(task, present, tolerant=device == "cuda")
     return Race(
         suite,
         task.operation,
@@ -70,24 +80,44 @@ def _task_race(suite: str, task: Task, device: str, smoke: bool) -> Race:
         device,
         task.dtype,
         tuple(c.name for c in present),
-        _Builder(task, present),
+        builder,
         task.flops,
         task.bytes,
         absent=absent,
         streams=task.streams,
+        notes=builder.notes,
+        left_out=builder.left_out,
     )
 
 
 class _Builder:
-    """Prepares the named contenders for one task and checks that they agree; leaves out those without the operation."""
+    """Prepares the named contenders for one task and checks that they agree; leaves out those without the operation.
+    ``tolerant``: one that breaks or is wrong is left out too, instead of ending the race."""
 
-    def __init__(self, task: Task, present: list[Contender]) -> None:
-        self._task, self._present = task, present
+    def __init__(self, task: Task, present: list[Contender], tolerant: bool) -> None:
+        self._task, self._present, self._tolerant = task, present, tolerant
+        self.notes: dict[str, Mapping[str, Any]] = {}
+        self.left_out: dict[str, str] = {}
 
     def __call__(self, names: tuple[str, ...]) -> dict[str, Callable[[], Any]]:
-        prepared = {c.name: c.prepare(self._task) for c in self._present if c.name in names}
-        entered = {name: p for name, p in prepared.items() if p is not None}
-        return {name: p.run for name, p in check_agreement(self._task, entered).items()}
+        self.left_out.clear()
+        entered = {}
+        for contender in self._present:
+            prepared = self._prepared(contender) if contender.name in names else None
+            if prepared is not None:
+                entered[contender.name] = prepared
+        agreeing = check_agreement(self._task, entered, self.left_out if self._tolerant else None)
+        self.notes.update({name: p.notes for name, p in agreeing.items()})
+        return {name: p.run for name, p in agreeing.items()}
+
+    def _prepared(self, contender: Contender) -> Prepared | None:
+        try:
+            return contender.prepare(self._task)
+        except Exception as error:
+            if not self._tolerant:
+                raise
+            self.left_out[contender.name] = summary(error)
+            return None
 
 
 def run_alone(benchmark: Any, race: Race, contender: str) -> None:

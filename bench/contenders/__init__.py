@@ -30,7 +30,7 @@ def contenders(task: Task, device: str, simulators: bool = False) -> list[Conten
 
     theirs = [PyTorch(variant, device) for variant in task.torch]
     if device == "cuda":
-        ours = [Engine(backend, variant, "cuda") for backend in ("cuda", "numba") for variant in task.ours]
+        ours = [Engine(backend, variant, "cuda") for backend in task.backends for variant in task.ours]
         return [*ours, *([Cudnn()] if task.shape is not None else []), *theirs]
     slow = [Engine("numpy"), *(Engine(name) for name in SIMULATORS)] if simulators else []
     numpy = [Numpy()] if task.numpy is not None else []

@@ -1,4 +1,4 @@
-"""PyTorch: oneDNN on the CPU, cuDNN on the GPU (``cudnn.benchmark``, TF32 off for float32)."""
+"""PyTorch, eager: oneDNN on the CPU, cuDNN on the GPU (``cudnn.benchmark``; TF32 off for float32, on for tf32)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..provenance import usable_cores
-from ..task import Prepared, Task
+from ..task import TF32, Prepared, Task
+from .device import arrays_on_device, from_torch, to_torch
 
 
 class PyTorch:
@@ -35,8 +36,20 @@ class PyTorch:
         if self._variant not in task.torch:
             return None
         torch = configured_torch()
-        tensors = {name: self.tensor(a, task.dtype) for name, a in task.arrays.items()}
+        if self.device == "cuda":
+            return self._on_gpu(torch, task)
+        tensors = {name: self.tensor(a, task.storage) for name, a in task.arrays.items()}
         return Prepared(task.torch[self._variant](torch, tensors), to_host)
+
+    def _on_gpu(self, torch: Any, task: Task) -> Prepared:
+        """Over the arrays that the others read too, copied only into the other layout."""
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = task.dtype == TF32
+        tensors = {name: to_torch(torch, a) for name, a in arrays_on_device(task).items()}
+        if self._variant == "nchw":
+            tensors = {name: t.contiguous() if t.ndim == 4 else t for name, t in tensors.items()}
+        notes = {"cudnn": torch.backends.cudnn.version(), "allow_tf32": torch.backends.cudnn.allow_tf32}
+        run = task.torch[self._variant](torch, tensors)
+        return Prepared(run, lambda result: None if result is None else from_torch(result), notes)
 
     def tensor(self, array: np.ndarray, dtype: str) -> Any:
         """An (N, H, W, C) array as PyTorch wants it, (N, C, H, W), in this contender's layout; others as they are."""
@@ -50,14 +63,19 @@ class PyTorch:
         )
 
 
-@cache
 def configured_torch() -> Any:
     """torch with as many threads as cores, and exact float32 on the GPU."""
+    torch = _torch()
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return torch
+
+
+@cache
+def _torch() -> Any:
     import torch
 
     torch.set_num_threads(len(usable_cores()))
     torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return torch
 
 

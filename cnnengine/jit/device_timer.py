@@ -11,11 +11,11 @@ class DeviceTimer:
     """Overwriting memory empties the L2, and takes longer than a call takes to launch: launches queue up behind it, so
     that the events see the device's time and not the host's."""
 
-    def __init__(self) -> None:
+    def __init__(self, flush_bytes: int | None = None) -> None:
         import cupy
 
         self._cupy = cupy
-        self._flush = cupy.empty(FLUSH_BYTES, cupy.uint8)
+        self._flush = cupy.empty(FLUSH_BYTES if flush_bytes is None else flush_bytes, cupy.uint8)
         self._start, self._end = cupy.cuda.Event(), cupy.cuda.Event()
 
     def seconds(self, run: Callable[[], object]) -> float:
