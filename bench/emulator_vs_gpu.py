@@ -3,8 +3,10 @@
     python bench/emulator_vs_gpu.py --output emulator_vs_gpu.jsonl
     compute-sanitizer python bench/emulator_vs_gpu.py --only-first    # just the GPU's side, for a memory checker
 
-The emulator executes the kernels' own source, so that float32 differs at most by what fused multiply-adds round. Exit
-status 1 where anything differs by more.
+The emulator executes the kernels' own source, so that float32 differs at most by what fused multiply-adds round. Before
+them come the small kernels by which the emulator itself is tested (bench/emulator_probes.py), where every bit counts
+unless a reason is known. Exit status 1 where anything differs by more; resume.LOST where a kernel broke the GPU's
+context, and another call with ``--resume`` goes on behind it.
 """
 
 from __future__ import annotations
@@ -16,19 +18,42 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.contenders.engine import DTYPES
+from bench import emulator_probes
+from bench.contenders.device import DTYPES
 from bench.provenance import provenance, usable_cores
+from bench.resume import LOST, STUCK, gpu_lost, keys, stored, unfinished
 from cnnengine import backends
-from cnnengine.backends.contract import BINARY, CONV2D_VERBS, IDENTITY, POOL, REDUCE, UNARY, Array, Backend, Epilogue
+from cnnengine.backends.contract import (
+    ACTIVATION_SAVES,
+    BINARY,
+    CONV2D_VERBS,
+    IDENTITY,
+    POOL,
+    REDUCE,
+    UNARY,
+    Array,
+    Backend,
+    Epilogue,
+)
 from cnnengine.errors import BackendUnavailable, Unsupported
-from cnnengine.shapes import Conv2dShape, broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
+from cnnengine.shapes import (
+    Conv2dShape,
+    broadcast_shape,
+    conv2d_shape,
+    gemm_shape,
+    norm_shape,
+    pool2d_shape,
+    reduce_shape,
+)
 
 # relative error ||a - b|| / ||b||: float32 sums in another order; 16 bits may round the last one differently
 TOLERANCE = {"float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
@@ -44,6 +69,7 @@ CONVOLUTIONS = (
     ((3, 8, 8, 24), (24, 1, 1, 24), 1, 0, 1, 1),
     ((1, 10, 10, 16), (16, 3, 3, 1), 1, 1, 1, 16),
     ((2, 7, 7, 3), (4, 2, 2, 3), 3, 0, 1, 1),
+    ((2, 9, 9, 64), (72, 3, 3, 64), 1, 1, 1, 1),  # a step of wgmma's reduction, and columns past its tile
 )
 
 
@@ -69,7 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     p.add_argument(
         "--few", action="store_true", help="float32 and the smaller convolutions: what a checker has time for"
     )
+    p.add_argument("--at-most", type=int, metavar="N", help="this many checks")
+    p.add_argument("--probes", type=int, metavar="N", help="this many of the emulator's test kernels (default: all)")
     p.add_argument("--output", type=Path, help="JSON lines")
+    p.add_argument("--resume", action="store_true", help="add to the output what it does not have yet")
     options = p.parse_args(arguments)
     try:
         first = backends.get(options.first)
@@ -80,22 +109,83 @@ def main(arguments: list[str] | None = None) -> int:
     if options.only_first and first.device == "cuda":
         separate_allocations()
     dtypes = first.dtypes if second is None else first.dtypes & second.dtypes
+    earlier = stored(options.output) if options.resume and options.output else []
+    rows = [row for row in earlier if "agrees" in row]
+    done = keys(rows, "check", "dtype")
+    stuck = unfinished(earlier, done, "check", "dtype")
+    compared = chosen_checks(first, dtypes, options)
+    runs = chain(
+        compared_probes(first, second, options.probes),
+        ((c.name, c.dtype, partial(run, c, first, second)) for c in compared),
+    )
     origin = provenance(len(usable_cores()))
-    rows = []
-    with options.output.open("w") if options.output else nullcontext() as file:
-        for check in checks(first, dtypes):
-            if options.few and not check.few:
+    with options.output.open("a" if options.resume else "w") if options.output else nullcontext() as file:
+        for name, dtype, compare in runs:
+            if (name, dtype) in done:
                 continue
-            rows.append(run(check, first, second))
-            if file:  # row by row: a kernel that hangs leaves the others' results
-                file.write(json.dumps({**rows[-1], **origin}) + "\n")
-                file.flush()
+            head: dict[str, Any] = {"suite": "emulator_vs_gpu", "check": name, "dtype": dtype}
+            if (name, dtype) in stuck:
+                failure = {"agrees": False, "identical": False, "error": None, "failed": STUCK}
+                rows.append({**head, **failure})
+            else:
+                write({**head, "started": True}, file, origin)
+                rows.append(compare())
+            write(rows[-1], file, origin)  # row by row: a kernel that hangs leaves the others' results
+            if "failed" in rows[-1] and first.device == "cuda" and gpu_lost():
+                print(f"{name} {dtype}: {rows[-1]['failed']}; the GPU's context is lost")
+                return LOST
     wrong = [row for row in rows if not row["agrees"]]
     for row in wrong:
         print(f"DIFFERS {row['check']} {row['dtype']}: relative error {row['error']}, {row.get('failed', '')}")
     identical = sum(row["identical"] for row in rows)
     print(f"{len(rows)} checks: {len(rows) - len(wrong)} agree, {identical} of them bit for bit; {len(wrong)} differ")
     return 1 if wrong else 0
+
+
+def write(row: dict[str, Any], file: IO[str] | None, origin: dict[str, Any]) -> None:
+    if file:
+        file.write(json.dumps({**row, **origin}) + "\n")
+        file.flush()
+
+
+def chosen_checks(backend: Backend, dtypes: frozenset[str], options: argparse.Namespace) -> Iterator[Check]:
+    found = (check for check in checks(backend, dtypes) if check.few or not options.few)
+    return islice(found, options.at_most)
+
+
+def compared_probes(
+    first: Backend, second: Backend | None, at_most: int | None
+) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
+    """(name, dtype, what makes its row), where the GPU is compared with the emulator and is a Hopper or later."""
+    if first.name != "cuda" or second is None or second.name != "emulator":
+        return
+    gpu = first.runtime  # type: ignore[attr-defined]
+    reason = emulator_probes.skipped() if gpu.capability() >= 90 else "compute capability 9.0 is needed"
+    if reason is not None:
+        print(f"the emulator's test kernels are left out: {reason}")
+        return
+    for probe in islice(emulator_probes.probes(), at_most):
+        yield probe.label, "probe", partial(run_probe, probe, gpu)
+
+
+def run_probe(probe: emulator_probes.Probe, gpu: Any) -> dict[str, Any]:
+    """A row: it agrees where NumPy's assertion holds on the GPU and bits are the emulator's, or a reason is known."""
+    row: dict[str, Any] = {"suite": "emulator_vs_gpu", "check": probe.label, "dtype": "probe"}
+    try:
+        seen = emulator_probes.run(probe, gpu)
+    except Exception as error:
+        failed = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
+        return {**row, "agrees": False, "identical": False, "error": None, "failed": failed}
+    reason = None if seen.identical else emulator_probes.EXPLAINED.get(probe.name)
+    return {
+        **row,
+        "agrees": seen.identical or reason is not None,
+        "identical": seen.identical,
+        "error": seen.error,
+        "explained": reason,
+        "kernels": seen.kernels,
+        "launches": seen.launches,
+    }
 
 
 def separate_allocations() -> None:
@@ -151,6 +241,8 @@ def checks(backend: Backend, dtypes: frozenset[str]) -> Iterator[Check]:
                     yield Check(name, dtype, partial(convolution, verb, shape, dtype, algorithm), shape.flops())
         for kind in POOL:
             yield Check(f"pool2d {kind}", dtype, partial(pooling, kind, dtype))
+        for kind in ACTIVATION_SAVES:
+            yield Check(f"activation {kind}", dtype, partial(activation, kind, dtype))
         for op in BINARY:
             yield Check(f"binary {op}", dtype, partial(elementwise, op, dtype))
         for op in UNARY:
@@ -160,7 +252,7 @@ def checks(backend: Backend, dtypes: frozenset[str]) -> Iterator[Check]:
         for transposed in (False, True):
             yield Check(f"gemm transpose_b={transposed}", dtype, partial(product, transposed, dtype))
         for name, compute in {
-            "relu": activation,
+            "norm": norm,
             "softmax_cross_entropy": loss,
             "dropout": dropout,
             "sgd": sgd,
@@ -205,12 +297,25 @@ def pooling(kind: str, dtype: str, backend: Backend) -> list[np.ndarray]:
     return _host(backend, y, dx)
 
 
-def activation(dtype: str, backend: Backend) -> list[np.ndarray]:
+def activation(kind: str, dtype: str, backend: Backend) -> list[np.ndarray]:
     x, dy = _random(backend, dtype, (3, 7, 5, 11), (3, 7, 5, 11))
     y, dx = backend.empty(x.shape, x.dtype), backend.empty(x.shape, x.dtype)
-    backend.activation_forward("relu", x, y, 0.0)
-    backend.activation_backward("relu", y, dy, dx, 0.0)
+    backend.activation_forward(kind, x, y, 0.5)
+    backend.activation_backward(kind, y if ACTIVATION_SAVES[kind] == "y" else x, dy, dx, 0.5)
     return _host(backend, y, dx)
+
+
+def norm(dtype: str, backend: Backend) -> list[np.ndarray]:
+    """Batch norm in training with a residual and ReLU, and its gradients."""
+    size = (2, 9, 7, 24)
+    x, residual, dy, gain, offset = _random(backend, dtype, size, size, size, size[3:], size[3:])
+    shape = norm_shape(1, prod(size[:3]), size[3], 1)
+    y, dx, dr = (backend.empty(size, DTYPES[dtype]) for _ in range(3))
+    dgain, doffset = (backend.empty(size[3:], DTYPES[dtype]) for _ in range(2))
+    mean, variance = (backend.empty(shape.statistics, np.float32) for _ in range(2))
+    backend.norm_forward(shape, x, gain, offset, residual, y, mean, variance, 1e-5, "relu")
+    backend.norm_backward(shape, x, gain, mean, variance, y, dy, dx, dgain, doffset, dr, 1e-5, "relu")
+    return _host(backend, y, mean, variance, dx, dgain, doffset, dr)
 
 
 def elementwise(op: str, dtype: str, backend: Backend) -> list[np.ndarray]:
