@@ -1,4 +1,5 @@
-"""As much of CuPy as the cuda backend, Tensor and cnn.cuda.graph use, over host memory, for tests without a GPU."""
+"""As much of CuPy as the cuda backend, Tensor, cnn.cuda.graph and the benchmarks use, over host memory, for tests without
+a GPU."""
 
 from __future__ import annotations
 
@@ -96,6 +97,9 @@ class ndarray:
     def transpose(self, *axes: Any) -> ndarray:
         return _wrap(self.host.transpose(*axes))
 
+    def sum(self, dtype: Any = None) -> ndarray:
+        return _wrap(np.asarray(self.host.sum(dtype=dtype)))
+
     def fill(self, value: Any) -> None:
         _run(lambda: self.host.fill(value))
 
@@ -104,7 +108,9 @@ class ndarray:
         new[...] = self
         return new
 
-    def astype(self, dtype: Any, order: str = "C") -> ndarray:
+    def astype(self, dtype: Any, order: str = "C", copy: bool = True) -> ndarray:
+        if not copy and self.dtype == dtype:
+            return self
         new = empty(self.shape, dtype)
         new[...] = self
         return new
@@ -112,6 +118,18 @@ class ndarray:
     def __iadd__(self, other: Any) -> ndarray:
         _run(lambda: np.add(self.host, other, out=self.host))
         return self
+
+    def __sub__(self, other: ndarray) -> ndarray:
+        return _wrap(np.asarray(self.host - other.host))
+
+    def __mul__(self, other: ndarray) -> ndarray:
+        return _wrap(np.asarray(self.host * other.host))
+
+    def __lshift__(self, bits: int) -> ndarray:
+        return _wrap(self.host << bits)
+
+    def __float__(self) -> float:
+        return float(self.host)
 
     def __len__(self) -> int:
         return len(self.host)
@@ -122,6 +140,12 @@ class ndarray:
     def __setitem__(self, key: Any, value: ndarray) -> None:
         _run(lambda: self.host.__setitem__(key, value.host))
 
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.host.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.host.__dlpack_device__()
+
 
 def _wrap(host: np.ndarray) -> ndarray:
     array = ndarray.__new__(ndarray)
@@ -131,6 +155,10 @@ def _wrap(host: np.ndarray) -> ndarray:
 
 def empty(shape: Any, dtype: Any) -> ndarray:
     return ndarray(shape, dtype)
+
+
+def empty_like(a: ndarray) -> ndarray:
+    return empty(a.shape, a.dtype)
 
 
 def asarray(a: np.ndarray) -> ndarray:
@@ -147,17 +175,25 @@ def asnumpy(a: ndarray) -> np.ndarray:
     return a.host.copy()
 
 
+def copyto(target: ndarray, source: ndarray) -> None:
+    target.host[...] = source.host
+
+
+def from_dlpack(a: Any) -> ndarray:
+    return _wrap(np.from_dlpack(a))
+
+
+clock = SimpleNamespace(busy=0.0)  # seconds that the device says it took, so that one plan is quicker than another
+
+
 class Event:
-    """The host's clock: the fake driver runs kernels at once."""
+    """Everything before it is done when it is recorded: there is no queue. The host's time hardly counts."""
 
     def record(self) -> None:
-        self.time = perf_counter()
+        self.seconds = 1e-3 * perf_counter() + clock.busy
 
     def synchronize(self) -> None:
-        pass
-
-
-uint8 = np.uint8
+        assert self.seconds
 
 
 class Stream:
@@ -185,11 +221,14 @@ def get_default_memory_pool() -> _Pool:
     return _Pool()
 
 
+uint8 = np.uint8
 cuda = SimpleNamespace(
-    Event=Event,
-    get_elapsed_time=lambda start, end: 1e3 * (end.time - start.time),
     runtime=SimpleNamespace(getDevice=lambda: 0),
     get_current_stream=lambda: SimpleNamespace(ptr=_streams[-1], synchronize=lambda: None),
+    Device=lambda: SimpleNamespace(synchronize=lambda: None),
+    Event=Event,
+    get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
+    set_allocator=lambda allocator: None,
     using_allocator=using_allocator,
     Stream=Stream,
     MemoryPointer=MemoryPointer,
