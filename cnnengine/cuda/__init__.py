@@ -1,4 +1,4 @@
-"""What only a GPU has, and the emulator in its place: graphs of whole steps, and compilation ahead of the first step."""
+"""What only a GPU has, and the emulator in its place: graphs of steps, and compilation ahead of the first step."""
 
 from .graphs import Graph, graph
 from .precompile import Precompiled, precompile

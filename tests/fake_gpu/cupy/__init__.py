@@ -1,5 +1,4 @@
-"""As much of CuPy as the cuda backend, Tensor, cnn.cuda.graph and the benchmarks use, over host memory, for tests without
-a GPU."""
+"""As much of CuPy as the cuda backend, Tensor, cnn.cuda.graph and the benchmarks use, over host memory, without a GPU."""
 
 from __future__ import annotations
 
