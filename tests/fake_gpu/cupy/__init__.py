@@ -1,4 +1,4 @@
-"""As much of CuPy as the cuda backend, Tensor, cnn.cuda.graph and the benchmarks use, over host memory, without a GPU."""
+"""As much of CuPy as the cuda backend, Tensor, graphs and the benchmarks use, over host memory, without a GPU."""
 
 from __future__ import annotations
 
