@@ -179,6 +179,7 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     _on_cuda_cores(backend, random, out)
     _on_tensor_cores(backend, random, out, dtype)
     _depthwise(backend, random, out, dtype)
+    _winograd(backend, random, out, dtype)
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
 
@@ -235,6 +236,17 @@ def _depthwise(backend: Backend, random: Any, out: Any, dtype: str) -> None:
         conv2d_shape((1, 7, 19, 8 * widest), (8 * widest, 16, 17, 1), 1, (8, 8), 1, 8 * widest),
     ):
         _three_verbs(backend, s, random, out)("depthwise", f"depthwise {s.x} {s.w}")
+
+
+def _winograd(backend: Backend, random: Any, out: Any, dtype: str) -> None:
+    """Tiles, channels and filters past whole ones, in both passes; more tiles than a block has, in several images."""
+    if dtype != "float32":
+        return
+    s = conv2d_shape((2, 9, 12, 11), (70, 3, 3, 11), 1, ((0, 2), (3, 1)))
+    x, w, dy, per_channel = random(*s.x), random(*s.w), random(*s.y), random(s.K)
+    epilogue = Epilogue(per_channel, per_channel, per_channel, dy, "relu")
+    backend.conv2d_forward(s, x, w, out("forward winograd", s.y), epilogue, "winograd")
+    backend.conv2d_backward_input(s, dy, w, out("backward_input winograd", s.x), "winograd")
 
 
 def _products(backend: Backend, random: Any, out: Any) -> None:

@@ -95,6 +95,20 @@ def test_share_of_multiply_adds_in_the_main_loop_of_tiled() -> None:
             assert sass.mix(loop)["FFMA"] >= 0.8 * len(loop), f"{expression}: {sass.mix(loop)}"
 
 
+def test_share_of_multiply_adds_in_the_main_loop_of_winograd() -> None:
+    """A step of 8 channels is one turn: 8 x 8 sums of two frequencies a thread."""
+    name, definition = constant_shape(LAYER)
+    expressions = tuple(f"conv2d_{verb}_winograd<{name}>" for verb in ("forward", "backward_input"))
+    source = KernelSource("cuda/conv2d/winograd.cuh", expressions, definition)
+    for arch in ("sm_75", "sm_90a"):
+        for expression, kernel in sass.disassemble(nvrtc.build(source, arch, default_cache())).items():
+            loop = kernel.main_loop("FFMA")
+            mix = sass.mix(loop)
+            assert mix["FFMA"] == 8 * 2 * 64, expression
+            assert mix["FFMA"] >= 0.8 * len(loop), f"{expression} for {arch}: {len(loop)}, {mix}"
+            assert kernel.count(*sass.LOCAL_MEMORY) == 0, expression
+
+
 def test_loops_are_found() -> None:
     """A branch backwards makes a loop; the innermost one with the most of an instruction is the main loop."""
     step = [sass.Instruction(16 * i, name, name, None) for i, name in enumerate(("MOV", "FFMA", "FFMA", "BRA", "BRA"))]

@@ -7,6 +7,8 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
     depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
     tiled                  any shape, CUDA cores; chosen where outputs fill less than half of implicit_gemm's small tile
     implicit_gemm          any shape, CUDA cores, float32 sums; chosen for float32
+    winograd               3x3 filters in float32 without stride, dilation and groups, but for backward_weight; chosen
+                           where it is allowed and has fewer multiply-adds to do (_winograd_plans.wins)
     implicit_gemm_mma      any shape, float16 (compute capability 7.5) and bfloat16 (8.0), tensor cores; chosen for both
     implicit_gemm_tf32     as mma for float32 operands rounded to TF32 (8.0); only where it is asked for
     implicit_gemm_3xtf32   the same with three products for each: about float32's accuracy; only where it is asked for
@@ -26,6 +28,7 @@ from ..shapes import CACHED_SHAPES, Conv2dShape
 from . import _conv2d_wgmma as wgmma
 from . import _depthwise_plans as depthwise
 from . import _kernel_plans as plans
+from . import _winograd_plans as winograd
 from ._kernel_library import (
     ITEM_BYTES,
     MMA_LARGE,
@@ -47,7 +50,8 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
 }
 WGMMA = "implicit_gemm_wgmma"
 FIRST_LAYER = "first_layer"
-ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)
+WINOGRAD = "winograd"
+ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)  # of every verb
 DEPTHWISE = "conv2d/depthwise"  # the family
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
@@ -65,16 +69,20 @@ class Given(NamedTuple):
     dtype: str
     alignment: int  # bytes, of all arrays: 16 or a smaller power of two
     capability: int  # 90 for 9.0
+    winograd: bool = True  # whether it is allowed
 
 
 class ConvPlan(NamedTuple):
-    """One launch of a kernel of ``family``: on both operands and the shape, or on their tensor maps and a geometry."""
+    """One launch of a kernel of ``family``: on both operands and the shape, or on their tensor maps and a geometry.
+    Where there is ``filters``, this launch before it puts the second operand into a workspace in the kernel's order."""
 
     family: str
     launch: Plan
     algorithm: str
     maps: tuple[TensorMap, ...] = ()
     geometry: bytes = b""
+    filters: Plan | None = None
+    workspace: int = 0  # bytes
 
 
 class WeightPlan(NamedTuple):
@@ -115,6 +123,8 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
     """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels, but for depthwise shapes."""
     size = shape.N * shape.P * shape.Q, shape.K // shape.groups, shape.groups
     chosen = _choose(algorithm, shape, given, size, narrow=size[1] < NARROW)
+    if _winograd("conv2d_forward", algorithm, chosen, shape, given):
+        return _transformed("conv2d_forward", shape)
     if chosen == "depthwise":
         return ConvPlan(DEPTHWISE, depthwise.forward(shape, given.dtype, given.alignment), chosen)
     if chosen == "direct":
@@ -133,6 +143,8 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     phases, pixels = _phases(shape)
     size = pixels, Cg, shape.groups * phases
     chosen = _choose(algorithm, shape, given, size, narrow=Cg < NARROW)
+    if _winograd("conv2d_backward_input", algorithm, chosen, shape, given):
+        return (_transformed("conv2d_backward_input", shape),)
     if chosen == "depthwise":
         return (ConvPlan(DEPTHWISE, depthwise.backward_input(shape, given.dtype, given.alignment), chosen),)
     if chosen == "direct":
@@ -221,6 +233,23 @@ def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size,
             f" {given.capability / 10}"
         )
     return algorithm
+
+
+def _winograd(verb: str, algorithm: str | None, chosen: str, shape: Conv2dShape, given: Given) -> bool:
+    """Whether Winograd's algorithm runs the shape. Raises Unsupported where it is named and does not take it."""
+    if algorithm is not None and algorithm != WINOGRAD:
+        return False
+    refusal = winograd.refusal(shape, given.dtype)
+    if algorithm == WINOGRAD and refusal is not None:
+        raise Unsupported(f"{WINOGRAD}: {refusal}")
+    if algorithm == WINOGRAD:
+        return True
+    return given.winograd and refusal is None and chosen == "implicit_gemm" and winograd.wins(verb, shape)
+
+
+def _transformed(verb: str, shape: Conv2dShape) -> ConvPlan:
+    found = winograd.plan(verb, shape)
+    return ConvPlan(winograd.FAMILY, found.convolution, WINOGRAD, filters=found.filters, workspace=found.workspace)
 
 
 def _wgmma_refuses(shape: Conv2dShape, given: Given) -> str | None:

@@ -216,6 +216,14 @@ def _depthwise(dtype: str) -> tuple[str, ...]:
     )
 
 
+def _winograd(dtype: str) -> tuple[str, ...]:
+    """winograd, float32."""
+    if dtype != "float32":
+        return ()
+    filters = tuple(f"conv2d_winograd_filters<{turned}, Conv2dShape>" for turned in BOOL)
+    return (*filters, *(f"{verb}_winograd<Conv2dShape>" for verb in CONV2D[:2]))
+
+
 Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
 FAMILIES: dict[str, Templates] = {
     "conv2d": (
@@ -232,6 +240,7 @@ FAMILIES: dict[str, Templates] = {
     "conv2d/implicit_gemm_mma": _mma,
     "conv2d/implicit_gemm_wgmma": _wgmma,
     "conv2d/depthwise": _depthwise,
+    "conv2d/winograd": _winograd,
     "pool2d": (
         *(
             f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"
