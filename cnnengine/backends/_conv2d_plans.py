@@ -5,6 +5,7 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
     first_layer            one to three channels, one group: padded with zeros to two or four, then implicit_gemm_mma,
                            or implicit_gemm for float32; chosen but for backward_input, which nobody wants
     depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
+    grouped                groups of several channels; chosen up to 32 channels and filters a group, multiples of four
     tiled                  any shape, CUDA cores; chosen where outputs fill less than half of implicit_gemm's small tile
     implicit_gemm          any shape, CUDA cores, float32 sums; chosen for float32
     winograd               3x3 filters in float32 without stride, dilation and groups, but for backward_weight; chosen
@@ -27,6 +28,7 @@ from ..jit.tensor_map import TensorMap
 from ..shapes import CACHED_SHAPES, Conv2dShape
 from . import _conv2d_wgmma as wgmma
 from . import _depthwise_plans as depthwise
+from . import _grouped_plans as grouped
 from . import _kernel_plans as plans
 from . import _winograd_plans as winograd
 from ._kernel_library import (
@@ -51,7 +53,7 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
 WGMMA = "implicit_gemm_wgmma"
 FIRST_LAYER = "first_layer"
 WINOGRAD = "winograd"
-ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)  # of every verb
+ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "grouped", "tiled", "implicit_gemm", *MMA, WGMMA)  # of every verb
 DEPTHWISE = "conv2d/depthwise"  # the family
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
@@ -127,6 +129,8 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
         return _transformed("conv2d_forward", shape)
     if chosen == "depthwise":
         return ConvPlan(DEPTHWISE, depthwise.forward(shape, given.dtype, given.alignment), chosen)
+    if chosen == "grouped":
+        return ConvPlan(grouped.FAMILY, grouped.forward(shape, given.dtype, given.alignment), chosen)
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
@@ -147,6 +151,8 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
         return (_transformed("conv2d_backward_input", shape),)
     if chosen == "depthwise":
         return (ConvPlan(DEPTHWISE, depthwise.backward_input(shape, given.dtype, given.alignment), chosen),)
+    if chosen == "grouped":
+        return (ConvPlan(grouped.FAMILY, grouped.backward_input(shape, given.dtype, given.alignment), chosen),)
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
@@ -167,6 +173,9 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     if chosen == "depthwise":
         parts = depthwise.backward_weight(shape, given.dtype, given.alignment)
         return _added(ConvPlan(DEPTHWISE, parts[0], chosen), shape, *parts[1:])
+    if chosen == "grouped":
+        parts = grouped.backward_weight(shape, given.dtype, given.alignment)
+        return _added(ConvPlan(grouped.FAMILY, parts[0], chosen), shape, *parts[1:])
     if chosen == "direct":
         return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
     if chosen == WGMMA:
@@ -203,9 +212,14 @@ def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size,
     refusal = depthwise.refusal(shape, given.dtype)
     if algorithm == "depthwise" and refusal is not None:
         raise Unsupported(f"depthwise: {refusal}")
+    wide = grouped.refusal(shape)
+    if algorithm == "grouped" and wide is not None:
+        raise Unsupported(f"grouped: {wide}")
     if algorithm is None:
         if refusal is None and shape.C > 1 and shape.K // shape.groups < NARROW:
             return "depthwise"
+        if wide is None and grouped.wanted(shape, given.dtype, given.alignment):
+            return "grouped"
         if narrow:
             return "direct"
         if min(shape.C, shape.K) >= WIDE and _wgmma_refuses(shape, given) is None:

@@ -216,6 +216,15 @@ def _depthwise(dtype: str) -> tuple[str, ...]:
     )
 
 
+GROUPED_TAPS = (1, 3)  # of a filter's row that a thread of backward_weight adds
+GROUPED_STRIPS = ((4, 3, 1), (4, 3, 2), (4, 0, 0), (1, 0, 0))  # VECTOR, TAPS and STRIDE; 0, 0 takes any
+
+_GROUPED = (
+    *(f"{verb}_grouped<{{T}}, Conv2dShape, {v}, {t}, {s}>" for verb in CONV2D[:2] for v, t, s in GROUPED_STRIPS),
+    *(f"conv2d_backward_weight_grouped<{{T}}, Conv2dShape, {v}, {t}>" for v in (4, 1) for t in GROUPED_TAPS),
+)
+
+
 def _winograd(dtype: str) -> tuple[str, ...]:
     """winograd, float32."""
     if dtype != "float32":
@@ -240,6 +249,7 @@ FAMILIES: dict[str, Templates] = {
     "conv2d/implicit_gemm_mma": _mma,
     "conv2d/implicit_gemm_wgmma": _wgmma,
     "conv2d/depthwise": _depthwise,
+    "conv2d/grouped": _GROUPED,
     "conv2d/winograd": _winograd,
     "pool2d": (
         *(
