@@ -180,6 +180,7 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     _on_tensor_cores(backend, random, out, dtype)
     _depthwise(backend, random, out, dtype)
     _grouped(backend, random, out)
+    _grouped_on_tensor_cores(backend, random, out, dtype)
     _winograd(backend, random, out, dtype)
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
@@ -251,6 +252,18 @@ def _grouped(backend: Backend, random: Any, out: Any) -> None:
         conv2d_shape((1, 4, 9, 6), (10, 1, 1, 3), (1, 2), groups=2),
     ):
         _three_verbs(backend, s, random, out)("grouped", f"grouped {s.x} {s.w} {s.stride_h}")
+
+
+def _grouped_on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> None:
+    """A block past the last group; strides, dilations that share a factor with them, rectangles past the outputs."""
+    for group in library.GROUPED_MMA if dtype != "float32" else ():
+        channels = 64 + group
+        for s in (
+            conv2d_shape((2, 9, 13, channels), (channels, 3, 2, group), 1, 1, 1, channels // group),
+            conv2d_shape((1, 9, 14, channels), (channels, 2, 3, group), (1, 2), (2, 0), (3, 1), channels // group),
+            conv2d_shape((1, 7, 11, channels), (channels, 1, 3, group), (3, 2), (0, 2), (1, 2), channels // group),
+        ):
+            _three_verbs(backend, s, random, out)("grouped", f"grouped {s.x} {s.w} {s.stride_h}")
 
 
 def _winograd(backend: Backend, random: Any, out: Any, dtype: str) -> None:

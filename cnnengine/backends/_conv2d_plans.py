@@ -28,6 +28,7 @@ from ..jit.tensor_map import TensorMap
 from ..shapes import CACHED_SHAPES, Conv2dShape
 from . import _conv2d_wgmma as wgmma
 from . import _depthwise_plans as depthwise
+from . import _grouped_mma_plans as grouped_mma
 from . import _grouped_plans as grouped
 from . import _kernel_plans as plans
 from . import _winograd_plans as winograd
@@ -76,7 +77,8 @@ class Given(NamedTuple):
 
 class ConvPlan(NamedTuple):
     """One launch of a kernel of ``family``: on both operands and the shape, or on their tensor maps and a geometry.
-    Where there is ``filters``, this launch before it puts the second operand into a workspace in the kernel's order."""
+    Where there is ``filters``, this launch before it puts the second operand into a workspace in the kernel's order.
+    ``sizes`` go before the shape."""
 
     family: str
     launch: Plan
@@ -85,6 +87,7 @@ class ConvPlan(NamedTuple):
     geometry: bytes = b""
     filters: Plan | None = None
     workspace: int = 0  # bytes
+    sizes: tuple[int, ...] = ()
 
 
 class WeightPlan(NamedTuple):
@@ -130,7 +133,7 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
     if chosen == "depthwise":
         return ConvPlan(DEPTHWISE, depthwise.forward(shape, given.dtype, given.alignment), chosen)
     if chosen == "grouped":
-        return ConvPlan(grouped.FAMILY, grouped.forward(shape, given.dtype, given.alignment), chosen)
+        return _grouped("conv2d_forward", shape, given)
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
@@ -152,7 +155,7 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     if chosen == "depthwise":
         return (ConvPlan(DEPTHWISE, depthwise.backward_input(shape, given.dtype, given.alignment), chosen),)
     if chosen == "grouped":
-        return (ConvPlan(grouped.FAMILY, grouped.backward_input(shape, given.dtype, given.alignment), chosen),)
+        return (_grouped("conv2d_backward_input", shape, given),)
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
@@ -247,6 +250,20 @@ def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size,
             f" {given.capability / 10}"
         )
     return algorithm
+
+
+def _on_grouped_mma(verb: str, shape: Conv2dShape, given: Given) -> bool:
+    fits = given.capability >= TENSOR_CORES[given.dtype]
+    return fits and grouped_mma.takes(verb, shape, given.dtype, given.alignment)
+
+
+def _grouped(verb: str, shape: Conv2dShape, given: Given) -> ConvPlan:
+    """forward or backward_input"""
+    if _on_grouped_mma(verb, shape, given):
+        launch, sizes = grouped_mma.plan(verb, shape)
+        return ConvPlan(grouped_mma.FAMILY, launch, "grouped", sizes=sizes)
+    strips = grouped.forward if verb == "conv2d_forward" else grouped.backward_input
+    return ConvPlan(grouped.FAMILY, strips(shape, given.dtype, given.alignment), "grouped")
 
 
 def _winograd(verb: str, algorithm: str | None, chosen: str, shape: Conv2dShape, given: Given) -> bool:

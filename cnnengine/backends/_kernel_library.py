@@ -225,6 +225,16 @@ _GROUPED = (
 )
 
 
+GROUPED_MMA = (8, 16, 32)  # channels and filters of a group
+
+
+def _grouped_mma(dtype: str) -> tuple[str, ...]:
+    """grouped on tensor cores, float16 and bfloat16."""
+    if dtype == "float32":
+        return ()
+    return tuple(f"{verb}_grouped_mma<{{T}}, Conv2dShape, {group}>" for verb in CONV2D[:2] for group in GROUPED_MMA)
+
+
 def _winograd(dtype: str) -> tuple[str, ...]:
     """winograd, float32."""
     if dtype != "float32":
@@ -250,6 +260,7 @@ FAMILIES: dict[str, Templates] = {
     "conv2d/implicit_gemm_wgmma": _wgmma,
     "conv2d/depthwise": _depthwise,
     "conv2d/grouped": _GROUPED,
+    "conv2d/grouped_mma": _grouped_mma,
     "conv2d/winograd": _winograd,
     "pool2d": (
         *(

@@ -181,7 +181,7 @@ class KernelBackend:
             self._run_shape(plan.family, plan.filters, dtype, (operands[1], transformed), shape)
             operands = operands[0], transformed
         if not plan.maps:
-            self._run_shape(plan.family, plan.launch, dtype, (*operands, *rest), shape)
+            self._run_shape(plan.family, plan.launch, dtype, (*operands, *rest, *plan.sizes), shape)
             return
         source = library.source(plan.family, dtype.name)
         maps = (self.runtime.tensor_map(source, *pair) for pair in zip(plan.maps, operands, strict=True))
