@@ -55,6 +55,8 @@ def ceiling(expression: str, arch: str) -> int:
         return 128 if str(library.MMA_LARGE) in expression else 168
     if "_winograd<" in expression:
         return 255  # 256 threads, 128 sums each: 1 block
+    if "weight_grouped_mma<" in expression and not expression.endswith(" 8>"):
+        return 255  # 128 threads, 72 sums each: 2 blocks; 256 threads: 1 block
     if "_grouped<" in expression or "_grouped_mma<" in expression:
         return 168  # 128 threads: 3 blocks
     if "depthwise" in expression:

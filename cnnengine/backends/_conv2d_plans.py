@@ -5,7 +5,8 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
     first_layer            one to three channels, one group: padded with zeros to two or four, then implicit_gemm_mma,
                            or implicit_gemm for float32; chosen but for backward_input, which nobody wants
     depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
-    grouped                groups of several channels; chosen up to 32 channels and filters a group, multiples of four
+    grouped                groups of several channels; chosen up to 32 channels and filters a group: for float32
+                           multiples of four, in 16 bits four, 8, 16 and 32 of both
     tiled                  any shape, CUDA cores; chosen where outputs fill less than half of implicit_gemm's small tile
     implicit_gemm          any shape, CUDA cores, float32 sums; chosen for float32
     winograd               3x3 filters in float32 without stride, dilation and groups, but for backward_weight; chosen
@@ -44,6 +45,7 @@ from ._kernel_library import (
     Tile,
 )
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
+from .contract import CONV2D_VERBS
 
 TENSOR_CORES = {"float16": 75, "bfloat16": 80, "float32": 80}  # compute capability whose mma takes them
 MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
@@ -56,6 +58,7 @@ FIRST_LAYER = "first_layer"
 WINOGRAD = "winograd"
 ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "grouped", "tiled", "implicit_gemm", *MMA, WGMMA)  # of every verb
 DEPTHWISE = "conv2d/depthwise"  # the family
+WIDEST_GROUP = 32  # channels and filters of a group up to which a tile of the implicit GEMMs is at most half full
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
 LONGEST_SPLIT = 1 << 30  # pixels, which kernels count in an int
@@ -176,6 +179,9 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     if chosen == "depthwise":
         parts = depthwise.backward_weight(shape, given.dtype, given.alignment)
         return _added(ConvPlan(DEPTHWISE, parts[0], chosen), shape, *parts[1:])
+    if chosen == "grouped" and _on_grouped_mma("conv2d_backward_weight", shape, given):
+        parts, sizes = grouped_mma.backward_weight(shape)
+        return _added(ConvPlan(grouped_mma.FAMILY, parts[0], chosen, sizes=sizes), shape, *parts[1:])
     if chosen == "grouped":
         parts = grouped.backward_weight(shape, given.dtype, given.alignment)
         return _added(ConvPlan(grouped.FAMILY, parts[0], chosen), shape, *parts[1:])
@@ -221,7 +227,7 @@ def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size,
     if algorithm is None:
         if refusal is None and shape.C > 1 and shape.K // shape.groups < NARROW:
             return "depthwise"
-        if wide is None and grouped.wanted(shape, given.dtype, given.alignment):
+        if wide is None and _wants_grouped(shape, given):
             return "grouped"
         if narrow:
             return "direct"
@@ -250,6 +256,17 @@ def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size,
             f" {given.capability / 10}"
         )
     return algorithm
+
+
+def _wants_grouped(shape: Conv2dShape, given: Given) -> bool:
+    """Whether ``grouped`` is chosen where it takes the shape. On tensor cores a tile that is an eighth full or more is
+    better than CUDA cores."""
+    widest = max(shape.C, shape.K) // shape.groups
+    if widest > WIDEST_GROUP:
+        return False
+    if widest >= NARROW and given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]:
+        return all(_on_grouped_mma(verb, shape, given) for verb in CONV2D_VERBS)
+    return grouped.vector(shape, given.dtype, given.alignment) == 4
 
 
 def _on_grouped_mma(verb: str, shape: Conv2dShape, given: Given) -> bool:

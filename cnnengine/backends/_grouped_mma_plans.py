@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from ..shapes import CACHED_SHAPES, INT32_MAX, Conv2dShape
 from . import _kernel_plans as plans
-from ._depthwise_plans import Axis
+from ._depthwise_plans import Axis, Weights
 from ._kernel_library import GROUPED_MMA
-from ._kernel_plans import Plan
+from ._kernel_plans import FULL_GPU, Plan
 
 FAMILY = "conv2d/grouped_mma"
-CHANNELS, PIXELS = 64, 128  # GROUPED_MMA_CHANNELS and _PIXELS: most of a block
+CHANNELS, PIXELS, TAPS = 64, 128, 9  # GROUPED_MMA_CHANNELS, _PIXELS and _TAPS: most of a block
+WARPS = {8: 4, 16: 4, 32: 8}  # GroupedWeightTile::WARPS
 INPUT_BYTES = 2 * CHANNELS  # of a pixel in shared memory
 ROWS_BYTES = 16 * (CHANNELS + 8) * 4  # FragmentRows of a warp
 SHARED_BYTES = 65536  # that every GPU of compute capability 7.5 or more gives a block that asks
@@ -56,7 +57,7 @@ class Side(NamedTuple):
 def takes(verb: str, shape: Conv2dShape, dtype: str, alignment: int) -> bool:
     """Whether the kernels take the shape; where they do not, those of grouped.cuh do."""
     s, group = shape, shape.C // shape.groups
-    if dtype == "float32" or verb == "conv2d_backward_weight" or s.groups == 1 or s.C != s.K:
+    if dtype == "float32" or s.groups == 1 or s.C != s.K:
         return False
     if group not in GROUPED_MMA or alignment % 16 != 0 or s.K * s.reduction > INT32_MAX // 16:
         return False
@@ -64,7 +65,8 @@ def takes(verb: str, shape: Conv2dShape, dtype: str, alignment: int) -> bool:
 
 
 def plan(verb: str, shape: Conv2dShape) -> tuple[Plan, tuple[int, int]]:
-    """Of a shape that it takes: the launch, and the rectangle's height and width, which the kernel is given."""
+    """Of forward or backward_input, of a shape that it takes: the launch, and the rectangle's height and width, which
+    the kernel is given."""
     found = rectangle(verb, shape)
     assert found is not None
     kernel = f"{verb}_grouped_mma<{{T}}, Conv2dShape, {shape.C // shape.groups}>"
@@ -72,21 +74,39 @@ def plan(verb: str, shape: Conv2dShape) -> tuple[Plan, tuple[int, int]]:
     return Plan(kernel, blocks, (found.threads, 1, 1), found.shared_bytes), (found.height, found.width)
 
 
+def backward_weight(shape: Conv2dShape) -> tuple[Weights, tuple[int, int]]:
+    """Of a shape that it takes, as ``plan``; as few blocks as fill a GPU, since each leaves partial sums."""
+    found = rectangle("conv2d_backward_weight", shape)
+    assert found is not None
+    group = shape.C // shape.groups
+    count = -(-shape.C // CHANNELS) * -(-shape.R * shape.S // TAPS)
+    splits = max(1, min(-(-2 * FULL_GPU // count), found.blocks))
+    items = -(-found.blocks // splits)
+    splits = -(-found.blocks // items)
+    kernel = f"conv2d_backward_weight_grouped_mma<{{T}}, Conv2dShape, {group}>"
+    launch = Plan(kernel, plans.blocks(count * splits), (32 * WARPS[group], 1, 1), found.shared_bytes)
+    return Weights(launch, splits, items), (found.height, found.width)
+
+
 @lru_cache(CACHED_SHAPES)
 def rectangle(verb: str, s: Conv2dShape) -> Rectangle | None:
-    """The one with the least to multiply and to load, padding included; None where none fits in shared memory."""
-    forward = verb == "conv2d_forward"
+    """The one with the least to multiply and to load, padding included; None where none fits in shared memory. Of
+    backward_weight the outputs are those of forward, which are added."""
+    forward, weights = verb != "conv2d_backward_input", verb == "conv2d_backward_weight"
     rows, columns = (s.P, s.Q) if forward else (s.H, s.W)
     h = Side.of(forward, rows, s.R, s.stride_h, s.dilation_h)
     v = Side.of(forward, columns, s.S, s.stride_w, s.dilation_w)
-    weights = CHANNELS * (s.reduction // 8 | 1) * 16
+    filters = CHANNELS * (s.reduction // 8 | 1) * 16
     images = s.N * h.phases * v.phases
     best: tuple[int, Rectangle] | None = None
     for width in range(1, min(v.outputs, PIXELS) + 1):
         for height in range(1, min(h.outputs, PIXELS // width) + 1):
             inputs = h.under(height) * v.under(width)
             warps = -(-height * width // 32)
-            shared = max(weights + inputs * INPUT_BYTES, warps * ROWS_BYTES)
+            if weights:  # zeros, and the gradients in steps of 16
+                shared = (1 + -(-height * width // 16) * 16 + inputs) * INPUT_BYTES
+            else:
+                shared = max(filters + inputs * INPUT_BYTES, warps * ROWS_BYTES)
             if shared > SHARED_BYTES:
                 break
             count = -(-h.outputs // height) * -(-v.outputs // width)

@@ -14,7 +14,6 @@ FILTER_BYTES = 24576  # GroupedFilters::BYTES: of the weights in shared memory a
 STRIP, STRIP_OF_ANY = 7, 4  # GROUPED_STRIP
 THREADS = 128  # GROUPED_THREADS
 LOADS = 2  # of an input and a gradient, which serve all taps of a thread
-WIDEST = 32  # channels and filters of a group up to which a tile of implicit_gemm is at most half full
 
 
 def refusal(shape: Conv2dShape) -> str | None:
@@ -31,12 +30,6 @@ def refusal(shape: Conv2dShape) -> str | None:
     if max(pixels, reach, s.C * s.K // s.groups) > INT32_MAX // 2:
         return f"counts pixels and columns up to 2^30, received {pixels} pixels, columns up to {reach}"
     return None
-
-
-def wanted(shape: Conv2dShape, dtype: str, alignment: int) -> bool:
-    """Whether it is chosen, where it takes the shape: groups narrow enough, and four channels at a time."""
-    Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
-    return max(Cg, Kg) <= WIDEST and vector(shape, dtype, alignment) == 4
 
 
 def vector(shape: Conv2dShape, dtype: str, alignment: int) -> int:
@@ -78,7 +71,7 @@ def backward_weight(shape: Conv2dShape, dtype: str, alignment: int) -> Weights:
     items = -(-runs // splits)
     splits = -(-runs // items)
     kernel = f"conv2d_backward_weight_grouped<{{T}}, Conv2dShape, {length}, {taps}>"
-    shared = x * y * z * length * length * 4
+    shared = (-(-x * y * z // 32) * 32 + 8) * length * length * 4
     return Weights(Plan(kernel, plans.blocks(count * splits), (x, y, z), shared), splits, items)
 
 

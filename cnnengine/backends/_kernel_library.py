@@ -232,7 +232,7 @@ def _grouped_mma(dtype: str) -> tuple[str, ...]:
     """grouped on tensor cores, float16 and bfloat16."""
     if dtype == "float32":
         return ()
-    return tuple(f"{verb}_grouped_mma<{{T}}, Conv2dShape, {group}>" for verb in CONV2D[:2] for group in GROUPED_MMA)
+    return tuple(f"{verb}_grouped_mma<{{T}}, Conv2dShape, {group}>" for verb in CONV2D for group in GROUPED_MMA)
 
 
 def _winograd(dtype: str) -> tuple[str, ...]:

@@ -291,14 +291,16 @@ __global__ void __launch_bounds__(GROUPED_THREADS, 3)
     add(from, count - from);
   }
 
-  const int threads = X * Y * Z, thread = static_cast<int>((threadIdx.z * Y + threadIdx.y) * X + threadIdx.x);
+  // a line of sums of all threads, 8 past a multiple of 32: four of them and 8 threads lie in different banks
+  const int threads = X * Y * Z, line = (threads + 31) / 32 * 32 + 8;
+  const int thread = static_cast<int>((threadIdx.z * Y + threadIdx.y) * X + threadIdx.x);
 #pragma unroll
   for (int j = 0; j < TAPS; j++) {
     if (j > 0) __syncthreads();
 #pragma unroll
     for (int u = 0; u < VECTOR; u++)
 #pragma unroll
-      for (int v = 0; v < VECTOR; v++) shared[(u * VECTOR + v) * threads + thread] = sum[j][u][v];
+      for (int v = 0; v < VECTOR; v++) shared[(u * VECTOR + v) * line + thread] = sum[j][u][v];
     __syncthreads();
     for (int i = thread; i < VECTOR * VECTOR * Z * X; i += threads) {
       const int v = i % VECTOR, lane = i / VECTOR % X, u = i / VECTOR / X % VECTOR, z = i / VECTOR / X / VECTOR;
@@ -307,7 +309,7 @@ __global__ void __launch_bounds__(GROUPED_THREADS, 3)
       const int s = at.first + j * axis.phases;
       if (!of.inside || at.r >= shape.R || s >= shape.S) continue;
       float total = 0.0f;
-      for (int row = 0; row < Y; row++) total += shared[(u * VECTOR + v) * threads + (z * Y + row) * X + lane];
+      for (int row = 0; row < Y; row++) total += shared[(u * VECTOR + v) * line + (z * Y + row) * X + lane];
       const long long index = ((static_cast<long long>(of.k + u) * shape.R + at.r) * shape.S + s) * Cg + of.channel + v;
       if (partial) {
         partial[split * (static_cast<long long>(shape.K) * shape.R * shape.S * Cg) + index] = total;

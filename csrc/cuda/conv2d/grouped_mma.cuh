@@ -15,6 +15,10 @@
 // every tap, stride and dilation. A line of weights has an odd number of chunks.
 //
 // backward_input: each phase of a stride is a convolution of its own over dy, with the taps that meet it (phases.cuh).
+//
+// backward_weight: a block adds the products of a range of rectangles, x and dy beside each other in shared memory. An
+// mma adds 16 pixels for 8 filters and two units, a unit being 8 channels of the group under one tap: what runs along
+// the sum are pixels, and of x and of dy both what lies past the outputs is 0. A second kernel adds the blocks.
 #pragma once
 #include "../../shapes.h"
 #include "../epilogue.cuh"
@@ -255,4 +259,149 @@ __global__ void __launch_bounds__(GROUPED_MMA_PIXELS, 3)
   DYN_SMEM(unsigned char, shared);
   const Epilogue<T> none{nullptr, nullptr, nullptr, nullptr, 0};
   grouped_mma<T, Shape, true, GROUP>(dy, w, dx, none, height, width, shape, shared);
+}
+
+constexpr int GROUPED_MMA_TAPS = 9;  // most of a block of backward_weight
+
+// How the sums of a block's groups, GROUPED_MMA_TAPS taps each, are shared among its warps: a warp has PAIRS of
+// units by FILTERS fragments of 8 filters, of GROUPS groups; BLOCKS shall fit a multiprocessor's registers
+template <int GROUP>
+struct GroupedWeightTile;
+template <>
+struct GroupedWeightTile<8> {
+  static constexpr int WARPS = 4, GROUPS = 2, PAIRS = (GROUPED_MMA_TAPS + 1) / 2, FILTERS = 1, BLOCKS = 3;
+};
+template <>
+struct GroupedWeightTile<16> {
+  static constexpr int WARPS = 4, GROUPS = 1, PAIRS = GROUPED_MMA_TAPS, FILTERS = 2, BLOCKS = 2;
+};
+template <>
+struct GroupedWeightTile<32> {
+  static constexpr int WARPS = 8, GROUPS = 1, PAIRS = 2 * GROUPED_MMA_TAPS, FILTERS = 1, BLOCKS = 1;
+};
+
+// Rectangles are numbered columns, rows, images; a block adds `range` of them. partial: (splits, K, R, S, GROUP), or
+// null where there is one split, which writes dw.
+template <class T, class Shape, int GROUP>
+__global__ void __launch_bounds__(32 * GroupedWeightTile<GROUP>::WARPS, GroupedWeightTile<GROUP>::BLOCKS)
+    conv2d_backward_weight_grouped_mma(const T* __restrict__ x, const T* __restrict__ dy, T* __restrict__ dw,
+                                       float* __restrict__ partial, long long range, int height, int width,
+                                       Shape shape) {
+  DYN_SMEM(T, shared);  // 64 zeros, dy (pixels, 64), x (under height, under width, 64)
+  using Tile = GroupedWeightTile<GROUP>;
+  constexpr int CHANNELS = GROUPED_MMA_CHANNELS, CHUNKS = CHANNELS / 8, TAPS = GROUPED_MMA_TAPS;
+  const int taps = shape.R * shape.S;
+  const int tiles_group = (shape.C + CHANNELS - 1) / CHANNELS, tiles_tap = (taps + TAPS - 1) / TAPS;
+  const int first_channel = static_cast<int>(blockIdx.x) % tiles_group * CHANNELS;
+  const int first_tap = static_cast<int>(blockIdx.x) / tiles_group % tiles_tap * TAPS;
+  const int split = static_cast<int>(blockIdx.x) / tiles_group / tiles_tap;
+  const int present = shape.C - first_channel < CHANNELS ? shape.C - first_channel : CHANNELS;
+  const GroupedAxis h = GroupedAxis::forward(shape.R, shape.stride_h, shape.dilation_h, shape.pad_h, shape.P);
+  const GroupedAxis v = GroupedAxis::forward(shape.S, shape.stride_w, shape.dilation_w, shape.pad_w, shape.Q);
+  const int columns = v.under(width), steps = (height * width + 15) / 16;
+  T* const zeros = shared;
+  T* const gradients = zeros + CHANNELS;
+  T* const inputs = gradients + steps * 16 * CHANNELS;
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int first_group = GROUP == 32 ? warp / 4 : warp * Tile::GROUPS;
+  const int first_filter = GROUP == 32 ? warp % 4 : 0;  // fragment
+  const int second = lane / 8 % 2;                      // whether this lane's rows are the second unit of a pair
+  int offset[Tile::PAIRS], key[Tile::PAIRS];            // of the tap of this lane's unit
+#pragma unroll
+  for (int i = 0; i < Tile::PAIRS; i++) {
+    const int own = GROUP == 8 ? 2 * i + second : GROUP == 16 ? i : i / 2;
+    const int tap = first_tap + own < taps ? first_tap + own : 0;  // sums of one that does not exist are not stored
+    const int row = tap / shape.S * h.step, column = tap % shape.S * v.step;
+    offset[i] = (row * columns + column) * CHANNELS;
+    key[i] = grouped_key(h, v, row, column, width);
+  }
+  float sum[Tile::GROUPS][Tile::PAIRS][Tile::FILTERS][4];
+#pragma unroll
+  for (int g = 0; g < Tile::GROUPS; g++)
+#pragma unroll
+    for (int i = 0; i < Tile::PAIRS; i++)
+#pragma unroll
+      for (int j = 0; j < Tile::FILTERS; j++)
+#pragma unroll
+        for (int u = 0; u < 4; u++) sum[g][i][j][u] = 0.0f;
+
+  if (threadIdx.x < CHUNKS) ptx::cp_async<16>(zeros + threadIdx.x * 8, x, false);
+  const int tiles_h = (shape.P + height - 1) / height, tiles_w = (shape.Q + width - 1) / width;
+  const long long all = static_cast<long long>(shape.N) * tiles_h * tiles_w, begin = split * range;
+  const long long end = begin + range < all ? begin + range : all;
+#pragma unroll 1
+  for (long long item = begin; item < end; item++) {
+    const int left = static_cast<int>(item % tiles_w) * width;
+    const int top = static_cast<int>(item / tiles_w % tiles_h) * height, n = static_cast<int>(item / tiles_w / tiles_h);
+    const auto exists = [&](int m) {  // output m of the rectangle
+      return m < height * width && top + m / width < shape.P && left + m % width < shape.Q;
+    };
+    if (item > begin) __syncthreads();  // nobody reads the rectangle before any more
+    for (int i = threadIdx.x; i < steps * 16 * CHUNKS; i += blockDim.x) {
+      const int chunk = i % CHUNKS, m = i / CHUNKS;
+      const bool inside = exists(m) && chunk * 8 < present;
+      const long long pixel = (static_cast<long long>(n) * shape.P + top + m / width) * shape.Q + left + m % width;
+      ptx::cp_async<16>(gradients + m * CHANNELS + grouped_chunk(chunk, m),
+                        inside ? dy + pixel * shape.K + first_channel + chunk * 8 : dy, inside);
+    }
+    for (int i = threadIdx.x; i < h.under(height) * columns * CHUNKS; i += blockDim.x) {
+      const int chunk = i % CHUNKS, column = i / CHUNKS % columns, row = i / CHUNKS / columns;
+      const int y = top * h.scale + h.least + row, z = left * v.scale + v.least + column;
+      const bool inside = within(y, shape.H) && within(z, shape.W) && chunk * 8 < present;
+      const long long pixel = (static_cast<long long>(n) * shape.H + y) * shape.W + z;
+      ptx::cp_async<16>(
+          inputs + (row * columns + column) * CHANNELS + grouped_chunk(chunk, grouped_key(h, v, row, column, width)),
+          inside ? x + pixel * shape.C + first_channel + chunk * 8 : x, inside);
+    }
+    ptx::cp_async_commit();
+    ptx::cp_async_wait<0>();
+    __syncthreads();
+
+#pragma unroll 1
+    for (int step = 0; step < steps; step++) {
+      const int m = step * 16 + lane / 16 * 8 + lane % 8;  // this lane's pixel of a
+      const bool real = exists(m);
+      const T* const from = real ? inputs + (m / width * h.scale * columns + m % width * v.scale) * CHANNELS : zeros;
+      const int row = step * 16 + lane % 16;  // and of b
+#pragma unroll
+      for (int g = 0; g < Tile::GROUPS; g++) {
+        const int group_chunk = (first_group + g) * (GROUP / 8);
+        uint32_t b[Tile::FILTERS][2];
+#pragma unroll
+        for (int j = 0; j < Tile::FILTERS; j++)
+          ptx::ldmatrix_x2_trans(b[j], gradients + row * CHANNELS + grouped_chunk(group_chunk + first_filter + j, row));
+#pragma unroll
+        for (int i = 0; i < Tile::PAIRS; i++) {
+          const int chunk = group_chunk + (GROUP == 8 ? 0 : GROUP == 16 ? second : i % 2 * 2 + second);
+          uint32_t a[4];
+          ptx::ldmatrix_x4_trans(a, from + (real ? offset[i] : 0) + grouped_chunk(chunk, m + key[i]));
+#pragma unroll
+          for (int j = 0; j < Tile::FILTERS; j++) ptx::mma_m16n8k16<T>(sum[g][i][j], a, b[j]);
+        }
+      }
+    }
+  }
+  ptx::cp_async_wait<0>();
+
+#pragma unroll
+  for (int g = 0; g < Tile::GROUPS; g++)
+#pragma unroll
+    for (int i = 0; i < Tile::PAIRS; i++)
+#pragma unroll
+      for (int j = 0; j < Tile::FILTERS; j++)
+#pragma unroll
+        for (int u = 0; u < 4; u++) {  // row lane / 4 of unit u / 2, column lane % 4 * 2 + u % 2
+          const int tap = first_tap + (GROUP == 8 ? 2 * i + u / 2 : GROUP == 16 ? i : i / 2);
+          const int c = (GROUP == 8 ? 0 : GROUP == 16 ? u / 2 : i % 2 * 2 + u / 2) * 8 + lane / 4;
+          const int of_block = (first_group + g) * GROUP + (first_filter + j) * 8 + lane % 4 * 2 + u % 2;
+          const bool of_another = GROUP == 8 && 2 * i + u / 2 >= TAPS;
+          if (of_another || tap >= taps || of_block >= present) continue;
+          const long long index = (static_cast<long long>(first_channel + of_block) * taps + tap) * GROUP + c;
+          if (partial) {
+            partial[split * (static_cast<long long>(shape.K) * taps * GROUP) + index] = sum[g][i][j][u];
+          } else {
+            dw[index] = from_float<T>(sum[g][i][j][u]);
+          }
+        }
 }
