@@ -4,7 +4,7 @@ it costs beside the rungs for any shape."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from cnnengine.shapes import Conv2dShape, conv2d_shape
 
 from .cases.conv2d import CASES
 from .compare import assert_close
-from .harness import oracle, run_verb
+from .harness import oracle, root_of_squares, run_verb
+from .random_runs import FUZZ
 from .test_cuda_counters import backend, counted, zeros
 
 pytestmark = pytest.mark.skipif(unavailable("emulator") is not None, reason=str(unavailable("emulator")))
@@ -146,6 +147,42 @@ def test_a_nan_stays_in_its_group(verb: str, group: int, dtype: str) -> None:
     (actual,) = run_verb(get("emulator"), call(get("emulator"), "grouped"), arrays, [(out, dtype)], verb)
     assert np.isnan(expected).any()
     assert_close(actual, expected, 9 * group, f"{verb} {group} {dtype}")
+
+
+def random_shapes(count: int) -> Iterator[tuple[Conv2dShape, str]]:
+    """Of groups that tensor cores take, and a dtype; the same in every run."""
+    rng = np.random.default_rng(2026)
+    while count > 0:
+        group, groups = int(rng.choice(library.GROUPED_MMA)), int(rng.integers(2, 10))
+        n, h, w, r, s, *geometry = (int(rng.integers(1, most)) for most in (4, 15, 19, 6, 6, 5, 5, 5, 5))
+        pads = [int(pad) for pad in rng.integers(0, 5, 4)]
+        x, filters = (n, h, w, group * groups), (group * groups, r, s, group)
+        try:
+            found = conv2d_shape(
+                x, filters, tuple(geometry[:2]), ((pads[0], pads[1]), (pads[2], pads[3])), tuple(geometry[2:]), groups
+            )
+        except ValueError:  # filters past the padded image
+            continue
+        if found.flops() <= 6_000_000:
+            count -= 1
+            yield found, str(rng.choice(["float16", "bfloat16"]))
+
+
+@pytest.mark.parametrize("verb", CONV2D_VERBS)
+def test_random_shapes_on_tensor_cores(verb: str) -> None:
+    emulator, taken = get("emulator"), 0
+    for number, (s, dtype) in enumerate(random_shapes(max(10, FUZZ))):
+        call, (*inputs, out) = calls(s)[verb]
+        rng = np.random.default_rng(number)
+        arrays = [rng.standard_normal(one).astype("float32").astype(dtype) for one in inputs]
+        wide = [a.astype("float32") for a in arrays]
+        (expected,) = run_verb(oracle(), call(oracle(), None), wide, [(out, "float32")], "oracle")
+        terms = root_of_squares(call(oracle(), None), wide, out)
+        what = f"{verb} {s} {dtype}"
+        (actual,) = run_verb(emulator, call(emulator, "grouped"), arrays, [(out, dtype)], what)
+        assert_close(actual, expected, s.N * s.P * s.Q if verb.endswith("weight") else s.reduction, what, terms)
+        taken += grouped_mma.takes(verb, s, dtype, 16)
+    assert taken >= 8
 
 
 def constants() -> list[tuple[str, str, list[int]]]:
