@@ -5,6 +5,8 @@ python bench/predicted.py --page docs/kernels/conv2d-cuda.md     # puts them bet
 
 A launch takes the longer of two times: its least traffic at the memory's rate, and its rounds of tiles, a tile being
 multiplied by one multiprocessor at its share of the arithmetic rate, padding included; and a constant for the launch.
+Where a kernel on CUDA cores or with a tensor core's small instructions is compared with another, a block takes the
+instructions of its main loop instead, which tests/test_sass.py reads from the machine code.
 """
 
 from __future__ import annotations
@@ -23,7 +25,10 @@ from bench.layers import CONV2D
 from bench.summary import replaced
 from cnnengine.backends import _conv2d_plans as plans
 from cnnengine.backends import _conv2d_wgmma as wgmma
+from cnnengine.backends import _grouped_mma_plans as grouped_mma
+from cnnengine.backends import _grouped_plans as grouped
 from cnnengine.backends import _kernel_library as library
+from cnnengine.backends import _winograd_plans as winograd
 from cnnengine.backends.contract import CONV2D_VERBS
 from cnnengine.shapes import Conv2dShape, conv2d_shape
 
@@ -35,6 +40,14 @@ LAUNCH_SECONDS = 2.5e-6  # in a graph, its gap to the next
 BATCH = 64
 ITEM = 2
 GIVEN = plans.Given("float16", 16, 90)
+ISSUE_RATE = 4 * 1.7e9  # instructions of a warp a second, of one multiprocessor
+MULTIPLY_ADDS = 0.8  # of implicit_gemm's instructions
+WINOGRAD_STEP, WINOGRAD_REST = 1290, 1200  # instructions of a warp: of 8 channels; of what is left, an estimate
+STRIP_TURN = {"float32": 440, "float16": 480}  # of grouped: a strip of 7 outputs, a row of 3 taps, 4 channels
+WEIGHT_TURN = {"float32": 180, "float16": 210}  # of its backward_weight: three outputs
+RECTANGLE_TAP = {8: 115, 16: 82}  # of grouped on tensor cores, by group: 32 pixels, 64 outputs
+RECTANGLE_STEP = {8: 175, 16: 195}  # of its backward_weight: 16 pixels
+COPY, ENDING = 25, 400  # of 16 bytes that a thread copies; of outputs on their way to memory: estimates
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,75 @@ def _wgmma_sizes(plan: plans.ConvPlan, verb: str) -> tuple[int, int, int, int]:
     return n * rows * columns, outputs, taps * -(-channels // step) * step, 1
 
 
+def by_instructions(shape: Conv2dShape, verb: str, algorithm: str, dtype: str) -> float:
+    """Seconds of a rung on CUDA cores, or of ``grouped``."""
+    given = plans.Given(dtype, 16, 90)
+    found = getattr(plans, verb)(shape, algorithm, given)
+    (plan,) = _launches(found)
+    blocks, warps = plan.launch.grid[0], prod(plan.launch.block) / 32
+    extra = 2 * (found.workspace if isinstance(found, plans.WeightPlan) else plan.workspace)  # written and read
+    forward, items = verb == "conv2d_forward", getattr(found, "pixels", 0)
+    group = shape.C // shape.groups
+    if algorithm == plans.WINOGRAD:
+        each = winograd.Pass.of(verb, shape).steps * WINOGRAD_STEP + WINOGRAD_REST
+    elif algorithm == "implicit_gemm":
+        tile = next(tile for tile in library.SIMT_TILES if str(tile) in plan.launch.kernel)
+        channels = group if forward else shape.K // shape.groups
+        reduction = items or shape.R * shape.S * channels
+        each = tile.m * tile.n * reduction / 32 / MULTIPLY_ADDS / warps
+    elif plan.family == grouped.FAMILY and items:
+        runs = -(-shape.Q // 16)
+        each = items / plan.launch.block[1] * -(-shape.Q // runs // 3) * WEIGHT_TURN[dtype]
+    elif plan.family == grouped.FAMILY:
+        each = shape.R * group / 4 * STRIP_TURN[dtype] + ENDING
+    else:
+        each = _rectangles(shape, verb, group, items, warps)
+    rounds = -(-blocks // MULTIPROCESSORS)
+    memory = (shape.bytes(library.ITEM_BYTES[dtype]) + extra) / MEMORY_RATE
+    return max(rounds * each * warps / ISSUE_RATE, memory) + LAUNCH_SECONDS * (2 if extra else 1)
+
+
+def _rectangles(shape: Conv2dShape, verb: str, group: int, items: int, warps: float) -> float:
+    """Instructions of a warp of grouped on tensor cores at stride 1, where every block has all taps."""
+    found = grouped_mma.rectangle(verb, shape)
+    assert found is not None
+    pixels, taps = found.height * found.width, shape.R * shape.S
+    under = (found.height + shape.R - 1) * (found.width + shape.S - 1)
+    if verb == "conv2d_backward_weight":
+        return items * (-(-pixels // 16) * RECTANGLE_STEP[group] + (under + pixels) * 8 / (32 * warps) * COPY)
+    copies = under * 8 + 64 * shape.reduction / 8
+    return taps * RECTANGLE_TAP[group] + copies / (32 * warps) * COPY + ENDING
+
+
+def compared() -> Iterator[tuple[str, str, str, str, float, str, float]]:
+    """(layer, dtype, pass, rung, its seconds, another rung, its seconds)"""
+    for channels, size in ((64, 56), (128, 28), (256, 14), (512, 7)):
+        shape = conv2d_shape((BATCH, size, size, channels), (channels, 3, 3, channels), 1, 1)
+        for verb in CONV2D_VERBS[:2]:
+            pair = [by_instructions(shape, verb, name, "float32") for name in (plans.WINOGRAD, "implicit_gemm")]
+            yield (
+                f"3x3 {channels}>{channels} @{size}",
+                "float32",
+                verb,
+                plans.WINOGRAD,
+                pair[0],
+                "implicit_gemm",
+                pair[1],
+            )
+    for group, size in ((4, 56), (8, 56), (8, 28), (16, 28)):
+        channels = 32 * group
+        shape = conv2d_shape((BATCH, size, size, channels), (channels, 3, 3, group), 1, 1, 1, 32)
+        for dtype in ("float32", "float16"):
+            other = "implicit_gemm" if dtype == "float32" else "implicit_gemm_mma"
+            for verb in CONV2D_VERBS:
+                ours = by_instructions(shape, verb, "grouped", dtype)
+                if dtype == "float32":
+                    theirs = by_instructions(shape, verb, other, dtype)
+                else:
+                    theirs = 1e-3 * predict_rung(shape, verb, other).total
+                yield f"3x3 {channels} in 32 groups @{size}", dtype, verb, "grouped", ours, other, theirs
+
+
 def resnet50(batch: int) -> Iterator[tuple[str, Conv2dShape]]:
     """Its 53 convolutions (v1.5: the stride is in the 3x3)."""
 
@@ -167,7 +249,15 @@ def tables() -> str:
         "",
         f"ResNet-50's 53 convolutions at batch {BATCH}: forward {forward:.2f} ms, backward {sum(backward):.2f} ms"
         f" (backward_input {backward[0]:.2f}, backward_weight {backward[1]:.2f}).",
+        "",
+        f"Rungs for some shapes beside those for any, at batch {BATCH}, by the instructions of their main loops:",
+        "",
+        "| layer | dtype | pass | rung | predicted, us | beside | predicted, us | times |",
+        "|---|---|---|---|--:|---|--:|--:|",
     ]
+    for name, dtype, verb, rung, seconds, other, others in compared():
+        numbers = f"`{rung}` | {1e6 * seconds:.0f} | `{other}` | {1e6 * others:.0f} | {others / seconds:.1f}"
+        lines.append(f"| {name} | {dtype} | {verb.removeprefix('conv2d_')} | {numbers} |")
     return "\n".join(lines)
 
 

@@ -194,7 +194,7 @@ def _configured(backend: KernelBackend, verb: str, shape: Conv2dShape, dtype: st
     """On arrays as a GPU's allocator makes them. Where no rung is named another may run those that are not."""
     from .backends import _conv2d_plans as conv2d
 
-    given = conv2d.Given(dtype, 16, backend.runtime.capability())
+    given = conv2d.Given(dtype, 16, backend.runtime.capability(), winograd_allowed())
     names = conv2d.candidates(verb, shape, rung, given)
     return names if rung is not None else [name + conv2d.OR_ANOTHER for name in names]
 
@@ -219,7 +219,9 @@ def _tuner() -> Tuner:
 def machine(backend: Backend) -> str | None:
     """What a choice depends on besides verb, shape and dtype; None where choices are not measured."""
     describe = MACHINES.get(backend.name)
-    return None if describe is None else describe(backend)
+    if describe is None:
+        return None
+    return describe(backend) + ("" if winograd_allowed() else ", no Winograd")
 
 
 def _native_machine(backend: Backend) -> str:

@@ -179,6 +179,9 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     _on_cuda_cores(backend, random, out)
     _on_tensor_cores(backend, random, out, dtype)
     _depthwise(backend, random, out, dtype)
+    _grouped(backend, random, out)
+    _grouped_on_tensor_cores(backend, random, out, dtype)
+    _winograd(backend, random, out, dtype)
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
 
@@ -235,6 +238,43 @@ def _depthwise(backend: Backend, random: Any, out: Any, dtype: str) -> None:
         conv2d_shape((1, 7, 19, 8 * widest), (8 * widest, 16, 17, 1), 1, (8, 8), 1, 8 * widest),
     ):
         _three_verbs(backend, s, random, out)("depthwise", f"depthwise {s.x} {s.w}")
+
+
+def _grouped(backend: Backend, random: Any, out: Any) -> None:
+    """Groups of 8 to 12 and of 3 to 5 channels; filters and strides for every kernel, weights that are staged in parts,
+    strips that interleave, a block past the last group and a backward_weight that is split."""
+    for s in (
+        conv2d_shape((2, 9, 18, 24), (36, 3, 3, 8), 1, 1, 1, 3),
+        conv2d_shape((2, 9, 18, 24), (36, 3, 3, 8), 2, 1, 1, 3),
+        conv2d_shape((2, 8, 19, 24), (36, 3, 4, 8), (2, 4), (1, 3), (2, 6), 3),
+        conv2d_shape((1, 5, 9, 24), (36, 1, 1, 8), groups=3),
+        conv2d_shape((2, 8, 9, 33), (55, 2, 3, 3), 1, 1, 1, 11),
+        conv2d_shape((1, 4, 9, 6), (10, 1, 1, 3), (1, 2), groups=2),
+    ):
+        _three_verbs(backend, s, random, out)("grouped", f"grouped {s.x} {s.w} {s.stride_h}")
+
+
+def _grouped_on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> None:
+    """A block past the last group; strides, dilations that share a factor with them, rectangles past the outputs."""
+    for group in library.GROUPED_MMA if dtype != "float32" else ():
+        channels = 64 + group
+        for s in (
+            conv2d_shape((2, 9, 13, channels), (channels, 3, 2, group), 1, 1, 1, channels // group),
+            conv2d_shape((1, 9, 14, channels), (channels, 2, 3, group), (1, 2), (2, 0), (3, 1), channels // group),
+            conv2d_shape((1, 7, 11, channels), (channels, 1, 3, group), (3, 2), (0, 2), (1, 2), channels // group),
+        ):
+            _three_verbs(backend, s, random, out)("grouped", f"grouped {s.x} {s.w} {s.stride_h}")
+
+
+def _winograd(backend: Backend, random: Any, out: Any, dtype: str) -> None:
+    """Tiles, channels and filters past whole ones, in both passes; more tiles than a block has, in several images."""
+    if dtype != "float32":
+        return
+    s = conv2d_shape((2, 9, 12, 11), (70, 3, 3, 11), 1, ((0, 2), (3, 1)))
+    x, w, dy, per_channel = random(*s.x), random(*s.w), random(*s.y), random(s.K)
+    epilogue = Epilogue(per_channel, per_channel, per_channel, dy, "relu")
+    backend.conv2d_forward(s, x, w, out("forward winograd", s.y), epilogue, "winograd")
+    backend.conv2d_backward_input(s, dy, w, out("backward_input winograd", s.x), "winograd")
 
 
 def _products(backend: Backend, random: Any, out: Any) -> None:

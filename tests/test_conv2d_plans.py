@@ -10,13 +10,14 @@ from cnnengine.backends._conv2d_plans import Given
 from cnnengine.errors import Unsupported
 from cnnengine.shapes import Conv2dShape, conv2d_shape
 
-FLOAT32 = Given("float32", 16, 90)
+FLOAT32 = Given("float32", 16, 90, winograd=False)
 RESNET = conv2d_shape((32, 28, 28, 128), (128, 3, 3, 128), 1, 1)
 
 
 @pytest.mark.parametrize(
     ("shape", "given", "expected"),
     [
+        (RESNET, Given("float32", 16, 90), "winograd"),
         (RESNET, FLOAT32, "implicit_gemm"),
         (RESNET, Given("float16", 16, 75), "implicit_gemm_mma"),
         (RESNET, Given("bfloat16", 16, 80), "implicit_gemm_mma"),
@@ -70,7 +71,7 @@ def test_a_first_layer_of_many_channels_is_refused() -> None:
 )
 def test_tile(w: tuple[int, ...], alignment: int, tile: library.SimtTile, vector: int) -> None:
     shape = conv2d_shape((64, 28, 28, 128), w, 1, 1)
-    plan = conv2d.conv2d_forward(shape, None, Given("float32", alignment, 90))
+    plan = conv2d.conv2d_forward(shape, None, FLOAT32._replace(alignment=alignment))
     assert plan.family == "conv2d/implicit_gemm"
     assert plan.launch.kernel == f"conv2d_forward_implicit_gemm<{{T}}, Conv2dShape, {tile}, {vector}>"
     assert plan.launch.block == (tile.threads, 1, 1)

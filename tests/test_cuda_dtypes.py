@@ -29,7 +29,7 @@ def test_every_kernel_in_every_dtype(dtype: str) -> None:
         if result.dtype.kind in "iu" or name.startswith(("cast", "equal")):
             assert_identical(result, expected[name].astype(result.dtype), name)
         else:
-            algorithm = next((word for word in name.split() if word.startswith("implicit_gemm")), None)
+            algorithm = next((word for word in name.split() if word.startswith(("implicit_gemm", "winograd"))), None)
             reduction = LONGEST_SUM if str(LONGEST_SUM) in name else 288
             assert_close(result, expected[name], reduction, name, algorithm=algorithm)
 

@@ -117,7 +117,7 @@ def test_constants_are_those_of_the_kernels() -> None:
         (window, r"int BYTES = (\d+);", depthwise.FILTER_BYTES),
         (window, r"\(VECTOR == 8 \? (\d+) : \d\)", depthwise.STRIP[8]),
         (window, r"\(VECTOR == 8 \? \d : (\d+)\)", depthwise.STRIP[4]),
-        (kernels, r"RUN_LENGTH = (\d+);", depthwise.RUN_LENGTH),
+        (window, r"RUN_LENGTH = (\d+);", depthwise.RUN_LENGTH),
         (kernels, r"DEPTHWISE_THREADS = (\d+);", depthwise.THREADS),
     ):
         assert re.findall(pattern, text) == [str(value)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from bench import predicted
 from cnnengine.backends import _conv2d_plans as plans
 from cnnengine.backends import _kernel_library as library
 from cnnengine.jit import nvrtc, sass
@@ -16,6 +17,7 @@ MISSING = nvrtc.problem() or sass.problem()
 pytestmark = pytest.mark.skipif(MISSING is not None, reason=str(MISSING))
 LAYER = conv2d_shape((64, 56, 56, 64), (64, 3, 3, 64), padding=1)  # ResNet-50's
 MMA, WGMMA = "conv2d/implicit_gemm_mma", "conv2d/implicit_gemm_wgmma"
+GROUPED_MMA = "conv2d/grouped_mma"
 ARCHITECTURE = {75: "sm_75", 80: "sm_80", 90: "sm_90a"}
 
 
@@ -50,6 +52,8 @@ def chosen(shape: Conv2dShape, algorithm: str, dtype: str, capability: int) -> d
         (MMA, "float16", "sm_80", ("HMMA", "LDSM")),
         (MMA, "bfloat16", "sm_90a", ("HMMA", "LDSM")),
         (MMA, "float32", "sm_80", ("HMMA",)),
+        (GROUPED_MMA, "float16", "sm_75", ("HMMA", "LDSM")),
+        (GROUPED_MMA, "float16", "sm_90a", ("HMMA", "LDSM", "LDGSTS")),
     ],
 )
 def test_a_rung_has_the_instructions_it_is_named_for(name: str, dtype: str, arch: str, needed: tuple[str, ...]) -> None:
@@ -93,6 +97,52 @@ def test_share_of_multiply_adds_in_the_main_loop_of_tiled() -> None:
         if "_tiled<" in expression:
             loop = kernel.main_loop("FFMA")
             assert sass.mix(loop)["FFMA"] >= 0.8 * len(loop), f"{expression}: {sass.mix(loop)}"
+
+
+def test_share_of_multiply_adds_in_the_main_loop_of_winograd() -> None:
+    """A step of 8 channels is one turn: 8 x 8 sums of two frequencies a thread."""
+    name, definition = constant_shape(LAYER)
+    expressions = tuple(f"conv2d_{verb}_winograd<{name}>" for verb in ("forward", "backward_input"))
+    source = KernelSource("cuda/conv2d/winograd.cuh", expressions, definition)
+    for arch in ("sm_75", "sm_90a"):
+        for expression, kernel in sass.disassemble(nvrtc.build(source, arch, default_cache())).items():
+            loop = kernel.main_loop("FFMA")
+            mix = sass.mix(loop)
+            assert mix["FFMA"] == 8 * 2 * 64, expression
+            assert mix["FFMA"] >= 0.8 * len(loop), f"{expression} for {arch}: {len(loop)}, {mix}"
+            check_length(loop, predicted.WINOGRAD_STEP, f"{expression} for {arch}")
+            assert kernel.count(*sass.LOCAL_MEMORY) == 0, expression
+
+
+def check_length(loop: tuple[sass.Instruction, ...], stated: int, what: str) -> None:
+    assert 0.9 * stated <= len(loop) <= stated, f"{what}: {len(loop)} instructions, {stated} stated; {sass.mix(loop)}"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_main_loops_of_grouped_on_cuda_cores(dtype: str) -> None:
+    """A turn: 7 outputs, 3 taps, 4 by 4 weights; backward_weight: 3 outputs, 3 taps, 4 by 4. As bench/predicted.py
+    counts."""
+    layer = conv2d_shape((64, 56, 56, 128), (128, 3, 3, 4), 1, 1, 1, 32)
+    for verb, kernel in chosen(layer, "grouped", dtype, 90).items():
+        loop = kernel.main_loop("FFMA")
+        weights = verb == "backward_weight"
+        assert sass.mix(loop)["FFMA"] == (3 * 3 * 16 if weights else 7 * 3 * 16), verb
+        assert sass.mix(loop)["FFMA"] >= 0.7 * len(loop), f"{verb}: {sass.mix(loop)}"
+        check_length(loop, (predicted.WEIGHT_TURN if weights else predicted.STRIP_TURN)[dtype], f"{verb} {dtype}")
+        assert kernel.count(*sass.LOCAL_MEMORY) == 0, verb
+
+
+@pytest.mark.parametrize("group", [8, 16])
+def test_main_loops_of_grouped_on_tensor_cores(group: int) -> None:
+    """A tap of 32 pixels and 64 outputs is 16 mma, of 8 or of 16 channels; 16 pixels of backward_weight are 5 pairs of
+    taps of two groups, or 9 taps of 16 filters."""
+    layer = conv2d_shape((64, 56, 56, 32 * group), (32 * group, 3, 3, group), 1, 1, 1, 32)
+    for verb, kernel in chosen(layer, "grouped", "float16", 90).items():
+        loop, weights = kernel.main_loop("HMMA"), verb == "backward_weight"
+        assert sass.mix(loop)["HMMA"] == ({8: 10, 16: 18}[group] if weights else 16), verb
+        stated = predicted.RECTANGLE_STEP if weights else predicted.RECTANGLE_TAP
+        check_length(loop, stated[group], f"{verb} {group}")
+        assert not {"LDG", "LDS", "BAR"} & set(sass.mix(loop)), verb
 
 
 def test_loops_are_found() -> None:

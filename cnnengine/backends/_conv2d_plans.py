@@ -5,8 +5,12 @@ a named rung takes. A plan follows from the shape, the dtype, how arrays are ali
     first_layer            one to three channels, one group: padded with zeros to two or four, then implicit_gemm_mma,
                            or implicit_gemm for float32; chosen but for backward_input, which nobody wants
     depthwise              one input channel a group; chosen for it, where there is more than one and few filters each
+    grouped                groups of several channels; chosen up to 32 channels and filters a group: for float32
+                           multiples of four, in 16 bits four, 8, 16 and 32 of both
     tiled                  any shape, CUDA cores; chosen where outputs fill less than half of implicit_gemm's small tile
     implicit_gemm          any shape, CUDA cores, float32 sums; chosen for float32
+    winograd               3x3 filters in float32 without stride, dilation and groups, but for backward_weight; chosen
+                           where it is allowed and has fewer multiply-adds to do (_winograd_plans.wins)
     implicit_gemm_mma      any shape, float16 (compute capability 7.5) and bfloat16 (8.0), tensor cores; chosen for both
     implicit_gemm_tf32     as mma for float32 operands rounded to TF32 (8.0); only where it is asked for
     implicit_gemm_3xtf32   the same with three products for each: about float32's accuracy; only where it is asked for
@@ -30,7 +34,10 @@ from ..jit.tensor_map import TensorMap
 from ..shapes import CACHED_SHAPES, Conv2dShape
 from . import _conv2d_wgmma as wgmma
 from . import _depthwise_plans as depthwise
+from . import _grouped_mma_plans as grouped_mma
+from . import _grouped_plans as grouped
 from . import _kernel_plans as plans
+from . import _winograd_plans as winograd
 from ._kernel_library import (
     ITEM_BYTES,
     MMA_LARGE,
@@ -48,6 +55,7 @@ from ._kernel_library import (
     mma_variants,
 )
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
+from .contract import CONV2D_VERBS
 
 TENSOR_CORES = {"float16": 75, "bfloat16": 80, "float32": 80}  # compute capability whose mma takes them
 MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
@@ -57,12 +65,14 @@ MMA = {  # algorithm -> what becomes of its operands, in csrc/cuda/mma_tile.cuh
 }
 WGMMA = "implicit_gemm_wgmma"
 FIRST_LAYER = "first_layer"
-ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "tiled", "implicit_gemm", *MMA, WGMMA)
+WINOGRAD = "winograd"
+ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "grouped", "tiled", "implicit_gemm", *MMA, WGMMA)  # of every verb
 ROUNDED = ("implicit_gemm_tf32", "implicit_gemm_3xtf32")  # never chosen, and not measured unless they are named
 WGMMA_BY_NAME = {str(tile): tile for tile in WGMMA_TILES}
 CONFIGURED, OR_ANOTHER = ": ", " or another"  # in names
 TILED = ("tiled", "implicit_gemm", *MMA)  # rungs whose tiles are this module's
 DEPTHWISE = "conv2d/depthwise"  # the family
+WIDEST_GROUP = 32  # channels and filters of a group up to which a tile of the implicit GEMMs is at most half full
 WIDE = 64  # channels that fill a step of wgmma's reduction
 SPLIT_PIXELS = 128  # least pixels of a split of backward_weight, so that its tile is worth its loads
 LONGEST_SPLIT = 1 << 30  # pixels, which kernels count in an int
@@ -79,16 +89,22 @@ class Given(NamedTuple):
     dtype: str
     alignment: int  # bytes, of all arrays: 16 or a smaller power of two
     capability: int  # 90 for 9.0
+    winograd: bool = True  # whether it is allowed
 
 
 class ConvPlan(NamedTuple):
-    """One launch of a kernel of ``family``: on both operands and the shape, or on their tensor maps and a geometry."""
+    """One launch of a kernel of ``family``: on both operands and the shape, or on their tensor maps and a geometry.
+    Where there is ``filters``, this launch before it puts the second operand into a workspace in the kernel's order.
+    ``sizes`` go before the shape."""
 
     family: str
     launch: Plan
     algorithm: str
     maps: tuple[TensorMap, ...] = ()
     geometry: bytes = b""
+    filters: Plan | None = None
+    workspace: int = 0  # bytes
+    sizes: tuple[int, ...] = ()
 
 
 class WeightPlan(NamedTuple):
@@ -130,10 +146,14 @@ def first_layer(verb: str, shape: Conv2dShape, algorithm: str | None, given: Giv
 def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> ConvPlan:
     """Where nothing is named ``direct`` takes groups of fewer than NARROW output channels, but for depthwise shapes."""
     size = _size("conv2d_forward", shape)
-    chosen, configuration = _choose(algorithm, shape, given, size, narrow=size[1] < NARROW)
+    chosen, configuration = _choose("conv2d_forward", algorithm, shape, given, size, narrow=size[1] < NARROW)
+    if chosen == WINOGRAD:
+        return _transformed("conv2d_forward", shape)
     if chosen == "depthwise":
         options = depthwise.forward(shape, given.dtype, given.alignment)
         return ConvPlan(DEPTHWISE, _pick(options, configuration), chosen)
+    if chosen == "grouped":
+        return _grouped("conv2d_forward", shape, given)
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
@@ -149,10 +169,14 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     NARROW input channels, but for depthwise shapes."""
     Cg, Kg = shape.C // shape.groups, shape.K // shape.groups
     size = _size("conv2d_backward_input", shape)
-    chosen, configuration = _choose(algorithm, shape, given, size, narrow=Cg < NARROW)
+    chosen, configuration = _choose("conv2d_backward_input", algorithm, shape, given, size, narrow=Cg < NARROW)
+    if chosen == WINOGRAD:
+        return (_transformed("conv2d_backward_input", shape),)
     if chosen == "depthwise":
         options = depthwise.backward_input(shape, given.dtype, given.alignment)
         return (ConvPlan(DEPTHWISE, _pick(options, configuration), chosen),)
+    if chosen == "grouped":
+        return (_grouped("conv2d_backward_input", shape, given),)
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
@@ -169,10 +193,16 @@ def conv2d_backward_weight(shape: Conv2dShape, algorithm: str | None, given: Giv
     Cg, pixels = shape.C // shape.groups, shape.N * shape.P * shape.Q
     Kg, elements, groups = size = _size("conv2d_backward_weight", shape)
     plans.reduction(elements)
-    chosen, configuration = _choose(algorithm, shape, given, size, narrow=False)
+    chosen, configuration = _choose("conv2d_backward_weight", algorithm, shape, given, size, narrow=False)
     if chosen == "depthwise":
         parts = _pick(depthwise.backward_weight(shape, given.dtype, given.alignment), configuration)
         return _added(ConvPlan(DEPTHWISE, parts[0], chosen), shape, *parts[1:])
+    if chosen == "grouped" and _on_grouped_mma("conv2d_backward_weight", shape, given):
+        parts, sizes = grouped_mma.backward_weight(shape)
+        return _added(ConvPlan(grouped_mma.FAMILY, parts[0], chosen, sizes=sizes), shape, *parts[1:])
+    if chosen == "grouped":
+        parts = grouped.backward_weight(shape, given.dtype, given.alignment)
+        return _added(ConvPlan(grouped.FAMILY, parts[0], chosen), shape, *parts[1:])
     if chosen == "direct":
         return WeightPlan(_direct("conv2d_backward_weight", shape.K * shape.R, shape.S * Cg), None, 1, pixels, 0)
     if chosen == WGMMA:
@@ -246,26 +276,33 @@ def _pick(options: Mapping[str, T], configuration: str) -> T:
     return options[configuration] if configuration in options else next(iter(options.values()))
 
 
-def _choose(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> tuple[str, str]:
+def _choose(
+    verb: str, algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool
+) -> tuple[str, str]:
     """The rung, and the configuration that is asked of it or "". Raises Unsupported as ``_rung``."""
     rung, configuration, replaceable = parsed(algorithm)
     try:
-        return _rung(rung, shape, given, size, narrow=narrow), configuration
+        return _rung(verb, rung, shape, given, size, narrow=narrow), configuration
     except Unsupported:
         if not replaceable:
             raise
-        return _rung(None, shape, given, size, narrow=narrow), ""
+        return _rung(verb, None, shape, given, size, narrow=narrow), ""
 
 
-def _rung(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> str:
+def _rung(verb: str, algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *, narrow: bool) -> str:
     """The rung. Raises Unsupported where the named one does not take this shape or dtype or this GPU lacks its
     instructions."""
     refusal = depthwise.refusal(shape, given.dtype)
     if algorithm == "depthwise" and refusal is not None:
         raise Unsupported(f"depthwise: {refusal}")
+    wide = grouped.refusal(shape)
+    if algorithm == "grouped" and wide is not None:
+        raise Unsupported(f"grouped: {wide}")
     if algorithm is None:
         if refusal is None and shape.C > 1 and shape.K // shape.groups < NARROW:
             return "depthwise"
+        if wide is None and _wants_grouped(shape, given):
+            return "grouped"
         if narrow:
             return "direct"
         if min(shape.C, shape.K) >= WIDE and _wgmma_refuses(shape, given) is None:
@@ -274,7 +311,12 @@ def _rung(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *
         if fits:
             return "implicit_gemm_mma"
         rows, columns, _ = size
-        return "implicit_gemm" if rows > SIMT_SMALL.m // 2 and columns > SIMT_SMALL.n // 2 else "tiled"
+        if rows <= SIMT_SMALL.m // 2 or columns <= SIMT_SMALL.n // 2:
+            return "tiled"
+        fewer_products = given.winograd and _winograd_refuses(verb, shape, given) is None and winograd.wins(verb, shape)
+        return WINOGRAD if fewer_products else "implicit_gemm"
+    if algorithm == WINOGRAD and (reason := _winograd_refuses(verb, shape, given)) is not None:
+        raise Unsupported(f"{WINOGRAD}: {reason}")
     if algorithm == WGMMA and (reason := _wgmma_refuses(shape, given)) is not None:
         raise Unsupported(f"{WGMMA}: {reason}")
     if algorithm not in MMA:
@@ -293,6 +335,42 @@ def _rung(algorithm: str | None, shape: Conv2dShape, given: Given, size: Size, *
             f" {given.capability / 10}"
         )
     return algorithm
+
+
+def _wants_grouped(shape: Conv2dShape, given: Given) -> bool:
+    """Whether ``grouped`` is chosen where it takes the shape. On tensor cores a tile that is an eighth full or more is
+    better than CUDA cores."""
+    widest = max(shape.C, shape.K) // shape.groups
+    if widest > WIDEST_GROUP:
+        return False
+    if widest >= NARROW and given.dtype != "float32" and given.capability >= TENSOR_CORES[given.dtype]:
+        return all(_on_grouped_mma(verb, shape, given) for verb in CONV2D_VERBS)
+    return grouped.vector(shape, given.dtype, given.alignment) == 4
+
+
+def _on_grouped_mma(verb: str, shape: Conv2dShape, given: Given) -> bool:
+    fits = given.capability >= TENSOR_CORES[given.dtype]
+    return fits and grouped_mma.takes(verb, shape, given.dtype, given.alignment)
+
+
+def _grouped(verb: str, shape: Conv2dShape, given: Given) -> ConvPlan:
+    """forward or backward_input"""
+    if _on_grouped_mma(verb, shape, given):
+        launch, sizes = grouped_mma.plan(verb, shape)
+        return ConvPlan(grouped_mma.FAMILY, launch, "grouped", sizes=sizes)
+    strips = grouped.forward if verb == "conv2d_forward" else grouped.backward_input
+    return ConvPlan(grouped.FAMILY, strips(shape, given.dtype, given.alignment), "grouped")
+
+
+def _winograd_refuses(verb: str, shape: Conv2dShape, given: Given) -> str | None:
+    if verb == "conv2d_backward_weight":
+        return "takes conv2d_forward and conv2d_backward_input"
+    return winograd.refusal(shape, given.dtype)
+
+
+def _transformed(verb: str, shape: Conv2dShape) -> ConvPlan:
+    found = winograd.plan(verb, shape)
+    return ConvPlan(winograd.FAMILY, found.convolution, WINOGRAD, filters=found.filters, workspace=found.workspace)
 
 
 def _wgmma_refuses(shape: Conv2dShape, given: Given) -> str | None:
@@ -350,7 +428,8 @@ def candidates(verb: str, shape: Conv2dShape, algorithm: str | None, given: Give
         rungs = [algorithm]
     else:
         own = FIRST_LAYER if first_layer(verb, shape, None, given) else _planned(verb, shape, None, given).algorithm
-        rungs = [own, *(rung for rung in ALGORITHMS if rung != own and rung not in ROUNDED)]
+        others = (*ALGORITHMS, WINOGRAD) if given.winograd else ALGORITHMS
+        rungs = [own, *(rung for rung in others if rung != own and rung not in ROUNDED)]
     found: list[str] = []
     for rung in rungs:
         try:

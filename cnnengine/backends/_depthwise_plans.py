@@ -100,7 +100,7 @@ def _weights(shape: Conv2dShape, dtype: str, alignment: int, taps: int, wanted: 
     length = depthwise_weight_vector(vector(shape, dtype, alignment), taps, dtype)
     x = _across(shape.K, length, size)
     parts = shape.R * phases * -(-longest // taps)
-    z = _even(parts, min(BLOCK_PARTS, THREADS // x))
+    z = even(parts, min(BLOCK_PARTS, THREADS // x))
     y = THREADS // (x * z)
     count = -(-shape.K // (x * length)) * -(-parts // z)
 
@@ -142,9 +142,9 @@ def _strips(
 
 def _across(channels: int, length: int, size: int) -> int:
     """Threads side by side over the channels."""
-    return _even(-(-channels // length), max(1, BLOCK_BYTES // (length * size)))
+    return even(-(-channels // length), max(1, BLOCK_BYTES // (length * size)))
 
 
-def _even(count: int, most: int) -> int:
+def even(count: int, most: int) -> int:
     """``count`` in parts of at most ``most``, as equal as they can be: the size of one."""
     return -(-count // -(-count // most))

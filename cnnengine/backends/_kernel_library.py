@@ -216,6 +216,33 @@ def _depthwise(dtype: str) -> tuple[str, ...]:
     )
 
 
+GROUPED_TAPS = (1, 3)  # of a filter's row that a thread of backward_weight adds
+GROUPED_STRIPS = ((4, 3, 1), (4, 3, 2), (4, 0, 0), (1, 0, 0))  # VECTOR, TAPS and STRIDE; 0, 0 takes any
+
+_GROUPED = (
+    *(f"{verb}_grouped<{{T}}, Conv2dShape, {v}, {t}, {s}>" for verb in CONV2D[:2] for v, t, s in GROUPED_STRIPS),
+    *(f"conv2d_backward_weight_grouped<{{T}}, Conv2dShape, {v}, {t}>" for v in (4, 1) for t in GROUPED_TAPS),
+)
+
+
+GROUPED_MMA = (8, 16, 32)  # channels and filters of a group
+
+
+def _grouped_mma(dtype: str) -> tuple[str, ...]:
+    """grouped on tensor cores, float16 and bfloat16."""
+    if dtype == "float32":
+        return ()
+    return tuple(f"{verb}_grouped_mma<{{T}}, Conv2dShape, {group}>" for verb in CONV2D for group in GROUPED_MMA)
+
+
+def _winograd(dtype: str) -> tuple[str, ...]:
+    """winograd, float32."""
+    if dtype != "float32":
+        return ()
+    filters = tuple(f"conv2d_winograd_filters<{turned}, Conv2dShape>" for turned in BOOL)
+    return (*filters, *(f"{verb}_winograd<Conv2dShape>" for verb in CONV2D[:2]))
+
+
 Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
 FAMILIES: dict[str, Templates] = {
     "conv2d": (
@@ -232,6 +259,9 @@ FAMILIES: dict[str, Templates] = {
     "conv2d/implicit_gemm_mma": _mma,
     "conv2d/implicit_gemm_wgmma": _wgmma,
     "conv2d/depthwise": _depthwise,
+    "conv2d/grouped": _GROUPED,
+    "conv2d/grouped_mma": _grouped_mma,
+    "conv2d/winograd": _winograd,
     "pool2d": (
         *(
             f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"

@@ -31,6 +31,7 @@ from . import _kernel_plans as plans
 from ._kernel_library import TYPES
 from ._kernel_plans import Plan
 from .contract import CONV2D_VERBS, IDENTITY, Array, Epilogue, PackedWeight
+from .winograd import winograd_allowed
 
 FUSED_ACTIVATIONS = ("identity", "relu")  # what the epilogue of csrc/cuda/epilogue.cuh has
 StepArrays = tuple[Array, Array, Array | None, Array | None]  # parameter, gradient, first and second state
@@ -45,7 +46,10 @@ class KernelBackend:
     name: str
     device: str
     dtypes = frozenset(TYPES)
-    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, conv2d.ALGORITHMS)
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys(CONV2D_VERBS[:2], (*conv2d.ALGORITHMS, conv2d.WINOGRAD)),
+        CONV2D_VERBS[2]: conv2d.ALGORITHMS,
+    }
 
     workspace: Callable[[int], Array]
     empty: Callable[[tuple[int, ...], Any], Array]
@@ -96,23 +100,28 @@ class KernelBackend:
     # convolution
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        """Every rung reads w as it is. A measured choice is kept, for any N."""
+        """Every rung but winograd reads w as it is. A measured choice is kept, for any N."""
         given = self._given(w)
         if algorithm is not None and algorithm.endswith(conv2d.OR_ANOTHER):
             return PackedWeight(w, w, self.name, algorithm)
         if conv2d.first_layer("conv2d_forward", shape, algorithm, given):
             return PackedWeight(w, w, self.name, conv2d.FIRST_LAYER)
-        return PackedWeight(w, w, self.name, conv2d.conv2d_forward(shape, algorithm, given).algorithm)
+        plan = conv2d.conv2d_forward(shape, algorithm, given)
+        if plan.filters is None:
+            return PackedWeight(w, w, self.name, plan.algorithm)
+        transformed = self.empty((plan.workspace // w.dtype.itemsize,), w.dtype)
+        self._run_shape(plan.family, plan.filters, w.dtype, (w, transformed), shape)
+        return PackedWeight(w, transformed, self.name, plan.algorithm)
 
     def _given(self, *arrays: Array | None) -> conv2d.Given:
         """What a convolution's plan depends on beside the shape."""
         dtype: str = arrays[0].dtype.name  # type: ignore[union-attr]
-        return conv2d.Given(dtype, _launch.alignment(arrays), self.runtime.capability())
+        return conv2d.Given(dtype, _launch.alignment(arrays), self.runtime.capability(), winograd_allowed())
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
-        weight = w.packed if isinstance(w, PackedWeight) else w
+        weight = w.w if isinstance(w, PackedWeight) else w
         if isinstance(w, PackedWeight) and algorithm is None and w.algorithm.endswith(conv2d.OR_ANOTHER):
             algorithm = w.algorithm
         given = self._given(x, weight, y, epilogue.residual)
@@ -120,7 +129,11 @@ class KernelBackend:
             wide_x, wide_w = (self._pad_channels(a, padded.shape.C) for a in (x, weight))
             self.conv2d_forward(padded.shape, wide_x, wide_w, y, epilogue, padded.algorithm)
             return
-        plan = conv2d.conv2d_forward(shape, algorithm, given)
+        if isinstance(w, PackedWeight) and w.algorithm == conv2d.WINOGRAD and algorithm in (None, conv2d.WINOGRAD):
+            plan = conv2d.conv2d_forward(shape, conv2d.WINOGRAD, given)._replace(filters=None)
+            weight = w.packed
+        else:
+            plan = conv2d.conv2d_forward(shape, algorithm, given)
         self._run_convolution(plan, shape, (x, weight), (y, *_epilogue(epilogue)))
         self._activate(y, epilogue)
 
@@ -167,8 +180,12 @@ class KernelBackend:
         self, plan: conv2d.ConvPlan, shape: Conv2dShape, operands: tuple[Array, Array], rest: tuple[Any, ...]
     ) -> None:
         dtype = operands[0].dtype
+        if plan.filters is not None:
+            transformed = self.workspace(plan.workspace)
+            self._run_shape(plan.family, plan.filters, dtype, (operands[1], transformed), shape)
+            operands = operands[0], transformed
         if not plan.maps:
-            self._run_shape(plan.family, plan.launch, dtype, (*operands, *rest), shape)
+            self._run_shape(plan.family, plan.launch, dtype, (*operands, *rest, *plan.sizes), shape)
             return
         source = library.source(plan.family, dtype.name)
         maps = (self.runtime.tensor_map(source, *pair) for pair in zip(plan.maps, operands, strict=True))

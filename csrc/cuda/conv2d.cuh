@@ -10,11 +10,14 @@
 //   direct                one thread an output, every operand from global memory; chosen where a group is too narrow
 //                         for a tile, and to learn from
 //   depthwise             one input channel a group: strips of outputs under a window of inputs, both in registers
+//   grouped               narrow groups, several of them a block: strips as in depthwise; of 8, 16 or 32 channels in
+//                         16 bits rectangles on tensor cores
 //   tiled                 implicit GEMM on CUDA cores: the matrix of patches is never built, its elements are found
 //                         while they are loaded into shared memory; chosen for float32 where outputs are few
 //   implicit_gemm         the same with tiles of up to 128 x 128, four elements a load, and no product with a zero in
 //                         backward_input; chosen for float32
-//   implicit_gemm_mma     the same on tensor cores
+//   winograd              3x3 in float32 by F(2x2, 3x3), 2.25 times fewer multiply-adds; chosen where that pays
+//   implicit_gemm_mma     implicit GEMM on tensor cores
 //   implicit_gemm_wgmma   the same on Hopper's, with TMA
 //
 // All but direct and tiled are families of their own, conv2d/RUNG.cuh.

@@ -240,6 +240,17 @@ PTX_INLINE void mma_m16n8k16<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[4
   mma_m16n8k16_bf16(d, a, b, site);
 }
 
+template <class T>
+PTX_INLINE void mma_m16n8k8(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], PTX_SITE);
+template <>
+PTX_INLINE void mma_m16n8k8<__half>(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], Site site) {
+  mma_m16n8k8_f16(d, a, b, site);
+}
+template <>
+PTX_INLINE void mma_m16n8k8<__nv_bfloat16>(float (&d)[4], const uint32_t (&a)[2], const uint32_t (&b)[1], Site site) {
+  mma_m16n8k8_bf16(d, a, b, site);
+}
+
 // ---- cp.async: global to shared memory past the registers; before sm_80 through them, at once
 
 // BYTES (4, 8 or 16; both addresses multiples of it) arrive after commit and wait; zeros where `copy` is false, and

@@ -88,6 +88,8 @@ CASES = [
     Conv2dCase("groups_of_3_to_5", "small", (2, 8, 9, 33), (55, 3, 3, 3), 1, 1, 1, 11),
     Conv2dCase("groups_of_4_1x1", "small", (1, 5, 9, 36), (36, 1, 1, 4), 1, 0, 1, 9),
     Conv2dCase("groups_of_4_dilated", "small", (1, 12, 12, 20), (20, 3, 3, 4), 1, 2, 2, 5),
+    Conv2dCase("groups_of_8", "small", (2, 7, 9, 40), (40, 3, 3, 8), 1, 1, 1, 5),
+    Conv2dCase("groups_of_16_stride_2", "small", (1, 10, 9, 80), (80, 3, 2, 16), 2, (1, 0), 1, 5),
     Conv2dCase("grouped_8", "small", (1, 6, 6, 32), (32, 3, 3, 4), 1, 1, 1, 8),
     Conv2dCase("3x3_stride_2", "small", (1, 10, 9, 16), (24, 3, 3, 16), 2, 1),
     Conv2dCase("3x3_stride_2_many_channels", "small", (2, 11, 10, 68), (72, 3, 3, 68), 2, 1),

@@ -123,23 +123,6 @@ __global__ void __launch_bounds__(DEPTHWISE_THREADS, 2)
   }
 }
 
-// Taps that a thread adds: row r, s = first + j * phases, j in [0, TAPS); of a filter there are `count` such parts
-template <int TAPS>
-struct FilterPart {
-  int r, first, count;
-
-  template <class Shape>
-  __device__ FilterPart(const Shape& shape, const Axis& axis, int part) {
-    const int phases = axis.phases < shape.S ? axis.phases : shape.S;
-    const int most = (shape.S + axis.phases - 1) / axis.phases, chunks = (most + TAPS - 1) / TAPS;  // of a phase
-    count = shape.R * phases * chunks;
-    r = part / chunks / phases;
-    first = part / chunks % phases + part % chunks * TAPS * axis.phases;
-  }
-};
-
-constexpr int RUN_LENGTH = 16;  // at most: outputs of a line that a window of x slides over
-
 // An item is a run of outputs of a line; a block adds `range` of them, each row of its threads every blockDim.y-th.
 // partial: (splits, K, R, S), or null where there is one split, which writes dw.
 template <class T, class Shape, int VECTOR, int TAPS>

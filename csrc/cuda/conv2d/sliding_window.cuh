@@ -58,10 +58,10 @@ struct Axis {
 // Where a thread works in an array (lines, width, channels): channels channel + [0, VECTOR) of the pixels
 // first + i * step, i in [0, LENGTH), of a line. A block has blockDim.x times VECTOR channels, blockDim.y strips and
 // blockDim.z lines; blocks are numbered along x alone, channels fastest: they meet in L2.
-template <int VECTOR>
+template <int VECTOR, int LENGTH_ = 0>
 struct Strip {
-  // LENGTH * VECTOR sums and as many inputs in registers
-  static constexpr int LENGTH = VECTOR >= 4 ? (VECTOR == 8 ? 3 : 4) : 8;
+  // LENGTH * VECTOR sums and as many inputs in registers; LENGTH_ where it is given
+  static constexpr int LENGTH = LENGTH_ != 0 ? LENGTH_ : VECTOR >= 4 ? (VECTOR == 8 ? 3 : 4) : 8;
   int channel, line, first, step;
   bool inside;
 
@@ -146,3 +146,20 @@ struct StagedFilters {
   // tap s of row r for the thread's channels, r - top of the rows staged; the next tap lies `channels` further
   __device__ const T* at(int row, int s) const { return staged + (row * S + s) * channels + threadIdx.x * VECTOR; }
 };
+
+// Taps that a thread adds: row r, s = first + j * phases, j in [0, TAPS); of a filter there are `count` such parts
+template <int TAPS>
+struct FilterPart {
+  int r, first, count;
+
+  template <class Shape>
+  __device__ FilterPart(const Shape& shape, const Axis& axis, int part) {
+    const int phases = axis.phases < shape.S ? axis.phases : shape.S;
+    const int most = (shape.S + axis.phases - 1) / axis.phases, chunks = (most + TAPS - 1) / TAPS;  // of a phase
+    count = shape.R * phases * chunks;
+    r = part / chunks / phases;
+    first = part / chunks % phases + part % chunks * TAPS * axis.phases;
+  }
+};
+
+constexpr int RUN_LENGTH = 16;  // at most: outputs of a line that a window of x slides over, in backward_weight
