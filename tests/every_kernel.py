@@ -58,7 +58,9 @@ class RecordingRuntime(EmulatorRuntime):
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         module, launch = self.module(source), super().kernel(source, expression)
 
-        def recorded(grid: Any, block: Any, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
+        def recorded(
+            grid: Any, block: Any, shared_bytes: int, arguments: tuple[Any, ...], cluster: Any = None
+        ) -> None:
             self.launched.add(expression)
             if self.race:
                 module.watch(0, 0, "")
@@ -68,7 +70,7 @@ class RecordingRuntime(EmulatorRuntime):
                 for name, array in arrays:
                     module.watch(array.ctypes.data, array.nbytes, name)
             self.mapped = []
-            launch(grid, block, shared_bytes, arguments)
+            launch(grid, block, shared_bytes, arguments, cluster)
 
         return recorded
 

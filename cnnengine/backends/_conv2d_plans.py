@@ -138,7 +138,7 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
-        return tuple(_on_maps(launch) for launch in wgmma.backward_input(shape))
+        return (_on_maps(wgmma.backward_input(shape)),)
     plans.reduction(shape.R * shape.S * max(Cg, Kg))
     if chosen == "tiled":
         size = shape.N * shape.H * shape.W, Cg, shape.groups

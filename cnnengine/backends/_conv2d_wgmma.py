@@ -1,39 +1,47 @@
 """Plans of the rung ``implicit_gemm_wgmma`` (csrc/cuda/conv2d/implicit_gemm_wgmma.cuh): tensor maps, geometry, grid.
 
-A tile is 128 rows by 64, 128 or 256 columns; blocks stay on their multiprocessor and take tiles in turn. Of the widths
-the one is taken whose rounds of tiles, each as long as the tile is wide and a constant, end first on an H200.
+A tile is 128 rows by 64, 128 or 256 columns, in backward_weight also 64 rows; blocks stay on their multiprocessor and
+take tiles in turn. Of all tiles, and of all splits of backward_weight, the ones are taken with which the busiest
+multiprocessor of an H200 ends first. Where it ends as early with clusters of two blocks, which bring the operand of
+their common columns only once, there are clusters.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import product
 from math import gcd
 from typing import NamedTuple
 
 from ..jit.tensor_map import Im2colMap, TensorMap, TiledMap
 from ..shapes import CACHED_SHAPES, INT32_MAX, Conv2dShape
-from ._kernel_library import WGMMA_TILES, WgmmaTile
+from ._kernel_library import WGMMA_TILES, WGMMA_WEIGHT_TILES, WgmmaTile
 from ._kernel_plans import Plan, blocks
 
 FAMILY = "conv2d/implicit_gemm_wgmma"
+PHASES_KERNEL = "conv2d_backward_input_phases"
 MULTIPROCESSORS = 132
+TOGETHER = (1, 2)  # blocks of a cluster
 BLOCK = 64  # elements of a swizzled row
 BYTES = 2  # of an element
 VECTOR = 8
-ROUND_COST = 32  # columns' worth of time that a tile costs whatever its width
-# backward_weight's choice, in columns times steps, of which a multiprocessor of an H200 does one in 2.7 ns
+MOST_PIXELS = INT32_MAX - 1024  # so that tiles past the last pixel are counted in an int
+PHASES = 8  # along an axis, that a geometry has room for
+PANEL_ROWS = 16  # of results that a warp stores at once
+# The rule's unit is one column of 128 rows for one step, of which a multiprocessor of an H200 does one in 2.7 ns.
 LONG_SPLIT = 8  # steps of BLOCK pixels, the least of a split
-TILE_COST = 1024  # of filling the ring and of handing out the sums
-STEP_COST = 16  # columns' worth of a step whatever the tile's width
+TILE_COST = 128  # of a tile, for handing out its sums
+STEP_COST = 16  # of a step, whatever the tile
 PARTIAL_BYTES = 11800  # bytes of partial sums that are written and read meanwhile
 
 
 class Launch(NamedTuple):
-    """One launch: the maps of both operands, and the geometry that the kernel takes by value."""
+    """One launch: the maps of what TMA reaches, and the geometry that the kernel takes by value."""
 
     plan: Plan
-    maps: tuple[TensorMap, TensorMap]
+    maps: tuple[TensorMap, ...]
     geometry: bytes
 
 
@@ -56,14 +64,17 @@ def refuses(shape: Conv2dShape, alignment: int) -> str | None:
     reach = max((shape.R - 1) * shape.dilation_h, (shape.S - 1) * shape.dilation_w)
     if reach > 255:
         return f"takes filters that reach up to 255 pixels, received {reach}"
+    rows, columns = _phases(shape)
     corners = (
         *_corners(shape.H, shape.P, -shape.pad_h, shape.stride_h),
         *_corners(shape.W, shape.Q, -shape.pad_w, shape.stride_w),
+        *_corners(shape.P, rows.positions, rows.base, 1),
+        *_corners(shape.Q, columns.positions, columns.base, 1),
     )
-    if not all(-128 <= corner <= 127 for corner in (*corners, *_phase_corners(shape))):
+    if not all(-128 <= corner <= 127 for corner in corners):
         return "takes padding and filters whose outermost positions lie within 128 pixels of the input's edges"
-    if max(shape.N * shape.P * shape.Q, shape.N * shape.H * shape.W) > INT32_MAX:
-        return "takes up to 2^31 - 1 pixels"
+    if max(shape.N * shape.P * shape.Q, shape.N * shape.H * shape.W) > MOST_PIXELS:
+        return "takes up to 2^31 - 1025 pixels"
     return None
 
 
@@ -72,50 +83,68 @@ def _corners(size: int, positions: int, first: int, stride: int) -> tuple[int, i
     return first, first + (positions - 1) * stride - (size - 1)
 
 
-class Axis(NamedTuple):
-    """One axis of a phase of backward_input: which input positions it has, and what they see."""
+class Phase(NamedTuple):
+    """Of one axis: the outputs first, first + step, ... and the taps that reach them."""
 
-    first: int  # input position
-    positions: int
+    first: int
+    tap: int  # the first one's number in the filter
     taps: int
-    tap: int  # the first tap's number in the filter
-    tap_step: int
-    base: int  # of the first tap in dy, at position 0
-    offset: int  # between taps in dy
+    shift: int  # input positions from the axis' base to where the first tap finds the first output
 
 
-def _axis(size: int, phase: int, stride: int, pad: int, dilation: int, length: int) -> Axis:
-    """Positions phase, phase + stride, ... of dx: the taps that reach them, by ascending position in dy."""
-    seen = [tap for tap in range(length) if (phase + pad - tap * dilation) % stride == 0]
+class Axis(NamedTuple):
+    """One axis of outputs that are gathered from an input, in phases that see the same taps."""
+
+    size: int  # of the output
+    step: int  # from an output of a phase to the next
+    positions: int  # of the largest phase
+    base: int  # the first input position
+    stride: int  # from an output of a phase to the next, in the input
+    offset: int  # from a tap to the next, in the input
+    tap_step: int  # the same, in the filter
+    phases: tuple[Phase, ...]  # most taps first
+
+
+def _one_phase(outputs: int, pad: int, stride: int, dilation: int, length: int) -> Axis:
+    """An axis of forward."""
+    return Axis(outputs, 1, outputs, -pad, stride, dilation, 1, (Phase(0, 0, length, 0),))
+
+
+def _axis(size: int, stride: int, pad: int, dilation: int, length: int) -> Axis:
+    """An axis of dx: taps by ascending position in dy."""
     step = stride // gcd(stride, dilation)
-    last = seen[-1] if seen else 0
-    base = (phase + pad - last * dilation) // stride if seen else 0
-    return Axis(phase, -(-(size - phase) // stride), len(seen), last, -step, base, step * dilation // stride)
+    found = []
+    for first in range(min(stride, size)):
+        seen = [tap for tap in range(length) if (first + pad - tap * dilation) % stride == 0]
+        last = seen[-1] if seen else 0
+        found.append(Phase(first, last, len(seen), (first + pad - last * dilation) // stride))
+    base = min((phase.shift for phase in found if phase.taps), default=0)
+    phases = [phase._replace(shift=phase.shift - base if phase.taps else 0) for phase in found]
+    phases.sort(key=lambda phase: -phase.taps)
+    return Axis(size, stride, -(-size // stride), base, 1, step * dilation // stride, -step, tuple(phases))
 
 
-def _phases(shape: Conv2dShape) -> list[tuple[Axis, Axis]]:
+def _phases(shape: Conv2dShape) -> tuple[Axis, Axis]:
     s = shape
-    rows = [_axis(s.H, p, s.stride_h, s.pad_h, s.dilation_h, s.R) for p in range(min(s.stride_h, s.H))]
-    columns = [_axis(s.W, p, s.stride_w, s.pad_w, s.dilation_w, s.S) for p in range(min(s.stride_w, s.W))]
-    return [(row, column) for row in rows for column in columns]
+    return (
+        _axis(s.H, s.stride_h, s.pad_h, s.dilation_h, s.R),
+        _axis(s.W, s.stride_w, s.pad_w, s.dilation_w, s.S),
+    )
 
 
-def _phase_corners(shape: Conv2dShape) -> list[int]:
-    pairs = _phases(shape)
-    found = [_corners(shape.P, row.positions, row.base, 1) for row, _ in pairs]
-    found += [_corners(shape.Q, column.positions, column.base, 1) for _, column in pairs]
-    return [corner for pair in found for corner in pair]
-
-
-def _im2col(
-    sizes: tuple[int, int, int, int], rows: tuple[int, int, int], columns: tuple[int, int, int], pixels: int
-) -> Im2colMap:
-    """Of (N, H, W, C); rows and columns are (positions, first, stride)."""
+def _im2col(sizes: tuple[int, int, int, int], rows: Axis, columns: Axis, pixels: int) -> Im2colMap:
+    """Of (N, H, W, C), which outputs on two axes are gathered from."""
     n, h, w, c = sizes
-    low_h, high_h = _corners(h, *rows)
-    low_w, high_w = _corners(w, *columns)
+    low_h, high_h = _corners(h, rows.positions, rows.base, rows.stride)
+    low_w, high_w = _corners(w, columns.positions, columns.base, columns.stride)
     strides = (c * BYTES, w * c * BYTES, h * w * c * BYTES)
-    return Im2colMap((c, w, h, n), strides, (low_w, low_h), (high_w, high_h), (columns[2], rows[2]), BLOCK, pixels)
+    steps = (columns.stride, rows.stride)
+    return Im2colMap((c, w, h, n), strides, (low_w, low_h), (high_w, high_h), steps, BLOCK, pixels)
+
+
+def _matrix(rows: int, columns: int, box_rows: int) -> TiledMap:
+    """(rows, columns), boxes of BLOCK columns."""
+    return TiledMap((columns, rows), (columns * BYTES,), (BLOCK, box_rows))
 
 
 def _filters(shape: Conv2dShape, across: int) -> TiledMap:
@@ -125,94 +154,121 @@ def _filters(shape: Conv2dShape, across: int) -> TiledMap:
     return TiledMap((shape.C, taps, shape.K), strides, (BLOCK, 1, across))
 
 
-def width(rows: int, columns: int) -> WgmmaTile:
-    """The documented choice of a tile."""
+def busiest(parts: Iterable[tuple[int, int]], takers: int) -> int:
+    """``parts``: (tiles, the cost of one); all of them are dealt out in order, in turn. What the busiest has to do."""
+    work, dealt = [0] * takers, 0
+    for tiles, cost in parts:
+        rounds, more = divmod(tiles, takers)
+        for i in range(takers):
+            work[(dealt + i) % takers] += (rounds + (i < more)) * cost
+        dealt += tiles
+    return max(work)
 
-    def cost(tile: WgmmaTile) -> int:
-        tiles = -(-rows // tile.m) * -(-columns // tile.n)
-        return -(-tiles // MULTIPROCESSORS) * (tile.n + ROUND_COST)
 
-    return min(WGMMA_TILES, key=cost)
+def cost(tile: WgmmaTile, together: int, sets: Iterable[tuple[int, int]]) -> int:
+    """Until the last multiprocessor has ended; ``sets``: how many of ``together`` tiles, and of how many steps each."""
+    step = tile.m * tile.n // 128 + STEP_COST
+    return busiest(((count, steps * step + TILE_COST) for count, steps in sets), MULTIPROCESSORS // together)
 
 
-def _plan(verb: str, tile: WgmmaTile, tiles: int) -> Plan:
-    grid = blocks(min(tiles, MULTIPROCESSORS))
-    return Plan(f"{verb}_wgmma<{{T}}, {tile}>", grid, (tile.threads, 1, 1), tile.shared_bytes)
+def _plan(kernel: str, tile: WgmmaTile, together: int, sets: int) -> Plan:
+    count = together * min(blocks(sets)[0], MULTIPROCESSORS // together)
+    cluster = (together, 1, 1) if together > 1 else None
+    return Plan(f"{kernel}_wgmma<{{T}}, {tile}>", (count, 1, 1), (tile.threads, 1, 1), tile.shared_bytes, cluster)
+
+
+def gather_choice(rows: int, columns: int, steps: tuple[int, ...]) -> tuple[WgmmaTile, int]:
+    """The tile, and blocks of a cluster; ``steps`` of a tile of each phase."""
+
+    def costs(choice: tuple[WgmmaTile, int]) -> tuple[int, int]:
+        tile, together = choice
+        sets = -(-rows // (tile.m * together)) * -(-columns // tile.n)
+        return cost(tile, together, ((sets, count) for count in steps)), -together
+
+    return min(product(WGMMA_TILES, TOGETHER), key=costs)
 
 
 def _gather(
-    verb: str, pixels: tuple[int, int, int], outputs: int, source: tuple[int, int, int, int], w: Conv2dShape,
-    axes: tuple[Axis, Axis], strides: tuple[int, int], out: tuple[int, int], out_steps: tuple[int, int], b_major: bool,
+    kernel: str, images: int, axes: tuple[Axis, Axis], source: tuple[int, int, int, int], outputs: int,
+    shape: Conv2dShape, b_major: bool,
 ) -> Launch:  # fmt: skip
-    """``pixels``: n, i, j of the launch; ``source``: what is gathered from, (N, H, W, C)."""
+    """``source``: what is gathered from, (N, H, W, C)."""
     row, column = axes
-    count = pixels[0] * pixels[1] * pixels[2]
-    tile = width(count, outputs)
+    count = images * row.positions * column.positions
+    taps = [h.taps * w.taps for h, w in product(row.phases, column.phases)]
+    tile, together = gather_choice(count, outputs, tuple(n * -(-source[3] // BLOCK) for n in taps))
+    whole = images * row.size * column.size
     maps = (
-        _im2col(source, (pixels[1], row.base, strides[0]), (pixels[2], column.base, strides[1]), tile.m),
-        _filters(w, tile.n if b_major else BLOCK),
+        _im2col(source, row, column, tile.m),
+        _filters(shape, tile.n // together if b_major else BLOCK // together),
+        _matrix(whole, outputs, PANEL_ROWS),
+        _matrix(whole, outputs, tile.m),
     )
     geometry = struct.pack(
-        "<24i",
-        *pixels, row.base, column.base, *strides, row.taps, column.taps, row.offset, column.offset,
-        row.tap, row.tap_step, column.tap, column.tap_step, w.S, source[3], outputs,
-        *out, row.first, column.first, *out_steps,
+        f"<{20 + 8 * PHASES}i",
+        images, row.positions, column.positions, row.base, column.base, row.stride, column.stride,
+        row.tap_step, column.tap_step, row.offset, column.offset, shape.S, source[3], outputs,
+        row.size, column.size, row.step, column.step, len(row.phases), len(column.phases),
+        *_packed(row.phases), *_packed(column.phases),
     )  # fmt: skip
-    return Launch(_plan(verb, tile, -(-count // tile.m) * -(-outputs // tile.n)), maps, geometry)
+    sets = -(-count // (tile.m * together)) * -(-outputs // tile.n) * len(taps)
+    return Launch(_plan(kernel, tile, together, sets), maps, geometry)
+
+
+def _packed(phases: tuple[Phase, ...]) -> list[int]:
+    """WgmmaAxis[8] of the kernel."""
+    members = [number for phase in phases for number in phase]
+    return members + [0] * (4 * PHASES - len(members))
 
 
 @lru_cache(CACHED_SHAPES)
 def forward(shape: Conv2dShape) -> Launch:
+    """Maps of x, w, y and the residual."""
     s = shape
     axes = (
-        Axis(0, s.P, s.R, 0, 1, -s.pad_h, s.dilation_h),
-        Axis(0, s.Q, s.S, 0, 1, -s.pad_w, s.dilation_w),
+        _one_phase(s.P, s.pad_h, s.stride_h, s.dilation_h, s.R),
+        _one_phase(s.Q, s.pad_w, s.stride_w, s.dilation_w, s.S),
     )
-    strides = (s.stride_h, s.stride_w)
-    return _gather("conv2d_forward", (s.N, s.P, s.Q), s.K, s.x, s, axes, strides, (s.P, s.Q), (1, 1), True)
+    return _gather("conv2d_forward", s.N, axes, s.x, s.K, s, True)
 
 
 @lru_cache(CACHED_SHAPES)
-def backward_input(shape: Conv2dShape) -> tuple[Launch, ...]:
-    """One launch for each phase of dx."""
-    s = shape
-    steps = (s.stride_h, s.stride_w)
-
-    def launch(row: Axis, column: Axis) -> Launch:
-        pixels = (s.N, row.positions, column.positions)
-        axes = (row, column)
-        return _gather("conv2d_backward_input", pixels, s.C, s.y, s, axes, (1, 1), (s.H, s.W), steps, False)
-
-    return tuple(launch(*pair) for pair in _phases(s))
+def backward_input(shape: Conv2dShape) -> Launch:
+    """Maps of dy and w, and of dx where there is one phase."""
+    s, axes = shape, _phases(shape)
+    phases = len(axes[0].phases) * len(axes[1].phases)
+    kernel = "conv2d_backward_input" if phases == 1 and max(s.stride_h, s.stride_w) == 1 else PHASES_KERNEL
+    launch = _gather(kernel, s.N, axes, s.y, s.C, s, False)
+    return launch._replace(maps=launch.maps[: 2 if kernel == PHASES_KERNEL else 3])
 
 
 @lru_cache(CACHED_SHAPES)
 def backward_weight(shape: Conv2dShape) -> WeightLaunch:
-    """The tile, and over how many splits of the pixels, whose rounds and partial sums cost least."""
+    """The tile, the blocks of a cluster, and over how many splits of the pixels."""
     s = shape
     pixels, across = s.N * s.P * s.Q, s.R * s.S * -(-s.C // BLOCK)
     steps = -(-pixels // BLOCK)
 
-    def tiles_of(tile: WgmmaTile) -> int:
-        return -(-s.K // tile.m) * -(-across // (tile.n // BLOCK))
+    def sets_of(tile: WgmmaTile, together: int) -> int:
+        return -(-s.K // (tile.m * together)) * -(-across // (tile.n // BLOCK))
 
-    def cost(choice: tuple[WgmmaTile, int]) -> int:
-        tile, splits = choice
-        rounds = -(-tiles_of(tile) * splits // MULTIPROCESSORS)
+    def costs(choice: tuple[WgmmaTile, int, int]) -> tuple[int, int]:
+        tile, together, splits = choice
         partial = 2 * 4 * splits * s.K * s.reduction // PARTIAL_BYTES if splits > 1 else 0
-        return rounds * (-(-steps // splits) * (tile.n + STEP_COST) + TILE_COST) + partial
+        sets = sets_of(tile, together) * splits
+        return cost(tile, together, [(sets, -(-steps // splits))]) + partial, -together
 
     most = max(1, min(MULTIPROCESSORS, steps // LONG_SPLIT))
-    tile, splits = min(((tile, n) for tile in WGMMA_TILES for n in range(1, most + 1)), key=cost)
-    tiles, share = tiles_of(tile), -(-steps // splits) * BLOCK
+    tile, together, splits = min(product(WGMMA_WEIGHT_TILES, TOGETHER, range(1, most + 1)), key=costs)
+    share = -(-steps // splits) * BLOCK
     splits = -(-pixels // share)
-    maps = (
-        _im2col(s.x, (s.P, -s.pad_h, s.stride_h), (s.Q, -s.pad_w, s.stride_w), BLOCK),
-        TiledMap((s.K, pixels), (s.K * BYTES,), (BLOCK, BLOCK)),
-    )
+    rows = _one_phase(s.P, s.pad_h, s.stride_h, s.dilation_h, s.R)
+    columns = _one_phase(s.Q, s.pad_w, s.stride_w, s.dilation_w, s.S)
+    maps = (_im2col(s.x, rows, columns, BLOCK // together), _matrix(pixels, s.K, BLOCK))
     geometry = struct.pack(
         "<14i",
         s.N, s.P, s.Q, -s.pad_h, -s.pad_w, s.stride_h, s.stride_w, s.R, s.S, s.dilation_h, s.dilation_w, s.C, s.K,
         splits,
     )  # fmt: skip
-    return WeightLaunch(Launch(_plan("conv2d_backward_weight", tile, tiles * splits), maps, geometry), splits, share)
+    plan = _plan("conv2d_backward_weight", tile, together, sets_of(tile, together) * splits)
+    return WeightLaunch(Launch(plan, maps, geometry), splits, share)
