@@ -1,9 +1,9 @@
 """Plans of the rung ``implicit_gemm_wgmma`` (csrc/cuda/conv2d/implicit_gemm_wgmma.cuh): tensor maps, geometry, grid.
 
 A tile is 128 rows by 64, 128 or 256 columns, in backward_weight also 64 rows; blocks stay on their multiprocessor and
-take tiles in turn. Of all tiles, and of all splits of backward_weight, the ones are taken with which the busiest
-multiprocessor of an H200 ends first. Where it ends as early with clusters of two blocks, which bring the operand of
-their common columns only once, there are clusters.
+take tiles in turn, alone or in clusters of two that bring the operand of their common columns only once. Of all tiles,
+clusters or not, and splits of backward_weight, the ones are taken with which the busiest multiprocessor of an H200 ends
+first; of equal ones those in clusters.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ MOST_PIXELS = INT32_MAX - 1024  # so that tiles past the last pixel are counted 
 PHASES = 8  # along an axis, that a geometry has room for
 PANEL_ROWS = 16  # of results that a warp stores at once
 # The rule's unit is one column of 128 rows for one step, of which a multiprocessor of an H200 does one in 2.7 ns.
+COLUMN_BYTES = 172  # that L2 gives it meanwhile, 8.3 TB/s for all: as much as public kernels without clusters have got
 LONG_SPLIT = 8  # steps of BLOCK pixels, the least of a split
 TILE_COST = 128  # of a tile, for handing out its sums
-STEP_COST = 16  # of a step, whatever the tile
 PARTIAL_BYTES = 11800  # bytes of partial sums that are written and read meanwhile
 
 
@@ -165,9 +165,15 @@ def busiest(parts: Iterable[tuple[int, int]], takers: int) -> int:
     return max(work)
 
 
+def step_bytes(tile: WgmmaTile, together: int) -> int:
+    """What a block asks of L2 for a step: its rows of one operand, and its share of the common columns of the other."""
+    return (tile.m + tile.n // together) * BLOCK * BYTES
+
+
 def cost(tile: WgmmaTile, together: int, sets: Iterable[tuple[int, int]]) -> int:
-    """Until the last multiprocessor has ended; ``sets``: how many of ``together`` tiles, and of how many steps each."""
-    step = tile.m * tile.n // 128 + STEP_COST
+    """Until the last multiprocessor has ended; ``sets``: how many of ``together`` tiles, and of how many steps each. A
+    step takes as long as its products or its bytes."""
+    step = max(tile.m * tile.n // 128, step_bytes(tile, together) // COLUMN_BYTES)
     return busiest(((count, steps * step + TILE_COST) for count, steps in sets), MULTIPROCESSORS // together)
 
 
@@ -175,6 +181,11 @@ def _plan(kernel: str, tile: WgmmaTile, together: int, sets: int) -> Plan:
     count = together * min(blocks(sets)[0], MULTIPROCESSORS // together)
     cluster = (together, 1, 1) if together > 1 else None
     return Plan(f"{kernel}_wgmma<{{T}}, {tile}>", (count, 1, 1), (tile.threads, 1, 1), tile.shared_bytes, cluster)
+
+
+def _pairs(tiles: tuple[WgmmaTile, ...], rows: int) -> list[tuple[WgmmaTile, int]]:
+    """(tile, blocks of a cluster); a cluster has rows for each of its blocks."""
+    return [(tile, together) for tile, together in product(tiles, TOGETHER) if rows > tile.m * (together - 1)]
 
 
 def gather_choice(rows: int, columns: int, steps: tuple[int, ...]) -> tuple[WgmmaTile, int]:
@@ -185,7 +196,7 @@ def gather_choice(rows: int, columns: int, steps: tuple[int, ...]) -> tuple[Wgmm
         sets = -(-rows // (tile.m * together)) * -(-columns // tile.n)
         return cost(tile, together, ((sets, count) for count in steps)), -together
 
-    return min(product(WGMMA_TILES, TOGETHER), key=costs)
+    return min(_pairs(WGMMA_TILES, rows), key=costs)
 
 
 def _gather(
@@ -252,14 +263,14 @@ def backward_weight(shape: Conv2dShape) -> WeightLaunch:
     def sets_of(tile: WgmmaTile, together: int) -> int:
         return -(-s.K // (tile.m * together)) * -(-across // (tile.n // BLOCK))
 
-    def costs(choice: tuple[WgmmaTile, int, int]) -> tuple[int, int]:
-        tile, together, splits = choice
+    def costs(choice: tuple[tuple[WgmmaTile, int], int]) -> tuple[int, int]:
+        (tile, together), splits = choice
         partial = 2 * 4 * splits * s.K * s.reduction // PARTIAL_BYTES if splits > 1 else 0
         sets = sets_of(tile, together) * splits
         return cost(tile, together, [(sets, -(-steps // splits))]) + partial, -together
 
     most = max(1, min(MULTIPROCESSORS, steps // LONG_SPLIT))
-    tile, together, splits = min(product(WGMMA_WEIGHT_TILES, TOGETHER, range(1, most + 1)), key=costs)
+    (tile, together), splits = min(product(_pairs(WGMMA_WEIGHT_TILES, s.K), range(1, most + 1)), key=costs)
     share = -(-steps // splits) * BLOCK
     splits = -(-pixels // share)
     rows = _one_phase(s.P, s.pad_h, s.stride_h, s.dilation_h, s.R)

@@ -8,7 +8,7 @@
 template <int BM_, int BN_, int STAGES_>
 struct WgmmaTile {
   static constexpr int BM = BM_, BN = BN_, STAGES = STAGES_, CONSUMERS = 2;
-  static constexpr int BK = 64, BLOCK = 64;  // BLOCK: elements of a swizzled row
+  static constexpr int BK = 64, BLOCK = 64;                // BLOCK: elements of a swizzled row
   static constexpr int COLUMNS = BM == 128 ? BN : BN / 2;  // of a consumer, which has 64 rows
   static constexpr int THREADS = 128 * (CONSUMERS + 1), VECTOR = 8, OUT_COLUMNS = 32;
   static constexpr int A_BYTES = BM * BK * 2, B_BYTES = BN * BK * 2;  // of a stage
@@ -59,17 +59,6 @@ struct BlocksTogether {
   // A whole warpgroup gives a stage back to all that fill it.
   __device__ void give_back(uint64_t* empty) const {
     const int thread = threadIdx.x % 128;
-    if (blocks == 1) {
-      if (thread == 0) ptx::mbarrier_arrive(empty);
-    } else if (thread < blocks) {
-      ptx::mbarrier_arrive_remote(empty, thread);
-    }
-  }
-  __device__ void wait_until_empty(uint64_t* empty, int parity) const {
-    if (blocks == 1) {
-      ptx::mbarrier_wait(empty, parity);
-    } else {
-      ptx::mbarrier_wait_cluster(empty, parity);
-    }
+    if (thread < blocks) ptx::mbarrier_signal_remote(empty, thread);
   }
 };

@@ -2,7 +2,8 @@
 // memory with stmatrix, and TMA writes the panel to the matrix of results, whose edges it knows. The warp goes on, into
 // the next tile too, and waits only before it fills a panel again that TMA may not have read yet.
 //
-//   panel   16 rows of 128 bytes in TMA's 128-byte swizzle: chunk c of row r lies at c ^ (r % 8), so that the eight rows
+//   panel   16 rows of 128 bytes in TMA's 128-byte swizzle: chunk c of row r lies at c ^ (r % 8), so that the eight
+//   rows
 //           which stmatrix writes at once lie in all banks
 //
 // What is added to the results (a residual) comes the way of operand a, through the ring: for each 64 columns the

@@ -38,7 +38,7 @@ __device__ inline void produce_tiles(typename Tile::template Shared<T>& shared, 
     const int steps = job.steps(place);
     auto at = job.first(place);
     for (int step = 0; step < steps; step++, ring.advance(), job.advance(at, place)) {
-      together.wait_until_empty(&shared.empty[ring.stage], ring.parity ^ 1);  // the first time round at once
+      ptx::mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);  // the first time round at once
       ptx::mbarrier_arrive_expect_tx(&shared.full[ring.stage], Tile::A_BYTES + Tile::B_BYTES);
       job.load_a(shared.a[ring.stage], &shared.full[ring.stage], place, at);
       job.load_b(shared.b[ring.stage], &shared.full[ring.stage], place, at, together);
@@ -46,7 +46,7 @@ __device__ inline void produce_tiles(typename Tile::template Shared<T>& shared, 
     if constexpr (Job::STORE_BY_TMA) {
       const int panels = job.adds ? panels_of<Tile>(job, place) : 0;
       for (int panel = 0; panel < panels; panel++, ring.advance()) {
-        together.wait_until_empty(&shared.empty[ring.stage], ring.parity ^ 1);
+        ptx::mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
         ptx::mbarrier_arrive_expect_tx(&shared.full[ring.stage], Tile::A_BYTES);
         ptx::tma_load_2d(shared.a[ring.stage], job.added, &shared.full[ring.stage],
                          job.first_column(place) + panel * Tile::BLOCK, job.first_row(place));

@@ -8,9 +8,9 @@
 //   backward_weight   filters k, dy MN-major         blocks of 64 channels of a     (n, p, q)
 //                                                    tap, x by im2col, MN-major
 //
-// backward_input with a stride takes each phase (h % stride_h, w % stride_w) of dx for itself, whose pixels see the same
-// taps. All phases are one launch, the ones with most taps first; where a phase has fewer pixels than the largest, those
-// beyond the edge are computed and not written. Channels past the last one are zeros too, so C and K need only be
+// backward_input with a stride takes each phase (h % stride_h, w % stride_w) of dx for itself, whose pixels see the
+// same taps. All phases are one launch, the ones with most taps first; where a phase has fewer pixels than the largest,
+// those beyond the edge are computed and not written. Channels past the last one are zeros too, so C and K need only be
 // multiples of 8 (16 bytes, which TMA wants).
 //
 // Two blocks of a cluster take neighbouring tiles of rows, and share the columns: the filters of two tiles of pixels,
@@ -171,8 +171,8 @@ __global__ void __launch_bounds__(Tile::THREADS, 1)
                          const __grid_constant__ WgmmaGather gather) {
   DYN_SMEM(typename Tile::template Shared<T>, shared);
   const Epilogue<T> epilogue{bias, scale, shift, nullptr, relu};
-  multiply_wgmma_tiles<Tile, T>(
-      *shared, WgmmaForwardJob<T, Tile>{{&x, &w, gather}, &y, &residual, adds != 0, epilogue});
+  multiply_wgmma_tiles<Tile, T>(*shared,
+                                WgmmaForwardJob<T, Tile>{{&x, &w, gather}, &y, &residual, adds != 0, epilogue});
 }
 
 template <class T, class Tile>
@@ -215,19 +215,15 @@ struct WgmmaWeightJob {
   const CUtensorMap *dy, *x;
   T* dw;
   float* partial;  // (splits, K, R, S, C), or null where there is one split
-  int range;  // pixels of a split, a multiple of BK
+  int range;       // pixels of a split, a multiple of BK
   const WgmmaWeight& g;
 
   __device__ int pixels() const { return g.images * g.rows * g.columns; }
   __device__ int chunks() const { return (g.C + Tile::BLOCK - 1) / Tile::BLOCK; }
   __device__ int blocks() const { return g.R * g.S * chunks(); }
   __device__ int tiles_of_blocks() const { return (blocks() + BLOCKS - 1) / BLOCKS; }
-  __device__ int sets_of_filters(int together) const {
-    return (g.K + Tile::BM * together - 1) / (Tile::BM * together);
-  }
-  __device__ int sets(int together) const {
-    return tiles_of_blocks() * sets_of_filters(together) * g.splits;
-  }
+  __device__ int sets_of_filters(int together) const { return (g.K + Tile::BM * together - 1) / (Tile::BM * together); }
+  __device__ int sets(int together) const { return tiles_of_blocks() * sets_of_filters(together) * g.splits; }
   __device__ int steps(const Place& place) const { return (place.end - place.begin + Tile::BK - 1) / Tile::BK; }
 
   __device__ Place place(int set, const BlocksTogether& together) const {
@@ -295,5 +291,6 @@ __global__ void __launch_bounds__(Tile::THREADS, 1)
     conv2d_backward_weight_wgmma(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap dy,
                                  T* __restrict__ dw, float* __restrict__ partial, long long range, WgmmaWeight weight) {
   DYN_SMEM(typename Tile::template Shared<T>, shared);
-  multiply_wgmma_tiles<Tile, T>(*shared, WgmmaWeightJob<T, Tile>{&dy, &x, dw, partial, static_cast<int>(range), weight});
+  multiply_wgmma_tiles<Tile, T>(*shared,
+                                WgmmaWeightJob<T, Tile>{&dy, &x, dw, partial, static_cast<int>(range), weight});
 }
