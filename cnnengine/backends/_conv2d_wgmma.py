@@ -9,7 +9,7 @@ first; of equal ones those in clusters.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from math import gcd
@@ -154,8 +154,11 @@ def _filters(shape: Conv2dShape, across: int) -> TiledMap:
     return TiledMap((shape.C, taps, shape.K), strides, (BLOCK, 1, across))
 
 
-def busiest(parts: Iterable[tuple[int, int]], takers: int) -> int:
+def busiest(parts: Sequence[tuple[int, int]], takers: int) -> int:
     """``parts``: (tiles, the cost of one); all of them are dealt out in order, in turn. What the busiest has to do."""
+    if len(parts) == 1:
+        ((tiles, cost),) = parts
+        return -(-tiles // takers) * cost
     work, dealt = [0] * takers, 0
     for tiles, cost in parts:
         rounds, more = divmod(tiles, takers)
@@ -170,11 +173,11 @@ def step_bytes(tile: WgmmaTile, together: int) -> int:
     return (tile.m + tile.n // together) * BLOCK * BYTES
 
 
-def cost(tile: WgmmaTile, together: int, sets: Iterable[tuple[int, int]]) -> int:
+def cost(tile: WgmmaTile, together: int, sets: Sequence[tuple[int, int]]) -> int:
     """Until the last multiprocessor has ended; ``sets``: how many of ``together`` tiles, and of how many steps each. A
     step takes as long as its products or its bytes."""
     step = max(tile.m * tile.n // 128, step_bytes(tile, together) // COLUMN_BYTES)
-    return busiest(((count, steps * step + TILE_COST) for count, steps in sets), MULTIPROCESSORS // together)
+    return busiest([(count, steps * step + TILE_COST) for count, steps in sets], MULTIPROCESSORS // together)
 
 
 def _plan(kernel: str, tile: WgmmaTile, together: int, sets: int) -> Plan:
@@ -194,7 +197,7 @@ def gather_choice(rows: int, columns: int, steps: tuple[int, ...]) -> tuple[Wgmm
     def costs(choice: tuple[WgmmaTile, int]) -> tuple[int, int]:
         tile, together = choice
         sets = -(-rows // (tile.m * together)) * -(-columns // tile.n)
-        return cost(tile, together, ((sets, count) for count in steps)), -together
+        return cost(tile, together, [(sets, count) for count in steps]), -together
 
     return min(_pairs(WGMMA_TILES, rows), key=costs)
 
