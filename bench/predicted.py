@@ -3,10 +3,10 @@
 python bench/predicted.py                                        # prints the tables
 python bench/predicted.py --page docs/kernels/conv2d-cuda.md     # puts them between the page's marks
 
-A launch takes the longer of two times: its least traffic at the memory's rate, and its rounds of tiles, a tile being
-multiplied by one multiprocessor at its share of the arithmetic rate, padding included; and a constant for the launch.
-Where a kernel on CUDA cores or with a tensor core's small instructions is compared with another, a block takes the
-instructions of its main loop instead, which tests/test_sass.py reads from the machine code.
+A launch takes the longest of three times: its least traffic at the memory's rate; its rounds of tiles, a tile being
+multiplied by one multiprocessor at its share of the arithmetic rate, padding included; and what its tiles ask of L2.
+And a constant for the launch. Where a kernel on CUDA cores or with a tensor core's small instructions is compared with
+another, a block takes the instructions of its main loop instead, which tests/test_sass.py reads from the machine code.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -29,6 +31,7 @@ from cnnengine.backends import _grouped_mma_plans as grouped_mma
 from cnnengine.backends import _grouped_plans as grouped
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends import _winograd_plans as winograd
+from cnnengine.backends._kernel_plans import Plan
 from cnnengine.backends.contract import CONV2D_VERBS
 from cnnengine.shapes import Conv2dShape, conv2d_shape
 
@@ -36,6 +39,7 @@ MULTIPROCESSORS = 132  # of an H200
 TENSOR_RATE = 790e12  # operations a second, 16 bits, attainable by wgmma
 SYNC_SHARE = 0.6  # of it that mma.sync reaches on Hopper: an estimate
 MEMORY_RATE = 4.3e12  # bytes a second, attainable
+L2_RATE = 8.3e12  # bytes a second, of L2 to all multiprocessors: at least, what a GEMM at 704 TFLOP/s has got
 LAUNCH_SECONDS = 2.5e-6  # in a graph, its gap to the next
 BATCH = 64
 ITEM = 2
@@ -52,12 +56,13 @@ COPY, ENDING = 25, 400  # of 16 bytes that a thread copies; of outputs on their 
 
 @dataclass(frozen=True)
 class Predicted:
-    """Of one verb: milliseconds by the memory, by rounds of tiles, and together; ``share`` of the arithmetic rate."""
+    """Of one verb: milliseconds by the memory, by L2, by rounds of tiles, and together; ``share`` of the rate."""
 
     rung: str
     tile: str
     rounds: float
     memory: float
+    l2: float
     arithmetic: float
     total: float
     share: float
@@ -78,18 +83,14 @@ def predict(shape: Conv2dShape, verb: str) -> Predicted:
 def predict_rung(shape: Conv2dShape, verb: str, algorithm: str | None) -> Predicted:
     found = getattr(plans, verb)(shape, algorithm, GIVEN)
     launches, extra = _launches(found), 2 * getattr(found, "workspace", 0)  # partial sums, written and read
-    seconds, rounds = 0.0, 0.0
-    for launch in launches:
-        tiles, each = _tiles(launch, shape, verb, algorithm)
-        rounds += tiles / MULTIPROCESSORS
-        seconds += -(-tiles // MULTIPROCESSORS) * each
+    works = [_work(launch, shape, verb, algorithm) for launch in launches]
+    seconds, l2 = sum(work.seconds for work in works), sum(work.l2 for work in works)
     memory = (shape.bytes(ITEM) + extra) / MEMORY_RATE
-    constant = LAUNCH_SECONDS * (len(launches) + (1 if extra else 0))
-    total = max(seconds, memory) + constant
+    total = max(seconds, l2, memory) + LAUNCH_SECONDS * (len(launches) + (1 if extra else 0))
     first = launches[0]
     return Predicted(
-        first.algorithm, _tile_name(first.launch.kernel), rounds, 1e3 * memory, 1e3 * seconds, 1e3 * total,
-        shape.flops() / total / TENSOR_RATE,
+        first.algorithm, _tile_name(first.launch), sum(work.rounds for work in works), 1e3 * memory, 1e3 * l2,
+        1e3 * seconds, 1e3 * total, shape.flops() / total / TENSOR_RATE,
     )  # fmt: skip
 
 
@@ -99,40 +100,56 @@ def _launches(found: plans.ConvPlan | plans.WeightPlan | tuple[plans.ConvPlan, .
     return (found,) if isinstance(found, plans.ConvPlan) else found
 
 
-def _tile_name(kernel: str) -> str:
-    for tile in (*library.WGMMA_TILES, *library.MMA_TILES):
-        if str(tile) in kernel:
-            return f"{tile.m} x {tile.n}"
+def _tile_name(plan: Plan) -> str:
+    for tile in (*library.WGMMA_WEIGHT_TILES, *library.MMA_TILES):
+        if str(tile) in plan.kernel:
+            return f"{tile.m} x {tile.n}{' x 2' if plan.cluster else ''}"
     return ""
 
 
-def _tiles(plan: plans.ConvPlan, shape: Conv2dShape, verb: str, algorithm: str | None) -> tuple[int, float]:
-    """How many tiles, and the seconds of one on its multiprocessor; a rung without tiles is left to the memory."""
-    share = TENSOR_RATE / MULTIPROCESSORS
-    for tile in library.WGMMA_TILES:
-        if str(tile) in plan.launch.kernel:
-            rows, columns, reduction, splits = _wgmma_sizes(plan, verb)
-            count = -(-rows // tile.m) * -(-columns // tile.n) * splits
-            return count, 2 * tile.m * tile.n * reduction / share
+class Work(NamedTuple):
+    """Tiles a multiprocessor; seconds of the busiest, by its products and by what it asks of L2."""
+
+    rounds: float = 0.0
+    seconds: float = 0.0
+    l2: float = 0.0
+
+
+def _work(plan: plans.ConvPlan, shape: Conv2dShape, verb: str, algorithm: str | None) -> Work:
+    """Of a launch; a rung without tiles is left to the memory."""
+    share, l2_share = TENSOR_RATE / MULTIPROCESSORS, L2_RATE / MULTIPROCESSORS
+    if plan.family == wgmma.FAMILY:
+        tile, together, parts = wgmma_work(plan, verb)
+        tiles = sum(count for count, _ in parts) * together / MULTIPROCESSORS
+        steps = wgmma.busiest(parts, MULTIPROCESSORS // together)
+        products = steps * 2 * tile.m * tile.n * wgmma.BLOCK
+        return Work(tiles, products / share, steps * wgmma.step_bytes(tile, together) / l2_share)
     for small in library.MMA_TILES:
         if str(small) in plan.launch.kernel:
             reduction = shape.reduction if verb == "conv2d_forward" else shape.R * shape.S * shape.K // shape.groups
             if verb == "conv2d_backward_weight":
                 reduction = plans.conv2d_backward_weight(shape, algorithm, GIVEN).pixels
-            return plan.launch.grid[0], 2 * small.m * small.n * reduction / (share * SYNC_SHARE)
-    return 0, 0.0
+            count = plan.launch.grid[0]
+            rounds = -(-count // MULTIPROCESSORS)
+            products, read = 2 * small.m * small.n * reduction, (small.m + small.n) * reduction * ITEM
+            seconds = rounds * products / (share * SYNC_SHARE)
+            return Work(count / MULTIPROCESSORS, seconds, rounds * read / l2_share)
+    return Work()
 
 
-def _wgmma_sizes(plan: plans.ConvPlan, verb: str) -> tuple[int, int, int, int]:
-    """Rows, columns, steps' worth of reduction and splits, of the geometry that the kernel takes."""
-    step = wgmma.BLOCK
+def wgmma_work(plan: plans.ConvPlan, verb: str) -> tuple[library.WgmmaTile, int, list[tuple[int, int]]]:
+    """The tile, blocks of a cluster, and (sets of tiles, steps of each) by phase: of the geometry the kernel takes."""
+    (tile,) = (tile for tile in library.WGMMA_WEIGHT_TILES if str(tile) in plan.launch.kernel)
+    together, step = (plan.launch.cluster or (1,))[0], wgmma.BLOCK
     if verb == "conv2d_backward_weight":
         n, p, q, *_, r, s, _, _, c, k, splits = struct.unpack("<14i", plan.geometry)
-        steps = -(-n * p * q // step // splits)
-        return k, r * s * -(-c // step) * step, steps * step, splits
-    values = struct.unpack("<24i", plan.geometry)
-    (n, rows, columns), taps, channels, outputs = values[:3], values[7] * values[8], values[16], values[17]
-    return n * rows * columns, outputs, taps * -(-channels // step) * step, 1
+        sets = -(-k // (tile.m * together)) * -(-r * s * -(-c // step) // (tile.n // step))
+        return tile, together, [(sets * splits, -(-n * p * q // step // splits))]
+    values = struct.unpack(f"<{20 + 8 * wgmma.PHASES}i", plan.geometry)
+    (n, rows, columns), channels, outputs = values[:3], values[12], values[13]
+    sets = -(-n * rows * columns // (tile.m * together)) * -(-outputs // tile.n)
+    taps_h, taps_w = (values[at + 2 : at + 4 * count : 4] for at, count in ((20, values[18]), (52, values[19])))
+    return tile, together, [(sets, h * w * -(-channels // step)) for h in taps_h for w in taps_w]
 
 
 def by_instructions(shape: Conv2dShape, verb: str, algorithm: str, dtype: str) -> float:
@@ -224,31 +241,49 @@ def resnet50(batch: int) -> Iterator[tuple[str, Conv2dShape]]:
             channels, size = 4 * width, size // stride
 
 
+def _l2_bytes(batch: int) -> Iterator[tuple[int, int]]:
+    """Of ResNet-50's launches of implicit_gemm_wgmma: what their tiles ask L2 for, and would without clusters."""
+    for (_, shape), verb in product(resnet50(batch), CONV2D_VERBS):
+        if plans.first_layer(verb, shape, None, GIVEN) is not None:
+            continue
+        for plan in _launches(getattr(plans, verb)(shape, None, GIVEN)):
+            if plan.family == wgmma.FAMILY:
+                tile, together, parts = wgmma_work(plan, verb)
+                steps = together * sum(sets * steps for sets, steps in parts)
+                yield steps * wgmma.step_bytes(tile, together), steps * wgmma.step_bytes(tile, 1)
+
+
 def tables() -> str:
     """The layer list, and ResNet-50's sums."""
     lines = [
-        f"Batch {BATCH}, float16, an H200 taken at {TENSOR_RATE * 1e-12:.0f} TFLOP/s and {MEMORY_RATE * 1e-12:.1f} TB/s"
-        " (attainable, not from a datasheet). Predicted, not measured.",
+        f"Batch {BATCH}, float16, an H200 taken at {TENSOR_RATE * 1e-12:.0f} TFLOP/s, {L2_RATE * 1e-12:.1f} TB/s of L2"
+        f" and {MEMORY_RATE * 1e-12:.1f} TB/s from memory (attainable, not from a datasheet). Predicted, not measured."
+        " `x 2`: a cluster of two blocks.",
         "",
-        "| layer | pass | rung | tile | rounds | tiles, us | memory, us | predicted, us | of the arithmetic rate |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|",
+        "| layer | pass | rung | tile | rounds | tiles, us | L2, us | memory, us | predicted, us | of the rate |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for layer in CONV2D:
         x, w = (BATCH, *layer.shape.x[1:]), layer.shape.w
         shape = conv2d_shape(x, w, layer.stride, layer.padding, 1, layer.groups)
         for verb in CONV2D_VERBS:
             p = predict(shape, verb)
-            numbers = f"{1e3 * p.arithmetic:.1f} | {1e3 * p.memory:.1f} | {1e3 * p.total:.1f} | {p.share:.0%}"
+            times = (p.arithmetic, p.l2, p.memory, p.total)
+            numbers = " | ".join(f"{1e3 * time:.1f}" for time in times) + f" | {p.share:.0%}"
             name = verb.removeprefix("conv2d_")
             lines.append(f"| {layer.name} | {name} | `{p.rung}` | {p.tile} | {p.rounds:.1f} | {numbers} |")
     sums = {verb: sum(predict(shape, verb).total for _, shape in resnet50(BATCH)) for verb in CONV2D_VERBS}
     # nobody wants the gradient of the images
     sums["conv2d_backward_input"] -= predict(next(resnet50(BATCH))[1], "conv2d_backward_input").total
     forward, *backward = sums.values()
+    asked, alone = (sum(column) for column in zip(*_l2_bytes(BATCH), strict=True))
     lines += [
         "",
         f"ResNet-50's 53 convolutions at batch {BATCH}: forward {forward:.2f} ms, backward {sum(backward):.2f} ms"
         f" (backward_input {backward[0]:.2f}, backward_weight {backward[1]:.2f}).",
+        "",
+        f"Its tiles on `implicit_gemm_wgmma` ask L2 for {1e-9 * asked:.1f} GB in all three passes; without clusters it"
+        f" would be {1e-9 * alone:.1f} GB.",
         "",
         f"Rungs for some shapes beside those for any, at batch {BATCH}, by the instructions of their main loops:",
         "",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import product
 from typing import Any
 
@@ -58,7 +58,7 @@ class RecordingRuntime(EmulatorRuntime):
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         module, launch = self.module(source), super().kernel(source, expression)
 
-        def recorded(grid: Any, block: Any, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
+        def recorded(grid: Any, block: Any, shared_bytes: int, arguments: tuple[Any, ...], cluster: Any = None) -> None:
             self.launched.add(expression)
             if self.race:
                 module.watch(0, 0, "")
@@ -68,7 +68,7 @@ class RecordingRuntime(EmulatorRuntime):
                 for name, array in arrays:
                     module.watch(array.ctypes.data, array.nbytes, name)
             self.mapped = []
-            launch(grid, block, shared_bytes, arguments)
+            launch(grid, block, shared_bytes, arguments, cluster)
 
         return recorded
 
@@ -92,6 +92,16 @@ def planned(module: Any, choice: str, result: Any, is_function: bool = True) -> 
         yield
     for plan in PLANS:
         plan.cache_clear()
+
+
+@contextmanager
+def wgmma_planned(tile: library.WgmmaTile, together: int) -> Iterator[None]:
+    """Within the block implicit_gemm_wgmma takes this tile, in clusters of ``together``, and two multiprocessors."""
+    choices = {"WGMMA_TILES": (tile,), "WGMMA_WEIGHT_TILES": (tile,), "TOGETHER": (together,), "MULTIPROCESSORS": 2}
+    with ExitStack() as stack:
+        for name, value in choices.items():
+            stack.enter_context(planned(wgmma, name, value, is_function=False))
+        yield
 
 
 def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -> Results:
@@ -213,15 +223,28 @@ def _on_cuda_cores(backend: Backend, random: Any, out: Any) -> None:
 def _on_tensor_cores(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     """Every tile of implicit_gemm_wgmma and of implicit_gemm_mma, which has two ways to round float32."""
     names = [n for n, rounding in conv2d.MMA.items() if (rounding == "Rounded::no") != (dtype == "float32")]
-    for tile in library.WGMMA_TILES if dtype != "float32" else ():
-        with planned(wgmma, "width", tile), planned(wgmma, "WGMMA_TILES", (tile,), is_function=False):
-            _three_verbs(backend, WGMMA_SHAPE, random, out)(conv2d.WGMMA, f"{conv2d.WGMMA} {tile}")
+    for number, tile in enumerate(library.WGMMA_WEIGHT_TILES if dtype != "float32" else ()):
+        with wgmma_planned(tile, together=1 + number % 2):
+            _on_wgmma(backend, random, out, tile)
     for tile, vector in library.mma_variants(dtype):
         s = conv2d_shape((2, 9, 7, 2 * 3 * vector), (2 * 5 * vector, 3, 2, 3 * vector), (1, 2), 1, groups=2)
         all_verbs = _three_verbs(backend, s, random, out)
         with planned(conv2d, "mma_choice", (tile, vector)):
             for name in names:
                 all_verbs(name, f"{name} {tile} {vector}")
+
+
+def _on_wgmma(backend: Backend, random: Any, out: Any, tile: library.WgmmaTile) -> None:
+    name = f"{conv2d.WGMMA} {tile}"
+    if tile in library.WGMMA_TILES:
+        _three_verbs(backend, WGMMA_SHAPE, random, out)(conv2d.WGMMA, name)
+        s = conv2d_shape((1, 9, 17, 72), (72, 1, 2, 72), 1, 1)  # without phases
+        dx = out(f"backward_input 1 {name}", s.x)
+        backend.conv2d_backward_input(s, random(*s.y), random(*s.w), dx, conv2d.WGMMA)
+    else:
+        s = WGMMA_SHAPE
+        dw = out(f"backward_weight {name}", s.w)
+        backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), dw, conv2d.WGMMA)
 
 
 def _depthwise(backend: Backend, random: Any, out: Any, dtype: str) -> None:

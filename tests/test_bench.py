@@ -194,14 +194,16 @@ def test_a_share_of_the_copy_rate_is_a_median_over_rounds() -> None:
 
 
 def test_predictions() -> None:
-    """A 3x3 layer of 64 channels at 56: 12 rounds of tiles, bound by arithmetic; 1x1: by memory; the page has both."""
+    """A 3x3 layer of 64 channels at 56: 12 rounds of tiles, bound by L2; 1x1: by memory; the page has both."""
     shape = conv2d_shape((64, 56, 56, 64), (64, 3, 3, 64), padding=1)
     p = predicted.predict(shape, "conv2d_forward")
-    assert (p.rung, p.tile) == ("implicit_gemm_wgmma", "128 x 64")
+    assert (p.rung, p.tile) == ("implicit_gemm_wgmma", "128 x 64 x 2")
     assert p.rounds == pytest.approx(64 * 56 * 56 / 128 / 132)
     assert p.arithmetic == pytest.approx(1e3 * 12 * 2 * 128 * 64 * 576 / (790e12 / 132))
     assert p.memory == pytest.approx(1e3 * 2 * (2 * 64 * 56 * 56 * 64 + 64 * 576) / 4.3e12)
-    assert p.total == pytest.approx(p.arithmetic + 2.5e-3)
+    asked = 12 * 9 * (128 + 64 / 2) * 64 * 2  # rows of x, and half of the tile's filters, nine steps of 64
+    assert p.l2 == pytest.approx(1e3 * asked / (8.3e12 / 132))
+    assert p.total == pytest.approx(p.l2 + 2.5e-3)
     one = predicted.predict(conv2d_shape((64, 56, 56, 64), (256, 1, 1, 64)), "conv2d_forward")
     assert one.total == pytest.approx(one.memory + 2.5e-3)
     assert len(list(predicted.resnet50(1))) == 53

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from cnnengine.backends import _conv2d_plans as conv2d
+from cnnengine.backends import _conv2d_wgmma as wgmma
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends._conv2d_plans import Given
+from cnnengine.backends._kernel_plans import Plan
 from cnnengine.errors import Unsupported
 from cnnengine.shapes import Conv2dShape, conv2d_shape
 
@@ -100,3 +104,57 @@ def test_a_split_counts_its_pixels_in_an_int() -> None:
     plan = conv2d.conv2d_backward_weight(wide, None, FLOAT32)
     assert 1 < plan.splits < 8
     assert plan.pixels <= conv2d.LONGEST_SPLIT
+
+
+HALF = Given("float16", 16, 90)
+
+
+def wgmma_plan(shape: Conv2dShape, verb: str = "conv2d_forward") -> tuple[str, Plan]:
+    """(tile, plan) of implicit_gemm_wgmma"""
+    found = getattr(conv2d, verb)(shape, conv2d.WGMMA, HALF)
+    plan = (found.products if verb.endswith("weight") else found[0] if verb.endswith("input") else found).launch
+    return plan.kernel.removesuffix(">").split(", ", 1)[1], plan
+
+
+@pytest.mark.parametrize(
+    ("shape", "tile", "grid", "cluster"),
+    [
+        # 392 tiles of pixels in 196 pairs for 66 clusters
+        (conv2d_shape((64, 28, 28, 128), (128, 3, 3, 128), 1, 1), library.WGMMA_TILES[1], 132, (2, 1, 1)),
+        # 98 tiles of pixels and all filters at once: one round, as of narrower tiles that ask more of L2
+        (conv2d_shape((64, 14, 14, 256), (256, 3, 3, 256), 1, 1), library.WGMMA_TILES[0], 98, (2, 1, 1)),
+        # one tile of pixels: the second block of a cluster would have none
+        (conv2d_shape((1, 8, 8, 64), (256, 1, 1, 64)), library.WGMMA_TILES[2], 4, None),
+    ],
+)
+def test_tiles_and_clusters_of_wgmma(
+    shape: Conv2dShape, tile: library.WgmmaTile, grid: int, cluster: tuple[int, int, int] | None
+) -> None:
+    name, plan = wgmma_plan(shape)
+    assert (name, plan.grid, plan.cluster) == (str(tile), (grid, 1, 1), cluster)
+
+
+@pytest.mark.parametrize(("filters", "rows"), [(64, 64), (256, 128)])
+def test_few_filters_take_tiles_of_64_rows_in_backward_weight(filters: int, rows: int) -> None:
+    name, _ = wgmma_plan(conv2d_shape((64, 56, 56, 64), (filters, 3, 3, 64), 1, 1), "conv2d_backward_weight")
+    assert name.startswith(f"WgmmaTile<{rows}, ")
+
+
+def test_all_phases_are_one_launch_of_wgmma() -> None:
+    """Stride 2 of a 3x3 filter: phases of 2x2, 2, 2 and 1 taps, the ones with most first, where dx has 5 rows and 4
+    columns and the first phase 3 x 2."""
+    shape = conv2d_shape((2, 5, 4, 64), (64, 3, 3, 64), 2, 1)
+    (plan,) = conv2d.conv2d_backward_input(shape, conv2d.WGMMA, HALF)
+    assert plan.launch.kernel.startswith("conv2d_backward_input_phases_wgmma<")
+    values = struct.unpack("<84i", plan.geometry)
+    assert values[:3] == (2, 3, 2)
+    assert values[18:20] == (2, 2)
+    # (first output, first tap, taps, shift); odd positions see taps 2 and 0 of outputs p and p + 1
+    assert values[20:28] == (1, 2, 2, 0, 0, 1, 1, 0)
+
+
+def test_the_busiest() -> None:
+    """Seven tiles of 5 and four of 2 for three: 3, 2 and 2 of the long ones, then 1, 2 and 1 of the short ones."""
+    assert wgmma.busiest([(7, 5), (4, 2)], 3) == 17
+    assert wgmma.busiest([(132, 3)], 132) == 3
+    assert wgmma.busiest([], 4) == 0

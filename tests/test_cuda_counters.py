@@ -20,7 +20,7 @@ from cnnengine.jit.counters import Counts, aligned
 from cnnengine.jit.launch import EmulatorRuntime
 from cnnengine.shapes import conv2d_shape
 
-from .every_kernel import planned
+from .every_kernel import planned, wgmma_planned
 
 REASON = unavailable("emulator")
 NO_GCC = REASON is None and not host.can_count(host.compiler())
@@ -93,6 +93,30 @@ def test_implicit_gemm_mma_instructions() -> None:
     tile_bytes, blocks = 2 * 64 * REDUCTION * 2, 2
     assert total.shared_copy.nbytes == blocks * tile_bytes
     assert total.block_barrier.requests == warps * (REDUCTION // 32 + 1)
+
+
+@pytest.mark.parametrize("tile", library.WGMMA_TILES, ids=str)
+@pytest.mark.parametrize("verb", VERBS[:2])
+def test_implicit_gemm_wgmma_stores_without_conflicts(verb: str, tile: library.WgmmaTile) -> None:
+    """Results leave by panels of 16 rows of 64, written by four stmatrix, and by nothing else."""
+    with wgmma_planned(tile, together=1):
+        total = measured(verb, "implicit_gemm_wgmma", "float16")
+    assert total.conflicts == 0, total
+    assert total.bulk_store.nbytes == output_bytes(verb, "float16")
+    assert total.stmatrix.requests == 4 * total.bulk_store.requests == 4 * PIXELS // 16
+    assert total.global_sectors == 0
+
+
+def test_a_cluster_asks_for_half_of_the_filters() -> None:
+    """Two tiles of 128 pixels by 64 filters, nine steps each: a stage is 16 KB of pixels and 8 KB of filters."""
+    s = conv2d_shape((1, 16, 16, 64), (64, 3, 3, 64), padding=1)
+    x, w, y = (zeros(shape, "float16") for shape in (s.x, s.w, s.y))
+    asked = []
+    for together in (1, 2):
+        with wgmma_planned(library.WGMMA_TILES[2], together):
+            total = counted(lambda b: b.conv2d_forward(s, x, w, y, IDENTITY, "implicit_gemm_wgmma"))
+        asked.append(total.bulk_load.nbytes)
+    assert asked == [2 * 9 * (16 + 8) << 10, 2 * 9 * (16 + 4) << 10]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

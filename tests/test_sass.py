@@ -69,6 +69,23 @@ def test_no_kernel_uses_local_memory(name: str) -> None:
         assert kernel.count(*sass.LOCAL_MEMORY) == 0, expression
 
 
+def test_wgmma_stores_by_tma_and_multicasts() -> None:
+    """Results of 16 bits leave by stmatrix and TMA, none by a thread's own store; residuals come by ldmatrix. Every
+    kernel can share an operand with its neighbour, and both halves of setmaxnreg are there."""
+    for expression, kernel in family(WGMMA, "float16", "sm_90a").items():
+        by_tma = expression.startswith(("conv2d_forward_wgmma", "conv2d_backward_input_wgmma"))
+        for opcode in ("UTMASTG", "STSM"):
+            assert (kernel.count(opcode) > 0) == by_tma, f"{expression}: {opcode}"
+        assert (kernel.count("STG") == 0) == by_tma, expression
+        assert (kernel.count("LDSM") > 0) == expression.startswith("conv2d_forward"), expression
+        modifiers = {part for i in kernel.instructions if i.name == "UTMALDG" for part in i.opcode.split(".")}
+        assert {"IM2COL", "MULTICAST"} <= modifiers, f"{expression}: {modifiers}"
+        assert {i.text.split(", ")[-1].split()[-1] for i in kernel.instructions if i.name == "USETMAXREG"} == {
+            "0xe8",
+            "0x28",
+        }
+
+
 def test_copies_of_16_bytes_pass_the_registers_by() -> None:
     """LDGSTS is cp.async; a step of the ring issues as many of them as it has chunks."""
     for verb, kernel in chosen(LAYER, "implicit_gemm_mma", "float16", 80).items():
@@ -89,6 +106,7 @@ def test_wgmma_products_follow_one_another() -> None:
         first, last = names.index("HGMMA"), len(names) - 1 - names[::-1].index("HGMMA")
         between = set(names[first:last])
         assert not between & {"WARPGROUP", "BAR", "LDG", "STG", "LDS", "STS"}, f"{verb}: {between}"
+        assert not set(names) & {"MEMBAR", "CCTL"}, f"{verb}: a stage is given back without a fence"
         assert any("DEPBAR" in i.opcode and "0x1" in i.text for i in loop), f"{verb}: no group stays in flight"
 
 

@@ -47,11 +47,9 @@ from ._kernel_library import (
     SIMT_TILES,
     SIMT_VARIANTS,
     TILES,
-    WGMMA_TILES,
     MmaTile,
     SimtTile,
     Tile,
-    WgmmaTile,
     mma_variants,
 )
 from ._kernel_plans import FULL_GPU, NARROW, THREADS, Plan
@@ -68,7 +66,6 @@ FIRST_LAYER = "first_layer"
 WINOGRAD = "winograd"
 ALGORITHMS = ("direct", FIRST_LAYER, "depthwise", "grouped", "tiled", "implicit_gemm", *MMA, WGMMA)  # of every verb
 ROUNDED = ("implicit_gemm_tf32", "implicit_gemm_3xtf32")  # never chosen, and not measured unless they are named
-WGMMA_BY_NAME = {str(tile): tile for tile in WGMMA_TILES}
 CONFIGURED, OR_ANOTHER = ": ", " or another"  # in names
 TILED = ("tiled", "implicit_gemm", *MMA)  # rungs whose tiles are this module's
 DEPTHWISE = "conv2d/depthwise"  # the family
@@ -157,7 +154,7 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
-        return _on_maps(wgmma.forward(shape, WGMMA_BY_NAME.get(configuration)))
+        return _on_maps(wgmma.forward(shape, _wgmma_gathers("conv2d_forward", shape).get(configuration)))
     plans.reduction(shape.reduction)
     tile, vector = _pick(tiles(chosen, shape, given, size), configuration)
     return _launch("conv2d_forward", chosen, tile, vector, size)
@@ -180,7 +177,8 @@ def conv2d_backward_input(shape: Conv2dShape, algorithm: str | None, given: Give
     if chosen == "direct":
         return (_direct("conv2d_backward_input", shape.N * shape.H, shape.W * shape.C),)
     if chosen == WGMMA:
-        return tuple(_on_maps(launch) for launch in wgmma.backward_input(shape, WGMMA_BY_NAME.get(configuration)))
+        choice = _wgmma_gathers("conv2d_backward_input", shape).get(configuration)
+        return (_on_maps(wgmma.backward_input(shape, choice)),)
     plans.reduction(shape.R * shape.S * max(Cg, Kg))
     size = _size("conv2d_backward_input", shape, chosen)
     tile, vector = _pick(tiles(chosen, shape, given, size), configuration)
@@ -228,8 +226,12 @@ def _splits(chosen: str, shape: Conv2dShape, given: Given, size: Size) -> dict[s
     return found
 
 
-def _wgmma_weights(shape: Conv2dShape) -> dict[str, tuple[WgmmaTile, int]]:
-    found: dict[str, tuple[WgmmaTile, int]] = {}
+def _wgmma_gathers(verb: str, shape: Conv2dShape) -> dict[str, wgmma.Choice]:
+    return {str(choice): choice for choice in wgmma.gather_choices(verb, shape)}
+
+
+def _wgmma_weights(shape: Conv2dShape) -> dict[str, tuple[wgmma.Choice, int]]:
+    found: dict[str, tuple[wgmma.Choice, int]] = {}
     for choice in wgmma.weight_choices(shape):  # some of which make the same splits
         found.setdefault(f"{choice[0]}, {wgmma.backward_weight(shape, choice).splits} splits", choice)
     return found
@@ -452,7 +454,7 @@ def configurations(verb: str, shape: Conv2dShape, rung: str, given: Given) -> li
     if rung == WGMMA and weight:
         return list(_wgmma_weights(shape))
     if rung == WGMMA:
-        return ["" if tile is None else str(tile) for tile in wgmma.tile_choices(verb, shape)]
+        return list(_wgmma_gathers(verb, shape))
     if rung not in TILED:
         return [""]
     return list((_splits if weight else tiles)(rung, shape, given, size))

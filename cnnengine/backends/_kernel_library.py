@@ -160,37 +160,35 @@ def _mma(dtype: str) -> tuple[str, ...]:
 class WgmmaTile:
     """The template of the same name in csrc/cuda/wgmma_tile.cuh."""
 
+    m: int
     n: int
-    consumers: int
     stages: int
 
     def __str__(self) -> str:
-        return f"WgmmaTile<{self.n}, {self.consumers}, {self.stages}>"
-
-    @property
-    def m(self) -> int:
-        return 64 * self.consumers
+        return f"WgmmaTile<{self.m}, {self.n}, {self.stages}>"
 
     @property
     def threads(self) -> int:
-        return 128 * (self.consumers + 1)
+        return 384
 
     @property
     def shared_bytes(self) -> int:
-        """The ring of stages, each warp's rows on their way out, two barriers a stage; to a multiple of 1024."""
-        ring = self.stages * (self.m + self.n) * 64 * 2
-        rows = 4 * self.consumers * 16 * ((32 if self.n == 256 else 64) + 8) * 4
-        return -(-(ring + rows + 16 * self.stages) // 1024) * 1024
+        """The ring of stages, two panels of 16 rows by 64 columns a warp, two barriers a stage; a multiple of 1024."""
+        ring, panels = self.stages * (self.m + self.n) * 64 * 2, 8 * 2 * 16 * 64 * 2
+        return -(-(ring + panels + 16 * self.stages) // 1024) * 1024
 
 
-WGMMA_TILES = (WgmmaTile(256, 2, 4), WgmmaTile(128, 2, 5), WgmmaTile(64, 2, 6))  # 213, 197 and 181 KB
+WGMMA_TILES = (WgmmaTile(128, 256, 4), WgmmaTile(128, 128, 6), WgmmaTile(128, 64, 8))  # 225 KB
+WGMMA_WEIGHT_TILES = (*WGMMA_TILES, WgmmaTile(64, 256, 4), WgmmaTile(64, 128, 8))  # few filters
+WGMMA_GATHERS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_input_phases")
 
 
 def _wgmma(dtype: str) -> tuple[str, ...]:
     """implicit_gemm_wgmma, float16 and bfloat16."""
     if dtype == "float32":
         return ()
-    return tuple(f"{verb}_wgmma<{{T}}, {tile}>" for verb in CONV2D for tile in WGMMA_TILES)
+    gathers = tuple(f"{kernel}_wgmma<{{T}}, {tile}>" for kernel in WGMMA_GATHERS for tile in WGMMA_TILES)
+    return (*gathers, *(f"conv2d_backward_weight_wgmma<{{T}}, {tile}>" for tile in WGMMA_WEIGHT_TILES))
 
 
 DEPTHWISE_TAPS = (3, 5, 7)  # of a filter's row, for which there are kernels of their own

@@ -27,12 +27,13 @@ AnyTile = TypeVar("AnyTile", Tile, SimtTile, MmaTile)
 
 
 class Plan(NamedTuple):
-    """One launch; ``kernel`` is a template of the library."""
+    """One launch; ``kernel`` is a template of the library. Blocks of a ``cluster`` run together."""
 
     kernel: str
     grid: Size3
     block: Size3
     shared_bytes: int
+    cluster: Size3 | None = None
 
 
 class ReducePlan(NamedTuple):

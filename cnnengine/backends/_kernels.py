@@ -69,7 +69,7 @@ class KernelBackend:
         return kernel
 
     def _run(self, family: str, plan: Plan, dtype: np.dtype[Any], arguments: tuple[Any, ...]) -> None:
-        self._kernel(family, plan.kernel, dtype)(plan.grid, plan.block, plan.shared_bytes, arguments)
+        self._kernel(family, plan.kernel, dtype)(plan.grid, plan.block, plan.shared_bytes, arguments, plan.cluster)
 
     def _run_shape(
         self,
@@ -124,7 +124,7 @@ class KernelBackend:
         weight = w.w if isinstance(w, PackedWeight) else w
         if isinstance(w, PackedWeight) and algorithm is None and w.algorithm.endswith(conv2d.OR_ANOTHER):
             algorithm = w.algorithm
-        given = self._given(x, weight, y, epilogue.residual)
+        given = self._given(x, weight, y, epilogue.residual, epilogue.bias, epilogue.scale, epilogue.shift)
         if padded := conv2d.first_layer("conv2d_forward", shape, algorithm, given):
             wide_x, wide_w = (self._pad_channels(a, padded.shape.C) for a in (x, weight))
             self.conv2d_forward(padded.shape, wide_x, wide_w, y, epilogue, padded.algorithm)
@@ -134,7 +134,12 @@ class KernelBackend:
             weight = w.packed
         else:
             plan = conv2d.conv2d_forward(shape, algorithm, given)
-        self._run_convolution(plan, shape, (x, weight), (y, *_epilogue(epilogue)))
+        if plan.maps:
+            *channels, residual, relu = _epilogue(epilogue)
+            mapped = (x, weight, y, y if residual is None else residual)
+            self._run_on_maps(plan, mapped, (int(residual is not None), *channels, relu))
+        else:
+            self._run_convolution(plan, shape, (x, weight), (y, *_epilogue(epilogue)))
         self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
@@ -145,7 +150,10 @@ class KernelBackend:
             self._cut_channels(wide, dx)
             return
         for plan in conv2d.conv2d_backward_input(shape, algorithm, given):
-            self._run_convolution(plan, shape, (dy, w), (dx,))
+            if len(plan.maps) == 3:
+                self._run_on_maps(plan, (dy, w, dx), ())
+            else:
+                self._run_convolution(plan, shape, (dy, w), (dx,))
 
     def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
         given = self._given(x, dy, dw)
@@ -184,11 +192,16 @@ class KernelBackend:
             transformed = self.workspace(plan.workspace)
             self._run_shape(plan.family, plan.filters, dtype, (operands[1], transformed), shape)
             operands = operands[0], transformed
-        if not plan.maps:
+        if plan.maps:
+            self._run_on_maps(plan, operands, rest)
+        else:
             self._run_shape(plan.family, plan.launch, dtype, (*operands, *rest, *plan.sizes), shape)
-            return
+
+    def _run_on_maps(self, plan: conv2d.ConvPlan, mapped: tuple[Array, ...], rest: tuple[Any, ...]) -> None:
+        """``mapped``: the arrays of the plan's maps."""
+        dtype = mapped[0].dtype
         source = library.source(plan.family, dtype.name)
-        maps = (self.runtime.tensor_map(source, *pair) for pair in zip(plan.maps, operands, strict=True))
+        maps = (self.runtime.tensor_map(source, *pair) for pair in zip(plan.maps, mapped, strict=True))
         self._run(plan.family, plan.launch, dtype, (*maps, *rest, plan.geometry))
 
     # pooling

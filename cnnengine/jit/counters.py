@@ -80,6 +80,7 @@ class Counts(_Sum):
     shared_atomic: Accesses = Accesses()
     shared_copy: SharedAccesses = SharedAccesses()  # what cp.async writes
     ldmatrix: SharedAccesses = SharedAccesses()
+    stmatrix: SharedAccesses = SharedAccesses()
     bulk_load: Accesses = Accesses()  # TMA; bytes of whole boxes
     bulk_store: Accesses = Accesses()
     mma: Products = Products()

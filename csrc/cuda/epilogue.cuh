@@ -40,10 +40,29 @@ struct Epilogue {
   // values of channels k + [0, LENGTH), which go to y[index + [0, LENGTH)]
   template <int LENGTH>
   __device__ void store_run(T* y, const float (&values)[LENGTH], int k, long long index) const {
-    float with_channel[LENGTH];
+    float with_channel[1][LENGTH];
 #pragma unroll
-    for (int v = 0; v < LENGTH; v++) with_channel[v] = channel(values[v], k + v);
-    finish_run(y, with_channel, index);
+    for (int v = 0; v < LENGTH; v++) with_channel[0][v] = values[v];
+    apply_channel_run(with_channel, k);
+    finish_run(y, with_channel[0], index);
+  }
+
+  // What belongs to the channels k + [0, LENGTH) of ROWS outputs each. The arrays are read a run at a time: they begin
+  // at, and k is, a multiple of LENGTH.
+  template <int ROWS, int LENGTH>
+  __device__ void apply_channel_run(float (&value)[ROWS][LENGTH], int k) const {
+    Run<T, LENGTH> b, factor, offset;
+    if (bias) b = *reinterpret_cast<const Run<T, LENGTH>*>(bias + k);
+    if (scale) factor = *reinterpret_cast<const Run<T, LENGTH>*>(scale + k);
+    if (shift) offset = *reinterpret_cast<const Run<T, LENGTH>*>(shift + k);
+#pragma unroll
+    for (int i = 0; i < ROWS; i++)
+#pragma unroll
+      for (int v = 0; v < LENGTH; v++) {
+        if (bias) value[i][v] += to_float(b.value[v]);
+        if (scale) value[i][v] *= to_float(factor.value[v]);
+        if (shift) value[i][v] += to_float(offset.value[v]);
+      }
   }
 
   // what is left for values that go to y[index + [0, LENGTH)]
@@ -56,7 +75,7 @@ struct Epilogue {
     for (int v = 0; v < LENGTH; v++) {
       finished[v] = values[v];
       if (residual) finished[v] += to_float(added.value[v]);
-      if (relu) finished[v] = finished[v] <= 0.0f ? 0.0f : finished[v];  // a NaN fails the comparison and stays
+      finished[v] = activate(finished[v]);
     }
     ::store_run(y + index, finished);
   }
@@ -79,7 +98,10 @@ struct Epilogue {
   // what is left for an element, which goes to y[index]
   __device__ T finish(float value, long long index) const {
     if (residual) value += to_float(residual[index]);
-    if (relu) value = value <= 0.0f ? 0.0f : value;  // a NaN fails the comparison and stays
-    return from_float<T>(value);
+    return from_float<T>(activate(value));
+  }
+
+  __device__ float activate(float value) const {
+    return relu && value <= 0.0f ? 0.0f : value;  // a NaN fails the comparison and stays
   }
 };

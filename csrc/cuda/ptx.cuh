@@ -364,6 +364,14 @@ PTX_INLINE void mbarrier_arrive_remote(uint64_t* barrier, int rank, PTX_SITE) {
                    "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
                    "r"(rank) : "memory"));
 }
+// The same without ordering what this thread's ordinary accesses did for the other block's threads: enough where wgmma
+// has read what a copy overwrites next. Who waits takes mbarrier_wait.
+PTX_INLINE void mbarrier_signal_remote(uint64_t* barrier, int rank, PTX_SITE) {
+  PTX_SM90(emulator::mbarrier_arrive_remote(barrier, rank, site),
+           asm volatile("{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+                        "mbarrier.arrive.shared::cluster.b64 _, [there];\n}" ::"r"(shared_address(barrier)),
+                        "r"(rank) : "memory"));
+}
 PTX_INLINE void mbarrier_wait_cluster(uint64_t* barrier, int parity, PTX_SITE) {
   PTX_SM90(
       emulator::mbarrier_wait(barrier, parity, site),

@@ -24,6 +24,7 @@ enum class Kind : uint8_t {
   shared_atomic,
   shared_copy,  // what cp.async writes
   ldmatrix,
+  stmatrix,
   bulk_load,
   bulk_store,
   // products; `amount` is a lane's share of the multiply-adds

@@ -85,7 +85,8 @@ Cost cost(const Request& request, Kind kind, size_t amount, unsigned lanes_of_wa
     case Kind::shared_copy:
       count_wavefronts(request, amount, kWarp, shared, cost);
       break;
-    case Kind::ldmatrix:  // a lane receives 4 bytes of each matrix; eight lanes give the addresses of its rows
+    case Kind::ldmatrix:  // a lane has 4 bytes of each matrix; eight lanes give the addresses of its rows
+    case Kind::stmatrix:
       count_wavefronts(request, 16, static_cast<int>(amount / 4) * 8, shared, cost);
       break;
     default:

@@ -112,6 +112,7 @@ void store_matrices(void* row, const uint32_t* fragment, int matrices, bool tran
     check_row(row, "stmatrix", site);
     race::write(row, 16, site);
   }
+  count::executed(count::Kind::stmatrix, static_cast<size_t>(4 * matrices), row, site, __builtin_return_address(0));
   StoreMatrices operand{static_cast<char*>(row), fragment, matrices, transpose};
   check_whole_warp("stmatrix", site);
   meet_warp(0xffffffffu, "stmatrix", site, &operand, store_all);

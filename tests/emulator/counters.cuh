@@ -62,6 +62,7 @@ __global__ void matrices(uint32_t* y, int width, int swizzled) {
   uint32_t r[4];
   ptx::ldmatrix_x4(r, reinterpret_cast<const char*>(s) + lane % 8 * width + chunk * 16);  // ldmatrix
   for (int i = 0; i < 4; i++) y[i * 32 + lane] = r[i];
+  ptx::stmatrix_x4(reinterpret_cast<char*>(s) + lane % 8 * width + chunk * 16, r);  // stmatrix
 }
 
 // 16 bytes a lane, `width` bytes apart in shared memory; lanes from `copied` on fill zeros

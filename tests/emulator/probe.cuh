@@ -88,6 +88,7 @@ __global__ void __launch_bounds__(128) probe_sm90(const __grid_constant__ CUtens
     ptx::tma_load_4d_multicast(s->tile, &map, &s->barrier, 0, 1, 2, 3, 3);
     ptx::tma_load_im2col_4d_multicast(s->tile, &map, &s->barrier, 0, 1, 2, 3, 4, 5, 3);
     ptx::mbarrier_arrive_remote(&s->barrier, ptx::cluster_blocks() - 1);
+    ptx::mbarrier_signal_remote(&s->barrier, ptx::cluster_blocks() - 1);
     ptx::mbarrier_wait_cluster(&s->barrier, 1);
     ptx::mbarrier_wait_cluster(&s->barrier, 0);
     ptx::mbarrier_wait(&s->barrier, 0);

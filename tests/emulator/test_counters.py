@@ -146,11 +146,11 @@ def test_conflicts_of_vectors(count: Count, vector: str, step: int, wavefronts: 
         (64, 0, 16),  # rows 0, 2, 4, 6 in the same banks
     ],
 )
-def test_ldmatrix(count: Count, width: int, swizzled: int, wavefronts: int) -> None:
+def test_ldmatrix_and_stmatrix(count: Count, width: int, swizzled: int, wavefronts: int) -> None:
     counters = count("matrices", floats(), np.int32(width), np.int32(swizzled), shared=SHARED)
-    load = at(counters, "ldmatrix").ldmatrix
-    assert (load.requests, load.lanes, load.nbytes) == (1, 32, 512)
-    assert (load.wavefronts, load.least_wavefronts) == (wavefronts, 4)
+    for one in (at(counters, "ldmatrix").ldmatrix, at(counters, "stmatrix").stmatrix):
+        assert (one.requests, one.lanes, one.nbytes) == (1, 32, 512)
+        assert (one.wavefronts, one.least_wavefronts) == (wavefronts, 4)
 
 
 # ---- copies and products
