@@ -91,7 +91,7 @@ def test_a_barrier_taken_away_is_reported(file: str, tmp_path: Path, monkeypatch
         threads, shared = (simt.threads, 1, 1), simt.shared_bytes
         conv = conv2d_shape((1, 8, 8, 32), (64, 1, 1, 32))
         matrices = [np.ones(s, "float32") for s in (conv.x, conv.w, conv.y)]
-        arguments = (*matrices, None, None, None, None, 0, conv.packed)
+        arguments = (*matrices, None, None, None, None, 0, None, conv.packed)
     else:
         tile = library.SMALL
         family, expression = "gemm", f"gemm_tiled<float, GemmShape, {tile}, false, false>"

@@ -53,7 +53,7 @@ def ceiling(expression: str, arch: str) -> int:
         if "Rounded::no" not in expression or arch == "sm_75":
             return 192
         return 128 if str(library.MMA_LARGE) in expression else 168
-    if "depthwise" in expression:
+    if "depthwise" in expression or "NormShape, 8" in expression:
         return 128  # 256 threads: 2 blocks
     return next((limit for tile, limit in TILE_REGISTERS.items() if str(tile) in expression), REGISTERS)
 
