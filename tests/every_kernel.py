@@ -40,6 +40,7 @@ PLANS = (
     wgmma.backward_input,
     wgmma.backward_weight,
     plans.gemm,
+    plans.norm_columns,
     plans.norm_tiles,
 )
 # more than a tile of pixels, channels past a step, uneven sides, a phase of dx that no tap reaches
