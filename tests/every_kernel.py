@@ -274,7 +274,7 @@ def _products(backend: Backend, random: Any, out: Any) -> None:
 
 def _norms(backend: Backend, random: Any, out: Any) -> None:
     """In splits, in groups and by rows, with channels for single elements and for vectors of 16 bytes."""
-    for size in ((1, 601, 5, 1), (1, 601, 24, 1), (2, 37, 3, 11), (2, 37, 2, 12), (3, 1, 2, 70), (3, 1, 2, 72)):
+    for size in ((1, 601, 5, 1), (1, 601, 24, 1), (2, 37, 3, 11), (2, 37, 2, 12), (3, 1, 2, 70)):
         s = norm_shape(*size)
         x, residual, dy, gain, offset = random(*s.x), random(*s.x), random(*s.x), random(s.channels), random(s.channels)
         kind = "float32" if x.dtype.itemsize < 4 else x.dtype.name

@@ -230,12 +230,12 @@ def _norm(dtype: str) -> tuple[str, ...]:
         "norm_channel_moments<{T}, NormShape, %d>",
         "norm_apply<{T}, NormShape, %d>",
         "norm_channel_sums<{T}, NormShape, %d, false>",
-        "norm_channel_sums<{T}, NormShape, %d, true>",
         "norm_backward_apply<{T}, NormShape, %d>",
     )
     return (
         *(kernel % vector for kernel in columns for vector in norm_vectors(dtype)),
         *(f"norm_join_tiles<NormShape, {vector}>" for vector in norm_vectors("float32")),
+        "norm_channel_sums<{T}, NormShape, 1, true>",
         "norm_group_moments<{T}, NormShape>",
         "norm_group_sums<{T}, NormShape>",
         "norm_forward_rows<{T}, NormShape>",

@@ -330,9 +330,7 @@ class KernelBackend:
         if rows and not parameters:
             return
         walk = norm_shape(1, shape.N, shape.G, shape.D) if rows else shape
-        vector = _norm_vector(shape, dtype, (x, gain, mean, variance, y, dy, dx, dresidual))
-        if rows and shape.D % vector:
-            vector = 1
+        vector = 1 if rows else _norm_vector(shape, dtype, (x, gain, mean, variance, y, dy, dx, dresidual))
         kernel = f"norm_channel_sums<{{T}}, NormShape, %d, {'true' if rows else 'false'}>"
         splits = plans.norm_columns(kernel % vector, walk, vector, True).splits
         sums = walk.N * splits * 2 * shape.channels * 4

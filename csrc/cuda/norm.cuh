@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
 
 // partial (N, splits, 2, C): sums of dz and of dz * u over a chunk's rows; dresidual = dz where it is wanted.
 // STATISTIC_A_ROW: each row has a mean of its own, and shape is (1, N, G, D), the walk of a layer norm for the
-// gradients of its parameters; a vector's channels are of one group.
+// gradients of its parameters; VECTOR is 1.
 template <class T, class Shape, int VECTOR, bool STATISTIC_A_ROW>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_channel_sums(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ variance,
