@@ -40,6 +40,8 @@ PLANS = (
     wgmma.backward_input,
     wgmma.backward_weight,
     plans.gemm,
+    plans.norm_columns,
+    plans.norm_tiles,
 )
 # more than a tile of pixels, channels past a step, uneven sides, a phase of dx that no tap reaches
 WGMMA_SHAPE = conv2d_shape((3, 9, 13, 72), (136, 1, 3, 72), (2, 1), ((0, 1), (2, 1)))
@@ -192,6 +194,11 @@ def _convolutions(backend: Backend, random: Any, out: Any, dtype: str) -> None:
     _grouped(backend, random, out)
     _grouped_on_tensor_cores(backend, random, out, dtype)
     _winograd(backend, random, out, dtype)
+    for channels in (12, 5):  # tiles enough to be joined by two kernels
+        s = conv2d_shape((2, 10, 11, 4), (channels, 1, 1, 4))
+        arrays = random(*s.x), random(*s.w), random(s.K), random(*s.y)
+        with planned(plans, "FEW_TILES", 2, is_function=False):
+            _with_norm(backend, s, arrays, out, "implicit_gemm", f"norm of tiles {channels}")
     s = conv2d_shape((2, 12, 12, 2), (3, 1, 1, 2))  # pixels enough for two splits and their sum
     backend.conv2d_backward_weight(s, random(*s.x), random(*s.y), out("backward_weight split", s.w), "tiled")
 
@@ -205,8 +212,23 @@ def _three_verbs(backend: Backend, s: Conv2dShape, random: Any, out: Any) -> Cal
         backend.conv2d_forward(s, x, w, out(f"forward {name}", s.y), epilogue, algorithm)
         backend.conv2d_backward_input(s, dy, w, out(f"backward_input {name}", s.x), algorithm)
         backend.conv2d_backward_weight(s, x, dy, out(f"backward_weight {name}", s.w), algorithm)
+        if algorithm == "implicit_gemm" or algorithm in conv2d.MMA:
+            _with_norm(backend, s, (x, w, per_channel, dy), out, algorithm, f"norm {name}")
 
     return run
+
+
+def _with_norm(
+    backend: Backend, s: Conv2dShape, arrays: tuple[np.ndarray, ...], out: Any, algorithm: str, name: str
+) -> None:
+    """The convolution with the moments of its tiles, and the norm by them. arrays: x, w, a value a channel, a
+    residual"""
+    x, w, per_channel, residual = arrays
+    kind = "float32" if x.dtype.itemsize < 4 else x.dtype.name
+    y, z = out(f"{name} y", s.y, x.dtype), out(f"{name} norm of y", s.y, x.dtype)
+    mean, variance = (out(f"{name} {part}", (1, s.K), kind) for part in ("mean of y", "variance of y"))
+    norm = per_channel, per_channel, residual, z, mean, variance, 1e-3, "relu"
+    backend.conv2d_norm_forward(s, x, w, per_channel, y, algorithm, *norm)
 
 
 def _on_cuda_cores(backend: Backend, random: Any, out: Any) -> None:
@@ -314,7 +336,8 @@ def _products(backend: Backend, random: Any, out: Any) -> None:
 
 
 def _norms(backend: Backend, random: Any, out: Any) -> None:
-    for size in ((1, 601, 5, 1), (2, 37, 3, 11), (3, 1, 2, 70)):  # in splits, groups, by rows
+    """In splits, in groups and by rows, with channels for single elements and for vectors of 16 bytes."""
+    for size in ((1, 601, 5, 1), (1, 601, 24, 1), (2, 37, 3, 11), (2, 37, 2, 12), (3, 1, 2, 70)):
         s = norm_shape(*size)
         x, residual, dy, gain, offset = random(*s.x), random(*s.x), random(*s.x), random(s.channels), random(s.channels)
         kind = "float32" if x.dtype.itemsize < 4 else x.dtype.name
@@ -325,5 +348,6 @@ def _norms(backend: Backend, random: Any, out: Any) -> None:
             ("dx", s.x), ("dgain", gain.shape), ("doffset", gain.shape), ("dresidual", s.x)
         )]  # fmt: skip
         backend.norm_backward(s, x, gain, mean, variance, y, dy, *gradients, 1e-3, "relu")
-    x = random(67, 33)
-    backend.apply_epilogue(x, out("epilogue", x.shape), Epilogue(random(33), random(33), random(33), x, "relu"))
+    for channels in (33, 40):
+        x, parts = random(67, channels), [random(channels) for _ in range(3)]
+        backend.apply_epilogue(x, out(f"epilogue {channels}", x.shape), Epilogue(*parts, x, "relu"))

@@ -50,6 +50,7 @@ LOWERED: dict[str, Callable[..., cnn.Tensor]] = {
     "conv2d": lambda a: F.conv2d(a(*x), a(*w), a(*b)),
     "conv2d_relu": lambda a: F.conv2d(a(*x), a(*w), activation="relu"),
     "conv2d_norm_act": lambda a: F.conv2d_norm_act(a(*x), a(*w), a(*b), scale=a(*b), shift=a(*b), activation="relu"),
+    "conv2d_batch_norm": lambda a: F.conv2d_batch_norm(a(*x), a(*w), a(*b), None, None, a(*b), training=True),
     "linear": lambda a: F.linear(a(2, 4), a(3, 4), a(3)),
     "matmul": lambda a: a(2, 3, 4) @ a(4, 5),
     "matmul_batched": lambda a: F.matmul(a(2, 3, 4), a(2, 4, 5)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache as keep
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -11,14 +12,15 @@ import pytest
 
 from cnnengine.backends import _conv2d_plans as conv2d
 from cnnengine.backends import _kernel_library as library
+from cnnengine.backends import _kernel_plans as plans
 from cnnengine.backends.contract import IDENTITY
 from cnnengine.backends.emulator.backend import EmulatorBackend
 from cnnengine.backends.registry import unavailable
 from cnnengine.jit import host
 from cnnengine.jit.cache import default_cache
-from cnnengine.jit.counters import Counts, aligned
+from cnnengine.jit.counters import Counters, Counts, aligned
 from cnnengine.jit.launch import EmulatorRuntime
-from cnnengine.shapes import conv2d_shape
+from cnnengine.shapes import conv2d_shape, norm_shape
 
 from .every_kernel import planned, wgmma_planned
 
@@ -35,15 +37,26 @@ PIXELS, REDUCTION = 8 * 16, 3 * 3 * 64
 MULTIPLY_ADDS = PIXELS * 64 * REDUCTION  # of every verb
 
 
+class AlignedBackend(EmulatorBackend):
+    """Its workspace, too, begins where a GPU's would."""
+
+    def workspace(self, nbytes: int) -> np.ndarray:
+        return aligned(np.empty(nbytes, np.uint8))
+
+
 @keep
 def backend() -> EmulatorBackend:
-    return EmulatorBackend(EmulatorRuntime(default_cache(), count=True))
+    return AlignedBackend(EmulatorRuntime(default_cache(), count=True))
+
+
+def counted_by_line(launch: Callable[[EmulatorBackend], None]) -> Counters:
+    backend().runtime.take_counters()
+    launch(backend())
+    return backend().runtime.take_counters()
 
 
 def counted(launch: Callable[[EmulatorBackend], None]) -> Counts:
-    backend().runtime.take_counters()
-    launch(backend())
-    return backend().runtime.take_counters().total
+    return counted_by_line(launch).total
 
 
 def zeros(shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -157,3 +170,78 @@ def test_activation_has_full_sectors(dtype: str) -> None:
     backward = counted(lambda b: b.activation_backward("relu", x, y, zeros((n,), dtype), 0.0))
     assert backward.global_load.sectors == 2 * forward.global_load.sectors
     assert backward.global_store == forward.global_store
+
+
+NORM = norm_shape(1, 1024, 64, 1)
+MANY_ROWS = partial(planned, plans, "NORM_ROWS", (16,), is_function=False)  # a thread's, as of large arrays
+
+
+def norm_forward(dtype: str, residual: bool) -> Counters:
+    x, more, y = (zeros(NORM.x, dtype) for _ in range(3))
+    gain, offset = (zeros((NORM.channels,), dtype) for _ in range(2))
+    mean, variance = (zeros(NORM.statistics, "float32") for _ in range(2))
+    known = gain, offset, more if residual else None, y, mean, variance, 1e-5, "relu"
+    with MANY_ROWS():
+        return counted_by_line(lambda b: b.norm_forward(NORM, x, *known))
+
+
+def norm_backward(dtype: str, activation: str, residual: bool) -> Counters:
+    x, y, dy, dx, dresidual = (zeros(NORM.x, dtype) for _ in range(5))
+    gain, dgain, doffset = (zeros((NORM.channels,), dtype) for _ in range(3))
+    mean, variance = (zeros(NORM.statistics, "float32") for _ in range(2))
+    known = gain, mean, variance, y if activation == "relu" else None, dy
+    gradients = dx, dgain, doffset, dresidual if residual else None
+    with MANY_ROWS():
+        return counted_by_line(lambda b: b.norm_backward(NORM, x, *known, *gradients, 1e-5, activation))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_norms_move_16_bytes_at_a_time_from_full_sectors(dtype: str) -> None:
+    """All but the kernels that join blocks, one for each channel. Of what belongs to a channel float32 beside
+    narrower elements moves in two parts, each half of its sectors."""
+    for counters in (norm_forward(dtype, True), norm_backward(dtype, "relu", True)):
+        assert counters.total.conflicts == 0
+        runs = {place: c for place, c in counters.lines.items() if "epilogue.cuh" in place}
+        parts = {place for place, c in runs.items() if min(c.global_load.efficiency, c.global_store.efficiency) < 1}
+        assert len(parts) == (0 if dtype == "float32" else 2), "one that loads and one that stores"
+        for place, c in runs.items():
+            assert set(c.global_load.sizes) | set(c.global_store.sizes) <= {16}, place
+        elsewhere = counters.total.global_load.nbytes - sum(c.global_load.nbytes for c in runs.values())
+        assert elsewhere < 0.05 * prod(NORM.x) * library.ITEM_BYTES[dtype]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_passes_of_norms_over_memory(dtype: str) -> None:
+    """x twice and a residual once; backward x, dy and y twice, but where the first pass writes the masked dy."""
+    whole = prod(NORM.x) * library.ITEM_BYTES[dtype]
+
+    def passes(counters: Counters) -> tuple[int, int]:
+        """Loads and stores of whole arrays; what belongs to a channel is less than one"""
+        return counters.total.global_load.nbytes // whole, counters.total.global_store.nbytes // whole
+
+    def more(a: Counters, b: Counters) -> tuple[float, float]:
+        loads, stores = a.total.global_load.nbytes, a.total.global_store.nbytes
+        return (loads - b.total.global_load.nbytes) / whole, (stores - b.total.global_store.nbytes) / whole
+
+    forward, plain = norm_forward(dtype, False), norm_backward(dtype, "identity", False)
+    assert passes(forward) == (2, 1)
+    assert passes(plain) == (4, 1)
+    assert more(norm_forward(dtype, True), forward) == (1, 0)
+    assert more(norm_backward(dtype, "relu", False), plain) == (2, 0)
+    assert more(norm_backward(dtype, "relu", True), plain) == (1, 1)
+
+
+@pytest.mark.parametrize(("algorithm", "dtype"), [("implicit_gemm_mma", "float16"), ("implicit_gemm", "float32")])
+def test_moments_of_a_convolution_spare_a_pass(algorithm: str, dtype: str) -> None:
+    x, w, y, z = (zeros(shape, dtype) for shape in (S.x, S.w, S.y, S.y))
+    mean, variance = (zeros((1, S.K), "float32") for _ in range(2))
+    norm = None, None, None, z, mean, variance, 1e-5, "relu"
+    together = counted(lambda b: b.conv2d_norm_forward(S, x, w, None, y, algorithm, *norm))
+    walk = norm_shape(1, PIXELS, S.K, 1)
+    apart = convolution("forward", algorithm, dtype) + counted(lambda b: b.norm_forward(walk, y, *norm))
+    tiles = PIXELS // 64
+    moments = tiles * 2 * S.K * 4
+    spared = apart.global_load.nbytes - together.global_load.nbytes
+    assert spared >= y.nbytes - moments
+    assert together.global_store.nbytes <= apart.global_store.nbytes + moments
+    assert together.conflicts == 0

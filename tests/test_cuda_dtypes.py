@@ -28,7 +28,7 @@ def test_every_kernel_in_every_dtype(dtype: str) -> None:
     for name, result in results.items():
         if result.dtype.kind in "iu" or name.startswith(("cast", "equal")):
             assert_identical(result, expected[name].astype(result.dtype), name)
-        else:
+        elif not (dtype != "float32" and name.endswith("of y")):  # y as rounded: test_conv2d_batch_norm.py
             algorithm = next((word for word in name.split() if word.startswith(("implicit_gemm", "winograd"))), None)
             reduction = LONGEST_SUM if str(LONGEST_SUM) in name else 288
             assert_close(result, expected[name], reduction, name, algorithm=algorithm)

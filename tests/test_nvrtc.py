@@ -73,7 +73,7 @@ def ceiling(expression: str, arch: str) -> int:
         return 255  # 128 threads, 72 sums each: 2 blocks; 256 threads: 1 block
     if "_grouped<" in expression or "_grouped_mma<" in expression:
         return 168  # 128 threads: 3 blocks
-    if "depthwise" in expression:
+    if "depthwise" in expression or "NormShape, 8" in expression:
         return 128  # 256 threads: 2 blocks
     return next((limit for tile, limit in TILE_REGISTERS.items() if str(tile) in expression), REGISTERS)
 

@@ -102,6 +102,7 @@ class ConvPlan(NamedTuple):
     filters: Plan | None = None
     workspace: int = 0  # bytes
     sizes: tuple[int, ...] = ()
+    moment_pixels: int = 0  # of a tile, where the forward kernel can leave its tiles' moments (tile_moments.cuh)
 
 
 class WeightPlan(NamedTuple):
@@ -473,10 +474,12 @@ def _launch(verb: str, chosen: str, tile: AnyTile, vector: int, size: Size) -> C
     if isinstance(tile, Tile):
         return ConvPlan("conv2d", plans.tiled(f"{verb}_tiled<{{T}}, Conv2dShape, {tile}>", tile, *size), chosen)
     if isinstance(tile, SimtTile):
-        kernel = f"{verb}_implicit_gemm<{{T}}, Conv2dShape, {tile}, {vector}>"
-        return ConvPlan("conv2d/implicit_gemm", plans.tiled(kernel, tile, *size), chosen)
-    kernel = f"{verb}_mma<{{T}}, Conv2dShape, {tile}, {MMA[chosen]}, {vector}>"
-    return ConvPlan("conv2d/implicit_gemm_mma", plans.tiled(kernel, tile, *size), chosen)
+        family, kernel = "conv2d/implicit_gemm", f"{verb}_implicit_gemm<{{T}}, Conv2dShape, {tile}, {vector}>"
+    else:
+        family = "conv2d/implicit_gemm_mma"
+        kernel = f"{verb}_mma<{{T}}, Conv2dShape, {tile}, {MMA[chosen]}, {vector}>"
+    moment_pixels = tile.m if verb == "conv2d_forward" else 0
+    return ConvPlan(family, plans.tiled(kernel, tile, *size), chosen, moment_pixels=moment_pixels)
 
 
 def _direct(verb: str, count: int, width: int) -> ConvPlan:

@@ -124,9 +124,11 @@ class MmaTile:
 
     @property
     def shared_bytes(self) -> int:
-        """The stages of both operands; afterwards a row of fragments of each warp, in float32."""
+        """The stages of both operands; afterwards a row of fragments of each warp and the tile's moments, in
+        float32."""
         operands = self.stages * (self.m + self.n) * self.k * self.item_bytes
-        return max(operands, self.warps_m * self.warps_n * 16 * (self.n // self.warps_n + 8) * 4)
+        fragments = self.warps_m * self.warps_n * 16 * (self.n // self.warps_n + 8) * 4
+        return max(operands, fragments + self.warps_m * self.n * 3 * 4)
 
 
 MMA_LARGE = MmaTile(128, 128, 32, 2, 4, 4)  # 256 threads, 64 sums each; 64 KB: one or two blocks a multiprocessor
@@ -241,6 +243,31 @@ def _winograd(dtype: str) -> tuple[str, ...]:
     return (*filters, *(f"{verb}_winograd<Conv2dShape>" for verb in CONV2D[:2]))
 
 
+def norm_vectors(dtype: str) -> tuple[int, int]:
+    """Channels that the kernels which walk by columns take at a time: 16 bytes, or one."""
+    return 16 // ITEM_BYTES[dtype], 1
+
+
+def _norm(dtype: str) -> tuple[str, ...]:
+    """norm, by dtype."""
+    columns = (
+        "apply_epilogue<{T}, NormShape, %d>",
+        "norm_channel_moments<{T}, NormShape, %d>",
+        "norm_apply<{T}, NormShape, %d>",
+        "norm_channel_sums<{T}, NormShape, %d, false>",
+        "norm_backward_apply<{T}, NormShape, %d>",
+    )
+    return (
+        *(kernel % vector for kernel in columns for vector in norm_vectors(dtype)),
+        *(f"norm_join_tiles<NormShape, {vector}>" for vector in norm_vectors("float32")),
+        "norm_channel_sums<{T}, NormShape, 1, true>",
+        "norm_group_moments<{T}, NormShape>",
+        "norm_group_sums<{T}, NormShape>",
+        "norm_forward_rows<{T}, NormShape>",
+        "norm_backward_rows<{T}, NormShape>",
+    )
+
+
 Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
 FAMILIES: dict[str, Templates] = {
     "conv2d": (
@@ -286,19 +313,7 @@ FAMILIES: dict[str, Templates] = {
         "gemm_direct<{T}, GemmShape>",
         *(f"gemm_tiled<{{T}}, GemmShape, {tile}, {a}, {b}>" for tile in TILES for a in BOOL for b in BOOL),
     ),
-    "norm": (
-        "apply_epilogue<{T}, NormShape>",
-        "norm_channel_moments<{T}, NormShape>",
-        "norm_group_moments<{T}, NormShape>",
-        "norm_apply<{T}, NormShape>",
-        "norm_channel_sums<{T}, NormShape, false>",
-        "norm_channel_sums<{T}, NormShape, true>",
-        "norm_group_sums<{T}, NormShape>",
-        "norm_parameter_gradients<{T}>",
-        "norm_backward_apply<{T}, NormShape>",
-        "norm_forward_rows<{T}, NormShape>",
-        "norm_backward_rows<{T}, NormShape>",
-    ),
+    "norm": _norm,
     "softmax_cross_entropy": ("softmax_cross_entropy_forward<{T}>", "softmax_cross_entropy_backward<{T}>"),
     "dropout": ("dropout<{T}>",),
     "optimizer_step": tuple(f"{kind}<{{T}}, {state}>" for kind in OPTIMIZERS for state in ("{T}", "float")),

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 from ..errors import Unsupported
-from ..shapes import CACHED_SHAPES, INT32_MAX, GemmShape, NormShape, Pool2dShape, ReduceShape
+from ..shapes import CACHED_SHAPES, INT32_MAX, GemmShape, NormShape, Pool2dShape, ReduceShape, norm_shape
 from ._kernel_library import LARGE, MEDIUM, SMALL, MmaTile, SimtTile, Tile
 
 THREADS = 256  # of kernels without shared memory
@@ -19,8 +19,10 @@ ELEMENTS_PER_THREAD = 4  # csrc/cuda/elementwise.cuh
 FULL_GPU = 264  # blocks that keep a large GPU busy: 2 on each of an H200's 132 multiprocessors
 NARROW = 8  # channels of a group, or rows of a matrix, below which a tile would be mostly empty
 LONG_ROW = 64  # elements of a reduction from which on a block works on few columns
-NORM_SHARED = 3 * 4 * THREADS  # NormShared of csrc/cuda/norm.cuh; NormDoubles is twice that
-NORM_ROW_SHARED = NORM_SHARED + 3 * 4  # NormRowShared
+NORM_ROW_SHARED = 3 * 4 * THREADS + 3 * 4  # NormRowShared of csrc/cuda/norm.cuh
+FEW_TILES = 256  # of a convolution, whose moments one block for some channels joins at once
+NORM_ROWS = (16, 8, 4)  # of a thread that writes them: many, since it finds its channels' scales first
+SECTOR_LANES = 8  # float32 of a sector
 
 Size3 = tuple[int, int, int]
 AnyTile = TypeVar("AnyTile", Tile, SimtTile, MmaTile)
@@ -81,6 +83,17 @@ class NormPlan(NamedTuple):
     """One launch of a kernel that walks an (N, L, G, D) by columns, ``chunk`` rows a block."""
 
     plan: Plan
+    chunk: int
+    splits: int
+
+
+class NormTiles(NamedTuple):
+    """How the moments of a convolution's tiles become ``splits`` of ``chunk`` tiles each; ``plan`` where these are
+    fewer. ``shape`` is (1, tiles, K, 1)."""
+
+    tiles: int
+    shape: NormShape
+    plan: Plan | None
     chunk: int
     splits: int
 
@@ -150,23 +163,61 @@ def reduce(op: str, shape: ReduceShape) -> ReducePlan:
 
 
 @lru_cache(CACHED_SHAPES)
-def norm_columns(kernel: str, shape: NormShape, sums: bool) -> NormPlan:
-    """Lanes along the channels up to a warp, the block's other threads along the rows. ``sums``: as few blocks a column
-    as fill a GPU, of at least 16 rows a thread, since each leaves partial sums; else 8 rows a thread."""
-    x = min(32, _power_of_two(shape.channels))
+def norm_columns(kernel: str, shape: NormShape, vector: int, sums: bool) -> NormPlan:
+    """Lanes along the vectors of channels up to a warp, the block's other threads along the rows. ``sums``: as few
+    blocks a column as fill a GPU, of at least 16 rows a thread, since each leaves partial sums; else as many rows a
+    thread as leave enough blocks."""
+    vectors = shape.channels // vector
+    x = _lanes(vectors)
     y = min(THREADS // x, _power_of_two(-(-shape.L // 4)))
-    columns = shape.N * -(-shape.channels // x)
-    chunk = 8 * y
+    columns = shape.N * -(-vectors // x)
     if sums:
         chunk = -(-shape.L // max(1, min(-(-FULL_GPU // columns), shape.L // (16 * y))))
+    else:
+        enough = (rows * y for rows in NORM_ROWS if columns * -(-shape.L // (rows * y)) >= 4 * FULL_GPU)
+        chunk = next(enough, NORM_ROWS[-1] * y)
     splits = -(-shape.L // chunk)
-    return NormPlan(Plan(kernel, blocks(columns * splits), (x, y, 1), NORM_SHARED), chunk, splits)
+    shared = norm_shared(4, vector) if sums else 0
+    return NormPlan(Plan(kernel, blocks(columns * splits), (x, y, 1), shared), chunk, splits)
 
 
 @lru_cache(CACHED_SHAPES)
-def norm_groups(kernel: str, shape: NormShape, length: int, shared_bytes: int) -> Plan:
-    """One block for each n and g, whose threads walk ``length``."""
-    return Plan(kernel, blocks(shape.N * shape.G), (1, min(THREADS, _power_of_two(-(-length // 4))), 1), shared_bytes)
+def norm_tiles(shape: NormShape, pixels: int) -> NormTiles:
+    """How the moments of tiles of ``pixels`` of shape's rows are joined."""
+    tiles = -(-shape.L // pixels)
+    walk = norm_shape(1, tiles, shape.channels, 1)
+    if tiles <= FEW_TILES:
+        return NormTiles(tiles, walk, None, 1, tiles)
+    vector = 4 if shape.channels % 4 == 0 else 1
+    return NormTiles(tiles, walk, *norm_columns(f"norm_join_tiles<NormShape, {vector}>", walk, vector, True))
+
+
+@lru_cache(CACHED_SHAPES)
+def norm_groups(kernel: str, shape: NormShape, splits: int) -> Plan:
+    """For each n and g the threads above each other, which walk its D channels of ``splits`` chunks. Groups of one
+    channel, whose parts are neighbours in memory, lie side by side in a block."""
+    x = min(SECTOR_LANES, _power_of_two(shape.G)) if shape.D == 1 else 1
+    y = min(THREADS // x, _power_of_two(-(-splits * shape.D // 4)))
+    return Plan(kernel, blocks(shape.N * -(-shape.G // x)), (x, y, 1), norm_shared(8, 1))
+
+
+@lru_cache(CACHED_SHAPES)
+def norm_rows(kernel: str, shape: NormShape) -> Plan:
+    """One block for each n and g, whose threads walk D."""
+    y = min(THREADS, _power_of_two(-(-shape.D // 4)))
+    return Plan(kernel, blocks(shape.N * shape.G), (1, y, 1), NORM_ROW_SHARED)
+
+
+def norm_shared(item_bytes: int, vector: int) -> int:
+    """NormShared of csrc/cuda/norm_columns.cuh: two values a channel and a count of each thread."""
+    return (2 * vector + 1) * THREADS * item_bytes
+
+
+def _lanes(columns: int) -> int:
+    """At most a warp, at least a quarter of it where there are so many columns; the fewest left over."""
+    if columns <= 8:
+        return _power_of_two(columns)
+    return min((32, 16, 8), key=lambda lanes: -(-columns // lanes) * lanes)
 
 
 def _power_of_two(n: int) -> int:

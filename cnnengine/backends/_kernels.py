@@ -25,6 +25,7 @@ from ..shapes import (
     norm_shape,
     reduce_shape,
 )
+from . import _conv2d_norm
 from . import _conv2d_plans as conv2d
 from . import _kernel_library as library
 from . import _kernel_plans as plans
@@ -121,26 +122,66 @@ class KernelBackend:
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
+        plan, shape, operands = self._forward(shape, x, w, y, epilogue, algorithm)
+        if plan.maps:
+            *channels, residual, relu = _epilogue(epilogue)
+            mapped = (*operands, y, y if residual is None else residual)
+            self._run_on_maps(plan, mapped, (int(residual is not None), *channels, relu))
+        else:
+            rest = y, *_epilogue(epilogue)
+            self._run_convolution(plan, shape, operands, (*rest, None) if plan.moment_pixels else rest)
+        self._activate(y, epilogue)
+
+    def _forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
+    ) -> tuple[conv2d.ConvPlan, Conv2dShape, tuple[Array, Array]]:
+        """The plan, and the shape and operands it is for: with more channels where ``first_layer`` adds them."""
         weight = w.w if isinstance(w, PackedWeight) else w
         if isinstance(w, PackedWeight) and algorithm is None and w.algorithm.endswith(conv2d.OR_ANOTHER):
             algorithm = w.algorithm
-        given = self._given(x, weight, y, epilogue.residual, epilogue.bias, epilogue.scale, epilogue.shift)
+        others = epilogue.residual, epilogue.bias, epilogue.scale, epilogue.shift
+        given = self._given(x, weight, y, *others)
         if padded := conv2d.first_layer("conv2d_forward", shape, algorithm, given):
-            wide_x, wide_w = (self._pad_channels(a, padded.shape.C) for a in (x, weight))
-            self.conv2d_forward(padded.shape, wide_x, wide_w, y, epilogue, padded.algorithm)
+            shape, algorithm = padded
+            x, weight = (self._pad_channels(a, shape.C) for a in (x, weight))
+            given = self._given(x, weight, y, *others)
+        elif isinstance(w, PackedWeight) and w.algorithm == conv2d.WINOGRAD and algorithm in (None, conv2d.WINOGRAD):
+            plan = conv2d.conv2d_forward(shape, conv2d.WINOGRAD, given)
+            return plan._replace(filters=None), shape, (x, w.packed)
+        return conv2d.conv2d_forward(shape, algorithm, given), shape, (x, weight)
+
+    def conv2d_norm_forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, bias: Array | None, y: Array,
+        algorithm: str | None, gain: Array | None, offset: Array | None, residual: Array | None, z: Array,
+        mean: Array, variance: Array, epsilon: float, activation: str,
+    ) -> None:  # fmt: skip
+        """Where the convolution's kernel leaves the moments of its tiles, y is read once."""
+        epilogue = IDENTITY if bias is None else Epilogue(bias)
+        plan, used, operands = self._forward(shape, x, w, y, epilogue, algorithm)
+        walk, known = _conv2d_norm.walk(shape), (y, gain, offset, residual, z, mean, variance)
+        if not plan.moment_pixels:
+            self.conv2d_forward(shape, x, w, y, epilogue, algorithm)
+            self.norm_forward(walk, *known, epsilon, activation)
             return
-        if isinstance(w, PackedWeight) and w.algorithm == conv2d.WINOGRAD and algorithm in (None, conv2d.WINOGRAD):
-            plan = conv2d.conv2d_forward(shape, conv2d.WINOGRAD, given)._replace(filters=None)
-            weight = w.packed
+        joined = plans.norm_tiles(walk, plan.moment_pixels)
+        nbytes = joined.tiles * 2 * walk.channels * 4
+        room = self.workspace(nbytes + joined.splits * 2 * walk.channels * 4)
+        moments, partial = room[:nbytes], room[nbytes:]
+        self._run_convolution(plan, used, operands, (y, *_epilogue(epilogue), moments))
+        dtype = x.dtype
+        if joined.plan is None:
+            partial = moments
         else:
-            plan = conv2d.conv2d_forward(shape, algorithm, given)
-        if plan.maps:
-            *channels, residual, relu = _epilogue(epilogue)
-            mapped = (x, weight, y, y if residual is None else residual)
-            self._run_on_maps(plan, mapped, (int(residual is not None), *channels, relu))
-        else:
-            self._run_convolution(plan, shape, (x, weight), (y, *_epilogue(epilogue)))
-        self._activate(y, epilogue)
+            last = walk.L - (joined.tiles - 1) * plan.moment_pixels
+            sizes = plan.moment_pixels, last, joined.chunk, joined.splits, joined.shape.packed
+            self._run("norm", joined.plan, dtype, (moments, partial, *sizes))
+        group = plans.norm_groups("norm_group_moments<{T}, NormShape>", walk, joined.splits)
+        pixels = min(joined.chunk * plan.moment_pixels, walk.L)
+        self._run("norm", group, dtype, (None, partial, mean, variance, pixels, joined.splits, walk.packed))
+        ending = float(epsilon), int(_is_relu("conv2d_norm_forward", activation))
+        self._run_columns(
+            "norm_apply<{T}, NormShape, %d>", walk, _norm_vector(walk, dtype, known), dtype, (*known, *ending)
+        )
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
         given = self._given(dy, w, dx)
@@ -263,19 +304,25 @@ class KernelBackend:
             self.activation_forward(epilogue.activation, y, y, epilogue.parameter)
 
     def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None:
-        walk = norm_shape(1, x.size // x.shape[-1], x.shape[-1], 1)
-        self._run_columns("apply_epilogue<{T}, NormShape>", walk, x.dtype, (x, y, *_epilogue(epilogue)))
+        walk, parts = norm_shape(1, x.size // x.shape[-1], x.shape[-1], 1), _epilogue(epilogue)
+        vector = _norm_vector(walk, x.dtype, (x, y, *parts[:-1]))
+        self._run_columns("apply_epilogue<{T}, NormShape, %d>", walk, vector, x.dtype, (x, y, *parts))
         self._activate(y, epilogue)
 
     # normalisation
 
     def _run_columns(
-        self, kernel: str, shape: NormShape, dtype: np.dtype[Any], arguments: tuple[Any, ...], sums: bool = False
-    ) -> int:
-        """Launches a kernel that walks by columns; in how many splits."""
-        plan, chunk, splits = plans.norm_columns(kernel, shape, sums)
+        self,
+        kernel: str,
+        shape: NormShape,
+        vector: int,
+        dtype: np.dtype[Any],
+        arguments: tuple[Any, ...],
+        sums: bool = False,
+    ) -> None:
+        """Launches a kernel that walks by columns, ``vector`` channels a thread."""
+        plan, chunk, splits = plans.norm_columns(kernel % vector, shape, vector, sums)
         self._run("norm", plan, dtype, (*arguments, chunk, splits, shape.packed))
-        return splits
 
     def norm_forward(
         self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
@@ -284,16 +331,18 @@ class KernelBackend:
         ending = float(epsilon), int(_is_relu("norm_forward", activation))
         known = x, gain, offset, residual, y, mean, variance, *ending
         if shape.L == 1:
-            plan = plans.norm_groups("norm_forward_rows<{T}, NormShape>", shape, shape.D, plans.NORM_ROW_SHARED)
-            self._run("norm", plan, x.dtype, (*known, shape.packed))
+            self._run(
+                "norm", plans.norm_rows("norm_forward_rows<{T}, NormShape>", shape), x.dtype, (*known, shape.packed)
+            )
             return
-        kernel = "norm_channel_moments<{T}, NormShape>"
-        _, chunk, splits = plans.norm_columns(kernel, shape, True)
+        vector = _norm_vector(shape, x.dtype, known[:7])
+        kernel = "norm_channel_moments<{T}, NormShape, %d>"
+        _, chunk, splits = plans.norm_columns(kernel % vector, shape, vector, True)
         partial = self.workspace(shape.N * splits * 2 * shape.channels * 4)
-        self._run_columns(kernel, shape, x.dtype, (x, partial), sums=True)
-        plan = plans.norm_groups("norm_group_moments<{T}, NormShape>", shape, splits * shape.D, 2 * plans.NORM_SHARED)
+        self._run_columns(kernel, shape, vector, x.dtype, (x, partial), sums=True)
+        plan = plans.norm_groups("norm_group_moments<{T}, NormShape>", shape, splits)
         self._run("norm", plan, x.dtype, (x, partial, mean, variance, chunk, splits, shape.packed))
-        self._run_columns("norm_apply<{T}, NormShape>", shape, x.dtype, known)
+        self._run_columns("norm_apply<{T}, NormShape, %d>", shape, vector, x.dtype, known)
 
     def norm_backward(
         self, shape: NormShape, x: Array, gain: Array | None, mean: Array, variance: Array, y: Array | None, dy: Array,
@@ -303,26 +352,38 @@ class KernelBackend:
         y = y if _is_relu("norm_backward", activation) else None
         rows, dtype, eps = shape.L == 1, x.dtype, float(epsilon)
         if rows and (dx is not None or dresidual is not None):
-            plan = plans.norm_groups("norm_backward_rows<{T}, NormShape>", shape, shape.D, plans.NORM_ROW_SHARED)
+            plan = plans.norm_rows("norm_backward_rows<{T}, NormShape>", shape)
             self._run("norm", plan, dtype, (x, gain, mean, variance, y, dy, dx, dresidual, eps, shape.packed))
-        if rows and dgain is None and doffset is None:
+        parameters = dgain is not None or doffset is not None
+        if rows and not parameters:
             return
         walk = norm_shape(1, shape.N, shape.G, shape.D) if rows else shape
-        kernel = f"norm_channel_sums<{{T}}, NormShape, {'true' if rows else 'false'}>"
-        splits = plans.norm_columns(kernel, walk, True).splits
+        vector = 1 if rows else _norm_vector(shape, dtype, (x, gain, mean, variance, y, dy, dx, dresidual))
+        kernel = f"norm_channel_sums<{{T}}, NormShape, %d, {'true' if rows else 'false'}>"
+        splits = plans.norm_columns(kernel % vector, walk, vector, True).splits
         sums = walk.N * splits * 2 * shape.channels * 4
         room = self.workspace(sums + shape.N * shape.G * 2 * 4)
-        partial, averages = room[:sums], room[sums:]
-        self._run_columns(kernel, walk, dtype, (x, mean, variance, y, dy, partial, eps), sums=True)
-        if dgain is not None or doffset is not None:
-            blocks = -(-shape.channels // plans.THREADS)
-            plan = Plan("norm_parameter_gradients<{T}>", (blocks, 1, 1), (plans.THREADS, 1, 1), 0)
-            self._run("norm", plan, dtype, (partial, dgain, doffset, np.int64(walk.N * splits), shape.channels))
-        if not rows and (dx is not None or dresidual is not None):
-            plan = plans.norm_groups("norm_group_sums<{T}, NormShape>", shape, splits * shape.D, 2 * plans.NORM_SHARED)
-            self._run("norm", plan, dtype, (partial, gain, averages, splits, shape.packed))
-            known = x, gain, mean, variance, y, dy, averages, dx, dresidual, eps
-            self._run_columns("norm_backward_apply<{T}, NormShape>", shape, dtype, known)
+        partial, averages = room[:sums], None if rows or dx is None else room[sums:]
+        masked = None if rows else dresidual
+        self._run_columns(kernel, walk, vector, dtype, (x, mean, variance, y, dy, masked, partial, eps), sums=True)
+        group_sums = "norm_group_sums<{T}, NormShape>"
+        by_channel = norm_shape(1, walk.L, shape.channels, 1)  # dgain and doffset are sums over N and splits
+        if walk.N == walk.D == 1:
+            plan = plans.norm_groups(group_sums, walk, splits)
+            self._run("norm", plan, dtype, (partial, gain, averages, dgain, doffset, splits, walk.packed))
+        else:
+            if parameters:
+                plan = plans.norm_groups(group_sums, by_channel, walk.N * splits)
+                arguments = partial, None, None, dgain, doffset, walk.N * splits, by_channel.packed
+                self._run("norm", plan, dtype, arguments)
+            if averages is not None:
+                plan = plans.norm_groups(group_sums, shape, splits)
+                self._run("norm", plan, dtype, (partial, gain, averages, None, None, splits, shape.packed))
+        if averages is not None:
+            if masked is not None:
+                y, dy = None, masked
+            known = x, gain, mean, variance, y, dy, averages, dx, eps
+            self._run_columns("norm_backward_apply<{T}, NormShape, %d>", shape, vector, dtype, known)
 
     # loss, dropout, optimizer
 
@@ -380,6 +441,12 @@ def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
     _named(library.ACTIVATIONS, "epilogue", epilogue.activation)
     relu = int(epilogue.activation == "relu")
     return (epilogue.bias, epilogue.scale, epilogue.shift, epilogue.residual, relu)
+
+
+def _norm_vector(shape: NormShape, dtype: np.dtype[Any], arrays: tuple[Array | None, ...]) -> int:
+    """Channels that the walk by columns takes at a time."""
+    widest, single = library.norm_vectors(dtype.name)
+    return widest if shape.channels % widest == 0 and _launch.alignment(arrays) >= 16 else single
 
 
 def _is_relu(verb: str, activation: str) -> bool:

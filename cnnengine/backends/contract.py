@@ -91,6 +91,13 @@ class Backend(Protocol):
         activation: str,
     ) -> None: ...  # fmt: skip
 
+    # z = norm_forward of y as (1, N*P*Q, K, 1), y = conv2d_forward with ``bias`` or without; both are written
+    def conv2d_norm_forward(
+        self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, bias: Array | None, y: Array,
+        algorithm: str | None, gain: Array | None, offset: Array | None, residual: Array | None, z: Array,
+        mean: Array, variance: Array, epsilon: float, activation: str,
+    ) -> None: ...  # fmt: skip
+
     # x (M, C), labels (M,) int64 in [0, C), loss (M,), probability (M, C); dx = (probability - onehot) * dloss[:, None]
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None: ...
     def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None: ...

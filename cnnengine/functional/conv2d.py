@@ -77,11 +77,11 @@ def conv2d(
         x, w, b = region.low("conv2d", x, w, b)
     data = x.data
     backend = backend_of("conv2d", x)
-    w_data, weight = _weight("conv2d", backend, x, w)
+    w_data, weight = conv2d_weight("conv2d", backend, x, w)
     shape = shape_of(conv2d_shape, data.shape, w_data.shape, stride, padding, dilation, groups)
     if b is not None:
         b = tensor(b)
-        _check_channels("b", b, x, shape)
+        check_channels("b", b, x, shape)
     recorded = grad_enabled() and (
         x.requires_grad or (weight is not None and weight.requires_grad) or (b is not None and b.requires_grad)
     )
@@ -101,14 +101,21 @@ def conv2d(
     if not recorded:
         return wrap(y)
     inputs = (x, wrap(w_data) if weight is None else weight, b)
-    needed = shape if x.requires_grad else None
-    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm, needed, data.dtype)
-    weight_algorithm = _backward_algorithm(backend, "conv2d_backward_weight", algorithm, shape, data.dtype)
-    saved = shape, data, w_data, input_algorithm, weight_algorithm
+    saved = saved_for_backward(backend, shape, x, w_data, algorithm)
     if fused:
         return record(y, Conv2dActivation(backend, inputs, (saved, (activation, y, parameter))))
     result = record(y, Conv2d(backend, inputs, saved))
     return result if activation == "identity" else activate(activation, result, parameter)
+
+
+def saved_for_backward(
+    backend: Backend, shape: Conv2dShape, x: Tensor, w: Array, algorithm: str | None
+) -> tuple[Any, ...]:
+    """What Conv2d saves."""
+    needed = shape if x.requires_grad else None
+    input_algorithm = _backward_algorithm(backend, "conv2d_backward_input", algorithm, needed, x.data.dtype)
+    weight_algorithm = _backward_algorithm(backend, "conv2d_backward_weight", algorithm, shape, x.data.dtype)
+    return shape, x.data, w, input_algorithm, weight_algorithm
 
 
 def conv2d_norm_act(
@@ -143,11 +150,11 @@ def conv2d_norm_act(
     everything = [x, *given.values()] + ([w] if isinstance(w, Tensor) else [])
     geometry: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     backend = backend_of("conv2d_norm_act", x)
-    w_data, weight = _weight("conv2d_norm_act", backend, x, w)
+    w_data, weight = conv2d_weight("conv2d_norm_act", backend, x, w)
     shape = shape_of(conv2d_shape, x.shape, w_data.shape, stride, padding, dilation, groups)
     for name, value in given.items():
         if name != "residual":
-            _check_channels(name, value, x, shape)
+            check_channels(name, value, x, shape)
         else:
             same_kind("conv2d_norm_act", x, name, value)
             if value.shape != shape.y:
@@ -188,7 +195,7 @@ def conv2d_prepare(
     return backend.conv2d_prepare(shape, w.data, chosen)
 
 
-def _weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array, Tensor | None]:
+def conv2d_weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array, Tensor | None]:
     """The weight's array, and its Tensor unless it is packed."""
     packed = isinstance(w, PackedWeight)
     if packed and w.backend != backend.name:
@@ -202,7 +209,7 @@ def _weight(operation: str, backend: Backend, x: Tensor, w: Any) -> tuple[Array,
     return weight.data, None if packed else weight
 
 
-def _check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> None:
+def check_channels(name: str, value: Tensor, x: Tensor, shape: Conv2dShape) -> None:
     same_kind("conv2d", x, name, value)
     if value.data.shape != (shape.K,):
         raise ValueError(f"conv2d: {name} must be ({shape.K},), one value an output channel, received {value.shape}")

@@ -118,32 +118,21 @@ def batch_norm(
         if residual is not None:
             x, residual = agreed(x, tensor(residual))
         weight, bias = region.like("batch_norm", x, weight, bias)
-    weight, bias, residual = _operands("batch_norm", x, (x.shape[-1],) if x.ndim else (), weight, bias, residual)
+    weight, bias, residual = norm_operands("batch_norm", x, (x.shape[-1],) if x.ndim else (), weight, bias, residual)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x must be (..., C) with 2 axes or more, received {x.shape}")
-    channels, kind = x.shape[-1], _statistics_dtype(x)
+    channels = x.shape[-1]
     count = x.size // channels
-    for name, running in (("running_mean", running_mean), ("running_var", running_var)):
-        if running is not None and (running.shape != (channels,) or running.dtype != kind):
-            raise ValueError(
-                f"batch_norm: {name} must be ({channels},) {kind}, received {running.shape} {running.dtype}"
-            )
+    check_running("batch_norm", x, channels, running_mean, running_var)
     if not training:
         if running_mean is None or running_var is None:
             raise ValueError("batch_norm: running_mean and running_var are needed where training is False")
         return _known(x, running_mean.data, running_var.data, weight, bias, residual, eps, activation)
-    if count == 1:
-        raise ValueError(f"batch_norm: Expected more than 1 value per channel when training, got input size {x.shape}")
+    check_count("batch_norm", count, x.shape)
     y, mean, variance = _normalise(
         "batch_norm", norm_shape(1, count, channels, 1), x, weight, bias, residual, eps, activation
     )
-    backend = backend_of("batch_norm", x)
-    for running, batch, share in (
-        (running_mean, mean, momentum),
-        (running_var, variance, momentum * count / (count - 1)),
-    ):
-        if running is not None:
-            _move(backend, running, batch.reshape(-1), momentum, share)
+    move_running(backend_of("batch_norm", x), count, momentum, (running_mean, mean), (running_var, variance))
     return y
 
 
@@ -161,7 +150,7 @@ def layer_norm(
     shape = tuple(normalized_shape) if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
     if not shape or not all(map(is_int, shape)) or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: x must end in normalized_shape {shape}, received {x.shape}")
-    weight, bias, _ = _operands("layer_norm", x, shape, weight, bias, None)
+    weight, bias, _ = norm_operands("layer_norm", x, shape, weight, bias, None)
     return _normalise("layer_norm", norm_shape(x.size // prod(shape), 1, 1, prod(shape)), x, weight, bias, None, eps)[0]
 
 
@@ -191,7 +180,7 @@ def _grouped(operation: str, x: Tensor, groups: int, weight: Any, bias: Any, eps
     if x.ndim < 2:
         raise ValueError(f"{operation}: x must be (N, ..., C) with 2 axes or more, received {x.shape}")
     N, C = x.shape[0], x.shape[-1]
-    weight, bias, _ = _operands(operation, x, (C,), weight, bias, None)
+    weight, bias, _ = norm_operands(operation, x, (C,), weight, bias, None)
     if not is_int(groups) or groups < 1 or C % groups:
         raise ValueError(f"{operation}: {C} channels do not divide into {groups!r} groups")
     shape = norm_shape(N, prod(x.shape[1:-1]), groups, C // groups)
@@ -200,13 +189,54 @@ def _grouped(operation: str, x: Tensor, groups: int, weight: Any, bias: Any, eps
     return _normalise(operation, shape, x, weight, bias, None, eps)[0]
 
 
-def _operands(
-    operation: str, x: Tensor, channels: tuple[int, ...], weight: Any, bias: Any, residual: Any
+def check_running(operation: str, x: Tensor, channels: int, mean: Tensor | None, variance: Tensor | None) -> None:
+    """Raises ValueError unless running statistics are one of the right dtype a channel."""
+    kind = statistics_dtype(x)
+    for name, running in (("running_mean", mean), ("running_var", variance)):
+        if running is not None and (running.shape != (channels,) or running.dtype != kind):
+            raise ValueError(
+                f"{operation}: {name} must be ({channels},) {kind}, received {running.shape} {running.dtype}"
+            )
+
+
+def check_count(operation: str, count: int, shape: tuple[int, ...]) -> None:
+    """Raises ValueError where a channel has one value, which has no variance."""
+    if count == 1:
+        raise ValueError(f"{operation}: Expected more than 1 value per channel when training, got input size {shape}")
+
+
+def move_running(
+    backend: Backend,
+    count: int,
+    momentum: float,
+    mean: tuple[Tensor | None, Array],
+    variance: tuple[Tensor | None, Array],
+) -> None:
+    """Moves running statistics, where they are kept, towards those of a batch of ``count`` values a channel, in
+    place."""
+    for (running, batch), share in ((mean, momentum), (variance, momentum * count / (count - 1))):
+        if running is not None:
+            _move(backend, running, batch.reshape(-1), momentum, share)
+
+
+def norm_operands(
+    operation: str,
+    x: Tensor,
+    channels: tuple[int, ...],
+    weight: Any,
+    bias: Any,
+    residual: Any,
+    whole: tuple[int, ...] | None = None,
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """weight and bias of shape ``channels``, and residual of x's, as Tensors where they are there."""
+    """weight and bias of shape ``channels``, and residual of ``whole``, which is x's shape if it is None, as Tensors
+    where they are there."""
     no_empty_axis(operation, "x", x.shape)
     found: list[Tensor | None] = []
-    for name, value, shape in (("weight", weight, channels), ("bias", bias, channels), ("residual", residual, x.shape)):
+    for name, value, shape in (
+        ("weight", weight, channels),
+        ("bias", bias, channels),
+        ("residual", residual, whole or x.shape),
+    ):
         operand = None if value is None else tensor(value)
         if operand is not None:
             same_kind(operation, x, name, operand)
@@ -216,7 +246,7 @@ def _operands(
     return found[0], found[1], found[2]
 
 
-def _fused(operation: str, activation: str | None) -> tuple[str, str]:
+def fused_activation(operation: str, activation: str | None) -> tuple[str, str]:
     """(what the kernel does, what is left for a pass of its own)"""
     kind = activation or "identity"
     if kind not in ACTIVATIONS:
@@ -228,12 +258,12 @@ def _activated(kind: str, y: Tensor) -> Tensor:
     return y if kind == "identity" else activate(kind, y, DEFAULT_PARAMETERS.get(kind, 0.0))
 
 
-def _statistics_dtype(x: Tensor) -> np.dtype[Any]:
+def statistics_dtype(x: Tensor) -> np.dtype[Any]:
     """float32 where x is narrower"""
     return np.dtype("float32") if x.dtype.itemsize < 4 else x.dtype
 
 
-def _array(t: Tensor | None) -> Array | None:
+def array_of(t: Tensor | None) -> Array | None:
     return None if t is None else t.data
 
 
@@ -249,23 +279,37 @@ def _normalise(
 ) -> tuple[Tensor, Array, Array]:
     """(y, mean, variance) by the statistics of x itself"""
     backend = backend_of(operation, x)
-    fused, rest = _fused(operation, activation)
-    mean = backend.empty(shape.statistics, _statistics_dtype(x))
+    fused, rest = fused_activation(operation, activation)
+    mean = backend.empty(shape.statistics, statistics_dtype(x))
     variance = backend.empty(shape.statistics, mean.dtype)
     y = backend.empty(x.shape, x.dtype)
-    operands = x.data, _array(weight), _array(bias), _array(residual)
+    operands = x.data, array_of(weight), array_of(bias), array_of(residual)
     backend.norm_forward(shape, *operands, y, mean, variance, eps, fused)
     inputs = x, weight, bias, residual
-    if grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
-        channels = next((t.shape for t in (weight, bias) if t is not None), ())
-        kept = (shape, channels, x.data, _array(weight), mean, variance)
-        if fused == "relu":
-            result = record(y, NormRelu(backend, inputs, (*kept, y, eps, fused)))
-        else:
-            result = record(y, Norm(backend, inputs, (*kept, None, eps, fused)))
-    else:
-        result = wrap(y)
-    return _activated(rest, result), mean, variance
+    return recorded_norm(backend, shape, inputs, y, mean, variance, eps, (fused, rest)), mean, variance
+
+
+def recorded_norm(
+    backend: Backend,
+    shape: NormShape,
+    inputs: tuple[Tensor, Tensor | None, Tensor | None, Tensor | None],
+    y: Array,
+    mean: Array,
+    variance: Array,
+    eps: float,
+    activation: tuple[str, str],
+) -> Tensor:
+    """y, recorded as norm_forward's result of inputs x, weight, bias, residual where a gradient is wanted. activation:
+    what it has done, and what is left to do"""
+    fused, rest = activation
+    if not (grad_enabled() and any(t is not None and t.requires_grad for t in inputs)):
+        return _activated(rest, wrap(y))
+    x, weight, bias, _ = inputs
+    channels = next((t.shape for t in (weight, bias) if t is not None), ())
+    kept = (shape, channels, x.data, array_of(weight), mean, variance)
+    if fused == "relu":
+        return record(y, NormRelu(backend, inputs, (*kept, y, eps, fused)))
+    return _activated(rest, record(y, Norm(backend, inputs, (*kept, None, eps, fused))))
 
 
 def _known(
@@ -280,7 +324,7 @@ def _known(
 ) -> Tensor:
     """By statistics that are given: one pass over x; the rest is arithmetic on (C,)."""
     backend = backend_of("batch_norm", x)
-    fused, rest = _fused("batch_norm", activation)
+    fused, rest = fused_activation("batch_norm", activation)
     deviation = unary_array(
         backend, "sqrt", binary_array(backend, "add", variance, constant(backend, variance.dtype, eps))
     )
@@ -288,7 +332,7 @@ def _known(
     minus_mean = _rounded(backend, unary_array(backend, "neg", mean), x.dtype)
     scale = rstd if weight is None else binary_array(backend, "mul", rstd, weight.data)
     y = backend.empty(x.shape, x.dtype)
-    backend.apply_epilogue(x.data, y, Epilogue(minus_mean, scale, _array(bias), _array(residual), fused))
+    backend.apply_epilogue(x.data, y, Epilogue(minus_mean, scale, array_of(bias), array_of(residual), fused))
     inputs = x, weight, bias, residual
     if grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
         kept = (x.data, minus_mean, rstd, scale)

@@ -10,7 +10,7 @@ from .activation import ReLU, ReLU6
 from .conv2d import Conv2d
 from .hooks import changes
 from .linear import Linear
-from .module import Module
+from .module import Module, is_plain
 from .pool2d import MaxPool2d
 
 FUSED: dict[type, str] = {ReLU: "relu", ReLU6: "relu6"}  # activations that rise and round nothing
@@ -68,7 +68,7 @@ class Sequential(Module):
 def _plan(modules: Iterable[Module], recorded: bool) -> list[Step]:
     steps: list[Step] = []
     for module in modules:
-        kind, plain = type(module), _is_plain(module)
+        kind, plain = type(module), is_plain(module)
         last, last_plain, activation = steps[-1] if steps else (module, False, None)
         if plain and last_plain:
             is_layer = type(last) in (Conv2d, Linear)
@@ -83,8 +83,3 @@ def _plan(modules: Iterable[Module], recorded: bool) -> list[Step]:
                 continue
         steps.append((module, plain, None))
     return steps
-
-
-def _is_plain(module: Module) -> bool:
-    """Whether a call of the module is its class's ``forward`` and nothing else."""
-    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)

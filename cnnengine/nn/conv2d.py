@@ -59,18 +59,20 @@ class Conv2d(Module):
         self._packed: dict[tuple[object, ...], PackedWeight] | None = None  # a dict while frozen
 
     def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
+        filters, geometry = self.operands(x)
+        return F.conv2d(x, *filters, activation=activation, **geometry)
+
+    def operands(self, x: Tensor) -> tuple[tuple[Tensor | PackedWeight, Tensor | None], dict[str, Any]]:
+        """What F.conv2d takes beside x: weight and bias, and the rest by name."""
         parameters: Any = self._parameters  # __getattr__ finds them too, after all else
-        return F.conv2d(
-            x,
-            parameters["weight"] if self._packed is None else self._packed_for(x),
-            parameters["bias"],
-            stride=self.stride,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-            activation=activation,
-            algorithm=self.algorithm,
-        )
+        weight = parameters["weight"] if self._packed is None else self._packed_for(x)
+        return (weight, parameters["bias"]), {
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+            "algorithm": self.algorithm,
+        }
 
     def _packed_for(self, x: Tensor) -> PackedWeight | Tensor:
         assert self._packed is not None

@@ -303,3 +303,8 @@ def _as_host(name: str, value: Any) -> np.ndarray:
             f"load_state_dict: {name} is not an array of numbers but {type(value).__name__} ({array.dtype})"
         )
     return array
+
+
+def is_plain(module: Module) -> bool:
+    """Whether a call of the module is its class's ``forward`` and nothing else."""
+    return not (module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__)

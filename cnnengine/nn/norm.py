@@ -12,7 +12,8 @@ from .. import functional as F
 from .. import replay
 from .._arguments import is_int
 from ..tensor import Tensor
-from .module import Module
+from .conv2d import Conv2d
+from .module import Module, is_plain
 from .parameter import Parameter
 
 
@@ -22,8 +23,10 @@ class BatchNorm2d(Module):
     ``weight`` and ``bias`` (num_features,) start as 1 and 0; ``affine=False`` does without. The buffers
     ``running_mean``, ``running_var`` and ``num_batches_tracked`` move in training by ``momentum``, or where it is None
     as the average of all batches; ``track_running_stats=False`` does without and always uses the batch. Called with
-    ``activation`` or ``residual`` it does these in the same pass. Raises ValueError for sizes that do not fit, and in
-    training for one value a channel.
+    ``activation`` or ``residual`` it does these in the same pass. Called with a Conv2d behind these it normalises the
+    convolution of x, whose kernel takes the batch's statistics along where it can: ``norm(x, "relu", None, conv)`` is
+    ``norm(conv(x), "relu")``, by ``F.conv2d_batch_norm``. Raises ValueError for sizes that do not fit, and in training
+    for one value a channel.
     """
 
     axes: ClassVar[int] = 4
@@ -52,21 +55,44 @@ class BatchNorm2d(Module):
             self.register_buffer("running_var", Tensor(np.ones(num_features, np.float32)))
             self.register_buffer("num_batches_tracked", Tensor(np.zeros((), np.float64)))  # Tensors hold no integers
 
-    def forward(self, x: Tensor, activation: str | None = None, residual: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, activation: str | None = None, residual: Tensor | None = None, conv: Conv2d | None = None
+    ) -> Tensor:
+        if conv is not None:
+            return self._behind(conv, x, activation, residual)
         if x.ndim != self.axes or x.shape[-1] != self.num_features:
             axes = "N, H, W, " if self.axes == 4 else "N, "
             raise ValueError(f"{type(self).__name__}: expected x ({axes}{self.num_features}), received {x.shape}")
+        y = F.batch_norm(x, *self._operands(), self.eps, activation, residual)
+        self._count()
+        return y
+
+    def _behind(self, conv: Conv2d, x: Tensor, activation: str | None, residual: Tensor | None) -> Tensor:
+        """forward of ``conv(x)``"""
+        together = type(conv) is Conv2d and is_plain(conv) and conv.out_channels == self.num_features
+        if not together or not (self.training or not self.track_running_stats):
+            return self.forward(conv(x), activation, residual)
+        (weight, bias), geometry = conv.operands(x)
+        norm = self._operands()
+        y = F.conv2d_batch_norm(x, weight, bias, *norm, self.eps, activation, residual, **geometry)
+        self._count()
+        return y
+
+    def _operands(self) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None, bool, float]:
+        """Running mean and variance, weight, bias, whether by the batch, momentum"""
         if not self.track_running_stats:
-            return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps, activation, residual)
-        batches, momentum = self.num_batches_tracked, self.momentum
+            return None, None, self.weight, self.bias, True, 0.0
+        momentum = self.momentum
         if momentum is None:
-            momentum = 1.0 / (batches.item() + 1.0)
-        operands = x, self.running_mean, self.running_var, self.weight, self.bias
-        y = F.batch_norm(*operands, self.training, momentum, self.eps, activation, residual)
-        if self.training:
+            momentum = 1.0 / (self.num_batches_tracked.item() + 1.0)
+        return self.running_mean, self.running_var, self.weight, self.bias, self.training, momentum
+
+    def _count(self) -> None:
+        """One batch more"""
+        if self.training and self.track_running_stats:
+            batches = self.num_batches_tracked
             replay.on_arrays(partial(operator.iadd, batches.data, 1))
             replay.every_time(batches.bump_version)
-        return y
 
     def extra_repr(self) -> str:
         return (

@@ -10,12 +10,37 @@ struct alignas(LENGTH * sizeof(T) < 16 ? LENGTH * sizeof(T) : 16) Run {
   T value[LENGTH];
 };
 
+// Runs of more than 16 bytes, which only what belongs to a channel is in, move in parts of 16 bytes.
 template <class T, int LENGTH>
-__device__ inline void store_run(T* to, const float (&values)[LENGTH]) {
+constexpr int PART = LENGTH * sizeof(T) > 16 ? 16 / sizeof(T) : LENGTH;
+
+template <class T, int LENGTH>
+__device__ __forceinline__ void load_run(const T* from, float (&values)[LENGTH]) {
+  Run<T, PART<T, LENGTH>> run;
+  if constexpr (PART<T, LENGTH> == LENGTH) {
+    run = *reinterpret_cast<const Run<T, LENGTH>*>(from);
+#pragma unroll
+    for (int v = 0; v < LENGTH; v++) values[v] = to_float(run.value[v]);
+  } else {
+#pragma unroll
+    for (int v = 0; v < LENGTH; v++) {
+      if (v % PART<T, LENGTH> == 0) run = *reinterpret_cast<const Run<T, PART<T, LENGTH>>*>(from + v);
+      values[v] = to_float(run.value[v % PART<T, LENGTH>]);
+    }
+  }
+}
+
+// what was stored, rounded to T
+template <class T, int LENGTH>
+__device__ inline Run<T, LENGTH> store_run(T* to, const float (&values)[LENGTH]) {
   Run<T, LENGTH> run;
 #pragma unroll
   for (int v = 0; v < LENGTH; v++) run.value[v] = from_float<T>(values[v]);
-  *reinterpret_cast<Run<T, LENGTH>*>(to) = run;
+#pragma unroll
+  for (int v = 0; v < LENGTH; v += PART<T, LENGTH>)
+    *reinterpret_cast<Run<T, PART<T, LENGTH>>*>(to + v) =
+        *reinterpret_cast<const Run<T, PART<T, LENGTH>>*>(run.value + v);
+  return run;
 }
 
 template <class T>
@@ -37,14 +62,14 @@ struct Epilogue {
     return value;
   }
 
-  // values of channels k + [0, LENGTH), which go to y[index + [0, LENGTH)]
+  // values of channels k + [0, LENGTH), which go to y[index + [0, LENGTH)]; what was stored
   template <int LENGTH>
-  __device__ void store_run(T* y, const float (&values)[LENGTH], int k, long long index) const {
+  __device__ Run<T, LENGTH> store_run(T* y, const float (&values)[LENGTH], int k, long long index) const {
     float with_channel[1][LENGTH];
 #pragma unroll
     for (int v = 0; v < LENGTH; v++) with_channel[0][v] = values[v];
     apply_channel_run(with_channel, k);
-    finish_run(y, with_channel[0], index);
+    return finish_run(y, with_channel[0], index);
   }
 
   // What belongs to the channels k + [0, LENGTH) of ROWS outputs each. The arrays are read a run at a time: they begin
@@ -67,7 +92,7 @@ struct Epilogue {
 
   // what is left for values that go to y[index + [0, LENGTH)]
   template <int LENGTH>
-  __device__ void finish_run(T* y, const float (&values)[LENGTH], long long index) const {
+  __device__ Run<T, LENGTH> finish_run(T* y, const float (&values)[LENGTH], long long index) const {
     float finished[LENGTH];
     Run<T, LENGTH> added;
     if (residual) added = *reinterpret_cast<const Run<T, LENGTH>*>(residual + index);
@@ -77,7 +102,7 @@ struct Epilogue {
       if (residual) finished[v] += to_float(added.value[v]);
       finished[v] = activate(finished[v]);
     }
-    ::store_run(y + index, finished);
+    return ::store_run(y + index, finished);
   }
 
   // The parts that belong to a channel, for a thread's corner of a tile with channels k + [0, TN) as columns, read once

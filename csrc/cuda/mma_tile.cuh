@@ -18,6 +18,7 @@
 #include "fragments_out.cuh"
 #include "platform.cuh"
 #include "ptx.cuh"
+#include "tile_moments.cuh"
 
 enum class Rounded { no, tf32, tf32_3x };
 
@@ -28,6 +29,7 @@ struct MmaTile {
   static constexpr int WM = BM / WARPS_M, WN = BN / WARPS_N;  // a warp's corner
   static constexpr int FM = WM / 16, FN = WN / 8;             // fragments of it
   static_assert(FM * 16 * WARPS_M == BM && FN * 8 * WARPS_N == BN && FN % 2 == 0, "fragments cover the tile");
+  static_assert(THREADS >= BN, "a thread for the moments of each column");
   static_assert(STAGES >= 2, "a step is multiplied while another arrives");
 
   template <class T>
@@ -36,7 +38,10 @@ struct MmaTile {
       T a[STAGES][BM * BK];
       T b[STAGES][BN * BK];
     } in;
-    FragmentRows<WN> out[WARPS];
+    struct {
+      FragmentRows<WN> rows[WARPS];
+      TileMoments<WARPS_M, BN> moments;
+    } out;
   };
 };
 
@@ -243,6 +248,21 @@ __device__ inline void store_mma_tile(typename Tile::template Shared<T>& shared,
 #pragma unroll
   for (int i = 0; i < Tile::FM; i++)
     hand_out_fragments<VECTOR>(
-        shared.out[warp], [&](int j, int v) { return sum[i][j][v]; },
+        shared.out.rows[warp], [&](int j, int v) { return sum[i][j][v]; },
         [&](int r, int c, const float (&values)[VECTOR]) { write(row + i * 16 + r, column + c, values); });
+}
+
+// Whole blocks, behind store_mma_tile: `columns` are the values that this lane was handed, and that exist; of column c
+// to[c] becomes the mean and to[next + c] the sum of squares about it, for the first `count` columns of the tile
+template <class Tile, class T, int VECTOR>
+__device__ inline void store_mma_moments(typename Tile::template Shared<T>& shared, ColumnMoments<VECTOR>& columns,
+                                         float* to, int next, int count) {
+  constexpr int RUNS = Tile::WN / VECTOR;
+  static_assert(32 % RUNS == 0, "a lane is always handed the same columns");
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, c = threadIdx.x;
+  columns.template join<RUNS>();
+  if (lane < RUNS)
+    columns.write(shared.out.moments, warp / Tile::WARPS_N, warp % Tile::WARPS_N * Tile::WN + lane * VECTOR);
+  __syncthreads();
+  if (c < Tile::BN && c < count) store_tile_moments(shared.out.moments, c, to + c, next);
 }

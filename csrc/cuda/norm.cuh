@@ -1,87 +1,23 @@
 // Normalisation of x (N, L, G, D) to mean 0 and variance 1 over L and D, for each n and g, then gain and offset (G*D,),
 // a residual and relu; and the epilogue as a pass of its own. In float32 whatever T is; what combines blocks in double.
 //
-// Two walks. By columns, L > 1 (batch, group, instance norm): x[n] is a matrix of L rows of C = G*D channels. A block
-// is blockDim.x neighbouring channels by blockDim.y rows, powers of two; it takes `chunk` rows of one matrix, `splits`
-// blocks share a column. A thread sums about its own first value, and means are kept relative to the group's first, so
-// that data far from 0 loses no digits; the block joins its threads pairwise, a second kernel joins the blocks, a third
-// writes. By rows, L == 1 (layer norm): one block has the D neighbours of one n and g and meets in shared memory. The
-// split follows the shape alone: the same bits every time.
-// Traffic in float32 by columns: forward reads x twice and writes y, 12 bytes an element; backward 20 and, after relu,
-// 8 more for y. By rows x is read again from L1 or L2: 8 and 12 bytes.
+// Two walks. By columns, L > 1 (batch, group, instance norm): norm_columns.cuh. A thread sums about its own first
+// value, and means are kept relative to the group's first, so that data far from 0 loses no digits; the block joins its
+// threads pairwise, a second kernel joins the blocks, a third writes. By rows, L == 1 (layer norm): one block has the D
+// neighbours of one n and g and meets in shared memory. The split follows the shape alone: the same bits every time.
+//
+// Passes over memory by columns: forward reads x twice, a residual once, and writes y; behind a convolution that left
+// the moments of its tiles it reads x once. Backward reads x and dy twice and writes dx; after relu it reads y twice,
+// too, but where the residual's gradient is wanted: the first pass writes that, which is the masked dy, and the second
+// reads it in place of dy and y. By rows x is read again from L1 or L2.
 #pragma once
 #include "../shapes.h"
-#include "epilogue.cuh"
-#include "platform.cuh"
-
-constexpr int NORM_THREADS = 256;
-
-struct NormShared {
-  float first[NORM_THREADS], second[NORM_THREADS], count[NORM_THREADS];  // [row of the block][lane]
-};
+#include "norm_columns.cuh"
 
 struct NormRowShared {
-  NormShared sums;
+  NormShared<float, 1> sums;
   float found[3];
 };
-
-struct NormDoubles {
-  double first[NORM_THREADS], second[NORM_THREADS], count[NORM_THREADS];
-};
-
-// Where a thread of the walk by columns works: channel c of matrix n, rows first, first + blockDim.y, ... below end.
-struct Column {
-  long long n;
-  int c, split;
-  long long first, end;
-  bool busy;  // the channel exists
-
-  template <class Shape>
-  __device__ Column(const Shape& shape, int chunk, int splits) {
-    const int C = shape.G * shape.D, tiles = (C + static_cast<int>(blockDim.x) - 1) / static_cast<int>(blockDim.x);
-    c = static_cast<int>(blockIdx.x) % tiles * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x);
-    split = static_cast<int>(blockIdx.x) / tiles % splits;
-    n = static_cast<int>(blockIdx.x) / tiles / splits;
-    const long long begin = static_cast<long long>(split) * chunk;
-    first = begin + threadIdx.y;
-    end = begin + chunk < shape.L ? begin + chunk : shape.L;
-    busy = c < C;
-  }
-};
-
-// Adds two values of all threads with the same threadIdx.x pairwise into threadIdx.y == 0.
-template <class Shared, class Real>
-__device__ void add_block_rows(Shared* shared, Real& first, Real& second) {
-  const unsigned mine = threadIdx.y * blockDim.x + threadIdx.x;
-  shared->first[mine] = first, shared->second[mine] = second;
-  for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.y < half) {
-      shared->first[mine] += shared->first[mine + half * blockDim.x];
-      shared->second[mine] += shared->second[mine + half * blockDim.x];
-    }
-  }
-  first = shared->first[mine], second = shared->second[mine];
-}
-
-// Joins (count, mean, sum of squares about it) of the threads with the same threadIdx.x pairwise into threadIdx.y == 0.
-// Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
-template <class Shared, class Real>
-__device__ void join_block_rows(Shared* shared, Real& count, Real& mean, Real& square) {
-  const unsigned mine = threadIdx.y * blockDim.x + threadIdx.x;
-  shared->count[mine] = count, shared->first[mine] = mean, shared->second[mine] = square;
-  for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
-    __syncthreads();
-    const unsigned other = mine + half * blockDim.x;
-    if (threadIdx.y < half && shared->count[other] > 0) {
-      const Real more = shared->count[other], total = count + more, d = shared->first[other] - mean;
-      mean += d * (more / total);
-      square += shared->second[other] + d * d * (count * more / total);
-      count = total;
-      shared->count[mine] = count, shared->first[mine] = mean, shared->second[mine] = square;
-    }
-  }
-}
 
 __device__ inline float relu_mask(float dy, float y) {
   return y <= 0.0f ? 0.0f : dy;
@@ -89,180 +25,333 @@ __device__ inline float relu_mask(float dy, float y) {
 
 // ---- one pass: y = activation((x + bias) * scale + shift + residual); y may be x
 
-template <class T, class Shape>
+template <class T, class Shape, int VECTOR>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     apply_epilogue(const T* x, T* y, const T* bias, const T* scale, const T* shift, const T* residual, int relu,
                    int chunk, int splits, Shape shape) {
-  const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
-  const Column place(shape, chunk, splits);
+  const Epilogue<T> rest{nullptr, nullptr, nullptr, residual, relu};
+  const Column<VECTOR> place(shape, chunk, splits);
   if (!place.busy) return;
+  float before[VECTOR], factor[VECTOR], behind[VECTOR];
+  load_channels(bias, place.c, 0.0f, before);
+  load_channels(scale, place.c, 1.0f, factor);
+  load_channels(shift, place.c, 0.0f, behind);
   for (long long row = place.first; row < place.end; row += blockDim.y) {
     const long long index = row * shape.G + place.c;
-    y[index] = epilogue(to_float(x[index]), place.c, index);
+    float values[VECTOR];
+    load_run(x + index, values);
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) values[v] = (values[v] + before[v]) * factor[v] + behind[v];
+    rest.finish_run(y, values, index);
   }
 }
 
 // ---- by columns, forward
 
 // partial (N, splits, 2, C): mean, less the group's first value, and sum of squares about it, of a chunk's rows
-template <class T, class Shape>
+template <class T, class Shape, int VECTOR>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_channel_moments(const T* __restrict__ x, float* __restrict__ partial, int chunk, int splits, Shape shape) {
-  DYN_SMEM(NormShared, shared);
-  const Column place(shape, chunk, splits);
+  using Shared = NormShared<float, VECTOR>;
+  DYN_SMEM(Shared, shared);
+  const Column<VECTOR> place(shape, chunk, splits);
   const int C = shape.G * shape.D;
-  const T* column = x + place.n * shape.L * C + place.c;
+  const T* matrix = x + place.n * shape.L * C;
 
-  float count = 0.0f, mean = 0.0f, square = 0.0f;
+  float count = 0.0f, mean[VECTOR] = {}, square[VECTOR] = {};
   if (place.busy && place.first < place.end) {
-    const float shift = to_float(column[place.first * C]);
+    float shift[VECTOR];
+    load_run(matrix + place.first * C + place.c, shift);
+#pragma unroll 4  // so many loads in flight
     for (long long row = place.first; row < place.end; row += blockDim.y) {
-      const float d = to_float(column[row * C]) - shift;
-      mean += d, square += d * d, count += 1.0f;
+      float values[VECTOR];
+      load_run(matrix + row * C + place.c, values);
+#pragma unroll
+      for (int v = 0; v < VECTOR; v++) {
+        const float d = values[v] - shift[v];
+        mean[v] += d, square[v] += d * d;
+      }
+      count += 1.0f;
     }
-    mean /= count;
-    square -= mean * mean * count;
-    mean += shift - to_float(column[place.c / shape.D * shape.D - place.c]);
+    float group_first[VECTOR];
+    load_groups(matrix, place.c, shape.D, shape.D, group_first);
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) {
+      mean[v] /= count;
+      square[v] -= mean[v] * mean[v] * count;
+      mean[v] += shift[v] - group_first[v];
+    }
   }
   join_block_rows(shared, count, mean, square);
   if (threadIdx.y == 0 && place.busy) {
     float* result = partial + (place.n * splits + place.split) * 2 * C + place.c;
-    result[0] = mean, result[C] = square;
+    store_run(result, mean);
+    store_run(result + C, square);
   }
 }
 
-// One block a group: its D channels and `splits` chunks joined; block (1, threads)
+// partial (splits, 2, C) from the moments (L, 2, C) that a convolution left of its L tiles: mean and sum of squares
+// about it of `rows` pixels, in the last tile of `last`. `chunk` tiles a split; shape is (1, L, C, 1).
+template <class Shape, int VECTOR>
+__global__ void __launch_bounds__(NORM_THREADS, 1)
+    norm_join_tiles(const float* __restrict__ moments, float* __restrict__ partial, int rows, int last, int chunk,
+                    int splits, Shape shape) {
+  using Shared = NormShared<float, VECTOR>;
+  DYN_SMEM(Shared, shared);
+  const Column<VECTOR> place(shape, chunk, splits);
+  const int C = shape.G;
+
+  float count = 0.0f, mean[VECTOR] = {}, square[VECTOR] = {};
+  if (place.busy && place.first < place.end) {
+    float shift[VECTOR];
+    load_run(moments + place.first * 2 * C + place.c, shift);
+#pragma unroll 2
+    for (long long tile = place.first; tile < place.end; tile += blockDim.y) {
+      const float pixels = static_cast<float>(tile + 1 == shape.L ? last : rows);
+      float means[VECTOR], squares[VECTOR];
+      load_run(moments + tile * 2 * C + place.c, means);
+      load_run(moments + (tile * 2 + 1) * C + place.c, squares);
+#pragma unroll
+      for (int v = 0; v < VECTOR; v++) {
+        const float d = means[v] - shift[v];
+        mean[v] += pixels * d, square[v] += squares[v] + pixels * d * d;
+      }
+      count += pixels;
+    }
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) {
+      mean[v] /= count;
+      square[v] -= mean[v] * mean[v] * count;
+      mean[v] += shift[v];
+    }
+  }
+  join_block_rows(shared, count, mean, square);
+  if (threadIdx.y == 0 && place.busy) {
+    float* result = partial + static_cast<long long>(place.split) * 2 * C + place.c;
+    store_run(result, mean);
+    store_run(result + C, square);
+  }
+}
+
+// The walk over partial results (N, splits, 2, C): threads above each other share a group's D channels and `splits`
+// chunks, neighbouring threads have neighbouring groups of a matrix.
+struct GroupParts {
+  long long n;
+  int g, split, d;  // channel d of the group, of chunk `split`
+  bool busy;        // the group exists
+
+  template <class Shape>
+  __device__ explicit GroupParts(const Shape& shape) {
+    const int lanes = static_cast<int>(blockDim.x), tiles = (shape.G + lanes - 1) / lanes;
+    n = blockIdx.x / tiles;
+    g = static_cast<int>(blockIdx.x) % tiles * lanes + static_cast<int>(threadIdx.x);
+    split = static_cast<int>(threadIdx.y) / shape.D, d = static_cast<int>(threadIdx.y) % shape.D;
+    busy = g < shape.G;
+  }
+  template <class Shape>
+  __device__ void advance(const Shape& shape) {
+    split += static_cast<int>(blockDim.y) / shape.D, d += static_cast<int>(blockDim.y) % shape.D;
+    if (d >= shape.D) d -= shape.D, split++;
+  }
+  template <class Shape>
+  __device__ int channel(const Shape& shape) const {
+    return g * shape.D + d;
+  }
+  // of the first result; the second is C further
+  template <class Shape>
+  __device__ long long index(const Shape& shape, int splits) const {
+    return (n * splits + split) * 2 * shape.G * shape.D + channel(shape);
+  }
+};
+
+// mean and variance (N, G) from means and sums of squares of chunks of `chunk` rows, the last of what is left. Means
+// are relative to the group's first value of x, where x is null to 0.
 template <class T, class Shape>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_group_moments(const T* __restrict__ x, const float* __restrict__ partial, float* __restrict__ mean,
                        float* __restrict__ variance, int chunk, int splits, Shape shape) {
-  DYN_SMEM(NormDoubles, shared);
-  const long long n = blockIdx.x / shape.G;
-  const int g = blockIdx.x % shape.G, C = shape.G * shape.D;
-  const long long parts = static_cast<long long>(splits) * shape.D;
+  using Shared = NormShared<double, 1>;
+  DYN_SMEM(Shared, shared);
+  GroupParts place(shape);
+  const int C = shape.G * shape.D;
 
-  double count = 0, middle = 0, square = 0;
-  for (long long i = threadIdx.y; i < parts; i += blockDim.y) {
-    const long long split = i / shape.D, left = shape.L - split * chunk, c = g * shape.D + i % shape.D;
-    const float* part = partial + (n * splits + split) * 2 * C + c;
-    const double more = left < chunk ? left : chunk, total = count + more, d = part[0] - middle;
-    middle += d * (more / total);
-    square += part[C] + d * d * (count * more / total);
-    count = total;
+  double count = 0, middle[1] = {}, square[1] = {};
+  if (place.busy && place.split < splits) {
+    const double shift = partial[place.index(shape, splits)];
+#pragma unroll 4
+    for (; place.split < splits; place.advance(shape)) {
+      const float* part = partial + place.index(shape, splits);
+      const long long left = shape.L - static_cast<long long>(place.split) * chunk;
+      const double more = static_cast<double>(left < chunk ? left : chunk), d = part[0] - shift;
+      count += more, middle[0] += more * d, square[0] += part[C] + more * d * d;
+    }
+    middle[0] /= count;
+    square[0] -= middle[0] * middle[0] * count;
+    middle[0] += shift;
   }
   join_block_rows(shared, count, middle, square);
-  if (threadIdx.y == 0) {
-    mean[blockIdx.x] = static_cast<float>(to_float(x[n * shape.L * C + g * shape.D]) + middle);
-    variance[blockIdx.x] = static_cast<float>(square / count);
+  if (threadIdx.y == 0 && place.busy) {
+    const long long group = place.n * shape.G + place.g;
+    const float first = x ? to_float(x[place.n * shape.L * C + static_cast<long long>(place.g) * shape.D]) : 0.0f;
+    mean[group] = static_cast<float>(first + middle[0]);
+    variance[group] = static_cast<float>(square[0] / count);
   }
 }
 
-template <class T, class Shape>
+template <class T, class Shape, int VECTOR>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_apply(const T* __restrict__ x, const T* __restrict__ gain, const T* __restrict__ offset,
                const T* __restrict__ residual, T* __restrict__ y, const float* __restrict__ mean,
                const float* __restrict__ variance, float epsilon, int relu, int chunk, int splits, Shape shape) {
-  const Column place(shape, chunk, splits);
+  const Epilogue<T> rest{nullptr, nullptr, nullptr, residual, relu};
+  const Column<VECTOR> place(shape, chunk, splits);
   if (!place.busy) return;
-  const long long statistic = place.n * shape.G + place.c / shape.D;
-  const float middle = mean[statistic], rstd = 1.0f / sqrtf(variance[statistic] + epsilon);
-  const float scale = gain ? rstd * to_float(gain[place.c]) : rstd, add = offset ? to_float(offset[place.c]) : 0.0f;
+  const int C = shape.G * shape.D;
+  float middle[VECTOR], scale[VECTOR], factor[VECTOR], add[VECTOR];
+  load_groups(mean + place.n * shape.G, place.c, shape.D, 1, middle);
+  load_groups(variance + place.n * shape.G, place.c, shape.D, 1, scale);
+  load_channels(gain, place.c, 1.0f, factor);
+  load_channels(offset, place.c, 0.0f, add);
+#pragma unroll
+  for (int v = 0; v < VECTOR; v++) scale[v] = 1.0f / sqrtf(scale[v] + epsilon) * factor[v];
   for (long long row = place.first; row < place.end; row += blockDim.y) {
-    const long long index = (place.n * shape.L + row) * shape.G * shape.D + place.c;
-    float value = (to_float(x[index]) - middle) * scale + add;
-    if (residual) value += to_float(residual[index]);
-    if (relu) value = value <= 0.0f ? 0.0f : value;  // a NaN fails the comparison and stays
-    y[index] = from_float<T>(value);
+    const long long index = (place.n * shape.L + row) * C + place.c;
+    float values[VECTOR];
+    load_run(x + index, values);
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) values[v] = (values[v] - middle[v]) * scale[v] + add[v];
+    rest.finish_run(y, values, index);
   }
 }
 
 // ---- by columns, backward: u = (x - mean) * rstd, dz = dy or 0 where y <= 0, du = dz * gain
 
-// partial (N, splits, 2, C): sums of dz and of dz * u over a chunk's rows. STATISTIC_A_ROW: each row has a mean of its
-// own, and shape is (1, N, G, D), the walk of a layer norm for the gradients of its parameters.
-template <class T, class Shape, bool STATISTIC_A_ROW>
+// partial (N, splits, 2, C): sums of dz and of dz * u over a chunk's rows; dresidual = dz where it is wanted.
+// STATISTIC_A_ROW: each row has a mean of its own, and shape is (1, N, G, D), the walk of a layer norm for the
+// gradients of its parameters; VECTOR is 1.
+template <class T, class Shape, int VECTOR, bool STATISTIC_A_ROW>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_channel_sums(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ variance,
-                      const T* __restrict__ y, const T* __restrict__ dy, float* __restrict__ partial, float epsilon,
-                      int chunk, int splits, Shape shape) {
-  DYN_SMEM(NormShared, shared);
-  const Column place(shape, chunk, splits);
+                      const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ dresidual,
+                      float* __restrict__ partial, float epsilon, int chunk, int splits, Shape shape) {
+  using Shared = NormShared<float, VECTOR>;
+  DYN_SMEM(Shared, shared);
+  const Column<VECTOR> place(shape, chunk, splits);
   const int C = shape.G * shape.D, g = place.c / shape.D;
 
-  float sum_dz = 0.0f, sum_dzu = 0.0f;
-  if (place.busy)
-#pragma unroll 2  // more would take more than 80 registers
+  float sum_dz[VECTOR] = {}, sum_dzu[VECTOR] = {};
+  if (place.busy) {
+    float middle[VECTOR] = {}, rstd = 1.0f;
+    if (!STATISTIC_A_ROW) load_groups(mean + place.n * shape.G, place.c, shape.D, 1, middle);
+#pragma unroll 2  // more would take more than 128 registers
     for (long long row = place.first; row < place.end; row += blockDim.y) {
       const long long index = (place.n * shape.L + row) * C + place.c;
-      const long long statistic = (STATISTIC_A_ROW ? row : place.n) * shape.G + g;
-      float dz = to_float(dy[index]);
-      if (y) dz = relu_mask(dz, to_float(y[index]));
-      sum_dz += dz;
-      sum_dzu += dz * ((to_float(x[index]) - mean[statistic]) / sqrtf(variance[statistic] + epsilon));
+      float xs[VECTOR], dz[VECTOR];
+      load_run(x + index, xs);
+      load_run(dy + index, dz);
+      if (y) {
+        float ys[VECTOR];
+        load_run(y + index, ys);
+#pragma unroll
+        for (int v = 0; v < VECTOR; v++) dz[v] = relu_mask(dz[v], ys[v]);
+      }
+      if (dresidual) store_run(dresidual + index, dz);
+      if (STATISTIC_A_ROW) {
+        middle[0] = mean[row * shape.G + g];
+        rstd = 1.0f / sqrtf(variance[row * shape.G + g] + epsilon);
+      }
+#pragma unroll
+      for (int v = 0; v < VECTOR; v++) {
+        sum_dz[v] += dz[v];
+        sum_dzu[v] += dz[v] * (xs[v] - middle[STATISTIC_A_ROW ? 0 : v]) * rstd;
+      }
     }
+    if (!STATISTIC_A_ROW) {
+      float deviation[VECTOR];
+      load_groups(variance + place.n * shape.G, place.c, shape.D, 1, deviation);
+#pragma unroll
+      for (int v = 0; v < VECTOR; v++) sum_dzu[v] /= sqrtf(deviation[v] + epsilon);
+    }
+  }
   add_block_rows(shared, sum_dz, sum_dzu);
   if (threadIdx.y == 0 && place.busy) {
     float* result = partial + (place.n * splits + place.split) * 2 * C + place.c;
-    result[0] = sum_dz, result[C] = sum_dzu;
+    store_run(result, sum_dz);
+    store_run(result + C, sum_dzu);
   }
 }
 
-// averages (N, G, 2) of du and du * u; one block a group, block (1, threads)
+// averages (2, N, G) of du and du * u; and where N is 1 and D is 1, so that groups are channels, dgain and doffset
+// (C,). Each of the three may be null.
 template <class T, class Shape>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_group_sums(const float* __restrict__ partial, const T* __restrict__ gain, float* __restrict__ averages,
-                    int splits, Shape shape) {
-  DYN_SMEM(NormDoubles, shared);
-  const long long n = blockIdx.x / shape.G;
-  const int g = blockIdx.x % shape.G, C = shape.G * shape.D;
-  double sum_du = 0, sum_duu = 0;
-  for (long long i = threadIdx.y; i < static_cast<long long>(splits) * shape.D; i += blockDim.y) {
-    const int c = g * shape.D + static_cast<int>(i % shape.D);
-    const float* part = partial + (n * splits + i / shape.D) * 2 * C + c;
-    const float factor = gain ? to_float(gain[c]) : 1.0f;
-    sum_du += part[0] * factor, sum_duu += part[C] * factor;
-  }
-  add_block_rows(shared, sum_du, sum_duu);
-  if (threadIdx.y == 0) {
-    const double all = static_cast<double>(shape.L) * shape.D;
-    averages[2ll * blockIdx.x] = static_cast<float>(sum_du / all);
-    averages[2ll * blockIdx.x + 1] = static_cast<float>(sum_duu / all);
+                    T* __restrict__ dgain, T* __restrict__ doffset, int splits, Shape shape) {
+  using Shared = NormShared<double, 1>;
+  DYN_SMEM(Shared, shared);
+  GroupParts place(shape);
+  const int C = shape.G * shape.D;
+
+  double sum_dz = 0, sum_dzu = 0;  // times gain where the group has several
+  if (place.busy)
+#pragma unroll 4
+    for (; place.split < splits; place.advance(shape)) {
+      const float* part = partial + place.index(shape, splits);
+      const float factor = gain && shape.D > 1 ? to_float(gain[place.channel(shape)]) : 1.0f;
+      sum_dz += part[0] * factor, sum_dzu += part[C] * factor;
+    }
+  add_block_rows(shared, sum_dz, sum_dzu);
+  if (threadIdx.y > 0 || !place.busy) return;
+  if (dgain) dgain[place.g] = from_float<T>(static_cast<float>(sum_dzu));
+  if (doffset) doffset[place.g] = from_float<T>(static_cast<float>(sum_dz));
+  if (averages) {
+    const double factor = gain && shape.D == 1 ? to_float(gain[place.g]) : 1.0f;
+    const double share = factor / (static_cast<double>(shape.L) * shape.D);
+    const long long group = place.n * shape.G + place.g, groups = static_cast<long long>(shape.N) * shape.G;
+    averages[group] = static_cast<float>(sum_dz * share);
+    averages[groups + group] = static_cast<float>(sum_dzu * share);
   }
 }
 
-// dgain, doffset (C,), either may be null, from partial (parts, 2, C); one thread a channel
-template <class T>
-__global__ void __launch_bounds__(NORM_THREADS, 1)
-    norm_parameter_gradients(const float* __restrict__ partial, T* __restrict__ dgain, T* __restrict__ doffset,
-                             long long parts, int C) {
-  const int c = blockIdx.x * blockDim.x + threadIdx.x;
-  if (c >= C) return;
-  double sum_dz = 0, sum_dzu = 0;
-  for (long long i = 0; i < parts; i++) sum_dz += partial[2 * i * C + c], sum_dzu += partial[(2 * i + 1) * C + c];
-  if (dgain) dgain[c] = from_float<T>(static_cast<float>(sum_dzu));
-  if (doffset) doffset[c] = from_float<T>(static_cast<float>(sum_dz));
-}
-
-// dx = rstd * (du - average of du - u * average of du * u); dresidual = dz; either may be null
-template <class T, class Shape>
+// dx = rstd * (du - average of du - u * average of du * u)
+template <class T, class Shape, int VECTOR>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_backward_apply(const T* __restrict__ x, const T* __restrict__ gain, const float* __restrict__ mean,
                         const float* __restrict__ variance, const T* __restrict__ y, const T* __restrict__ dy,
-                        const float* __restrict__ averages, T* __restrict__ dx, T* __restrict__ dresidual,
-                        float epsilon, int chunk, int splits, Shape shape) {
-  const Column place(shape, chunk, splits);
+                        const float* __restrict__ averages, T* __restrict__ dx, float epsilon, int chunk, int splits,
+                        Shape shape) {
+  const Column<VECTOR> place(shape, chunk, splits);
   if (!place.busy) return;
-  const long long statistic = place.n * shape.G + place.c / shape.D;
-  const float middle = mean[statistic], rstd = 1.0f / sqrtf(variance[statistic] + epsilon);
-  const float factor = gain ? to_float(gain[place.c]) : 1.0f;
-  const float average = averages[2 * statistic], slope = averages[2 * statistic + 1];
+  const int C = shape.G * shape.D;
+  const long long statistic = place.n * shape.G, groups = static_cast<long long>(shape.N) * shape.G;
+  float middle[VECTOR], factor[VECTOR], average[VECTOR], slope[VECTOR];  // of dz, of 1 and of x - mean
+  load_groups(mean + statistic, place.c, shape.D, 1, middle);
+  load_groups(averages + statistic, place.c, shape.D, 1, average);
+  load_groups(averages + groups + statistic, place.c, shape.D, 1, slope);
+  load_channels(gain, place.c, 1.0f, factor);
+  {
+    float variances[VECTOR];
+    load_groups(variance + statistic, place.c, shape.D, 1, variances);
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) {
+      const float rstd = 1.0f / sqrtf(variances[v] + epsilon);
+      factor[v] *= rstd, average[v] *= rstd, slope[v] *= rstd * rstd;
+    }
+  }
   for (long long row = place.first; row < place.end; row += blockDim.y) {
-    const long long index = (place.n * shape.L + row) * shape.G * shape.D + place.c;
-    float dz = to_float(dy[index]);
-    if (y) dz = relu_mask(dz, to_float(y[index]));
-    if (dresidual) dresidual[index] = from_float<T>(dz);
-    const float u = (to_float(x[index]) - middle) * rstd;
-    if (dx) dx[index] = from_float<T>(rstd * (dz * factor - average - u * slope));
+    const long long index = (place.n * shape.L + row) * C + place.c;
+    float xs[VECTOR], dz[VECTOR];
+    load_run(x + index, xs);
+    load_run(dy + index, dz);
+    if (y) {
+      float ys[VECTOR];
+      load_run(y + index, ys);
+#pragma unroll
+      for (int v = 0; v < VECTOR; v++) dz[v] = relu_mask(dz[v], ys[v]);
+    }
+#pragma unroll
+    for (int v = 0; v < VECTOR; v++) dz[v] = dz[v] * factor[v] - average[v] - (xs[v] - middle[v]) * slope[v];
+    store_run(dx + index, dz);
   }
 }
 

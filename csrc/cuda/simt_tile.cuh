@@ -22,6 +22,7 @@
 #pragma once
 #include "epilogue.cuh"
 #include "platform.cuh"
+#include "tile_moments.cuh"
 
 template <int BM_, int BN_, int BK_, int GM_, int GN_>
 struct SimtTile {
@@ -35,6 +36,7 @@ struct SimtTile {
   static constexpr int BLOCK_BYTES = 128;  // for a kernel's Block
   static_assert(ROWS * TM == BM && COLUMNS * 4 * GN == BN, "threads cover the tile exactly");
   static_assert(ROWS % 4 == 0 && COLUMNS % 8 == 0, "warps of 4 x 8 threads cover the block");
+  static_assert(THREADS >= BN, "a thread for the moments of each column");
   static_assert(BM % 32 == 0 && BN % 32 == 0 && BK == 8, "what is said of banks above");
 
   struct Buffers {
@@ -43,7 +45,10 @@ struct SimtTile {
   };
   template <class Block>
   struct Shared {
-    Buffers tile;
+    union {
+      Buffers tile;
+      TileMoments<ROWS / 4, BN> moments;  // afterwards
+    };
     Block block;  // where the block's tile lies
     static_assert(sizeof(Block) <= BLOCK_BYTES, "a launch asks for no more");
   };
@@ -192,4 +197,28 @@ __device__ inline void store_simt_tile(const SimtSums<Tile>& sum, const Write& w
       }
     }
   }
+}
+
+// Whole blocks: the moments of the sums, as they will be rounded to T, of the tile's first `rows` rows; of column c
+// to[c] becomes the mean and to[next + c] the sum of squares about it, for the first `count` columns of the tile
+template <class Tile, class T, class Moments>
+__device__ inline void store_simt_moments(Moments& moments, const SimtSums<Tile>& sum, long long rows, float* to,
+                                          int next, int count) {
+  __syncthreads();  // the operands' tiles, which lie where the moments will, are no longer read
+#pragma unroll
+  for (int j = 0; j < Tile::GN; j++) {
+    ColumnMoments<4> columns;
+#pragma unroll
+    for (int i = 0; i < Tile::TM; i++) {
+      Run<T, 4> rounded;
+#pragma unroll
+      for (int v = 0; v < 4; v++) rounded.value[v] = from_float<T>(sum[j][i][v]);
+      if (Tile::row(i) < rows) columns.add(rounded);
+    }
+    columns.template join<8>();
+    if (threadIdx.x % 32 < 8) columns.write(moments, threadIdx.x / 32 / (Tile::COLUMNS / 8), Tile::column(j));
+  }
+  __syncthreads();
+  const int c = threadIdx.x;
+  if (c < Tile::BN && c < count) store_tile_moments(moments, c, to + c, next);
 }

@@ -10,6 +10,7 @@ import numpy as np
 from ... import _native
 from ...errors import Unsupported
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
+from .._conv2d_norm import COMPOSED, ComposedConv2dNorm
 from .._host import HostMemory
 from ..contract import ACTIVATIONS, BINARY, CONV2D_VERBS, UNARY, Array, Epilogue, PackedWeight
 
@@ -21,7 +22,7 @@ _ACTIVATION = {kind: i for i, kind in enumerate(ACTIVATIONS)}
 _STEPS = {"sgd": _native.sgd, "adam": _native.adam}
 
 
-class NativeBackend(HostMemory):
+class NativeBackend(ComposedConv2dNorm, HostMemory):
     """float32 on the CPU; results are bit-identical for any number of threads."""
 
     name = "native"
@@ -40,6 +41,7 @@ class NativeBackend(HostMemory):
         "conv2d_backward_weight": ("implicit_gemm", "winograd", "depthwise", "grouped", "direct"),
     }
     notes: ClassVar[Mapping[str, str]] = {
+        "conv2d_norm_forward": COMPOSED,
         "fill": "composed: NumPy's fill",
         "cast": "composed: NumPy's assignment",
     }

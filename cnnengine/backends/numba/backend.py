@@ -20,6 +20,7 @@ from ...kernels import (
 )
 from ...kernels.common import FUSED_ACTIVATIONS
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, NormShape, Pool2dShape, ReduceShape
+from .._conv2d_norm import ComposedConv2dNorm
 from ..contract import CONV2D_VERBS, OPTIMIZERS, Array, Epilogue, PackedWeight
 
 
@@ -33,7 +34,7 @@ class Launcher(Protocol):
     def workspace(self, shape: tuple[int, ...]) -> Array: ...  # float32 scratch
 
 
-class NumbaBackend:
+class NumbaBackend(ComposedConv2dNorm):
     """The verbs with kernels; memory is the subclasses' matter."""
 
     name = "numba"

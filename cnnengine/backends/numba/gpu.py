@@ -11,6 +11,7 @@ import cupy
 import numpy as np
 from numba import config, cuda
 
+from .._conv2d_norm import COMPOSED
 from ..contract import Array
 from .backend import NumbaBackend
 
@@ -56,6 +57,7 @@ class GpuBackend(NumbaBackend):
         "cast": "composed: CuPy's assignment",
         "permute": "composed: CuPy's transpose",
         "conv2d_prepare": "composed: the weight as it is",
+        "conv2d_norm_forward": COMPOSED,
     }
 
     def __init__(self) -> None:

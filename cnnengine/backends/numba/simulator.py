@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import cuda
 
+from .._conv2d_norm import COMPOSED
 from .._host import HostMemory
 from ..contract import Array
 from .backend import NumbaBackend
@@ -51,6 +52,7 @@ class SimulatorBackend(NumbaBackend, HostMemory):
         "cast": "composed: NumPy's assignment",
         "permute": "composed: NumPy's transpose",
         "conv2d_prepare": "composed: the weight as it is",
+        "conv2d_norm_forward": COMPOSED,
     }
 
     def __init__(self) -> None:

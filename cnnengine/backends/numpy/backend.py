@@ -6,15 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, ReduceShape
+from .._conv2d_norm import COMPOSED, ComposedConv2dNorm
 from .._host import HostMemory
 from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
 from . import activation, binary, conv2d, dropout, gemm, norm, optimizer_step, pool2d, reduce, softmax_cross_entropy
 
 
-class NumpyBackend(HostMemory):
+class NumpyBackend(ComposedConv2dNorm, HostMemory):
     name = "numpy"
     dtypes = frozenset({"float16", "bfloat16", "float32", "float64"})
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, ("direct",))
+    notes: ClassVar[Mapping[str, str]] = {**HostMemory.notes, "conv2d_norm_forward": COMPOSED}
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
         return PackedWeight(w, w, self.name, "direct")

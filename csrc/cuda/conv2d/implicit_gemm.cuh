@@ -21,10 +21,13 @@ struct SplitBlock {
   int k, tap, group, split;
 };
 
+// moments (tiles of pixels, 2, K) may be null: of each tile's pixels of y, as stored, mean and sum of squares about it;
+// without residual and relu
 template <class T, class Shape, class Tile, int VECTOR>
 __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
     conv2d_forward_implicit_gemm(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, const T* bias,
-                                 const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
+                                 const T* scale, const T* shift, const T* residual, int relu,
+                                 float* __restrict__ moments, Shape shape) {
   DYN_SMEM(typename Tile::template Shared<ForwardBlock>, shared);
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const int reduction = shape.R * shape.S * Cg;
@@ -47,6 +50,10 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const int first_k = block.group * Kg;  // of the group
 #pragma unroll
   for (int j = 0; j < Tile::GN; j++) epilogue.apply_channels(sum[j], first_k + block.k + Tile::column(j), first_k + Kg);
+  if (moments)
+    store_simt_moments<Tile, T>(shared->moments, sum, pixels - block.pixel,
+                                moments + block.pixel / Tile::BM * 2 * shape.K + first_k + block.k, shape.K,
+                                Kg - block.k);
   store_simt_tile<Tile, VECTOR>(sum, [&](int row, int column, const float (&values)[VECTOR]) {
     const long long pixel = block.pixel + row;
     const int k = block.k + column;  // Kg is a multiple of VECTOR

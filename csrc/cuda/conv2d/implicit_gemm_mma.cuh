@@ -23,10 +23,12 @@ constexpr int mma_blocks = ROUNDED != Rounded::no ? 1
                                                   : 3;
 #endif
 
+// moments (tiles of pixels, 2, K) may be null: of each tile's pixels of y, as stored, mean and sum of squares about it
 template <class T, class Shape, class Tile, Rounded ROUNDED, int VECTOR>
 __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
     conv2d_forward_mma(const T* __restrict__ x, const T* __restrict__ w, T* __restrict__ y, const T* bias,
-                       const T* scale, const T* shift, const T* residual, int relu, Shape shape) {
+                       const T* scale, const T* shift, const T* residual, int relu, float* __restrict__ moments,
+                       Shape shape) {
   DYN_SMEM(typename Tile::template Shared<T>, shared);
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const int reduction = shape.R * shape.S * Cg;
@@ -43,12 +45,17 @@ __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
   multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_k, reduction, sum);
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
+  ColumnMoments<VECTOR> columns;
   store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
     const long long pixel = first_pixel + row;
     const int k = first_k + column;  // within the group; Kg is a multiple of VECTOR
     if (pixel >= pixels || k >= Kg) return;
-    epilogue.store_run(y, values, group * Kg + k, pixel * shape.K + group * Kg + k);
+    const Run<T, VECTOR> stored = epilogue.store_run(y, values, group * Kg + k, pixel * shape.K + group * Kg + k);
+    if (moments) columns.add(stored);
   });
+  if (moments)
+    store_mma_moments<Tile, T>(*shared, columns, moments + first_pixel / Tile::BM * 2 * shape.K + group * Kg + first_k,
+                               shape.K, Kg - first_k);
 }
 
 template <class T, class Shape, class Tile, Rounded ROUNDED, int VECTOR>
