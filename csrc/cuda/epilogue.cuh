@@ -3,20 +3,7 @@
 // for every thread of a launch.
 #pragma once
 #include "platform.cuh"
-
-// LENGTH neighbouring elements that are moved at once, at most 16 bytes of them at an address that is a multiple of it
-template <class T, int LENGTH>
-struct alignas(LENGTH * sizeof(T) < 16 ? LENGTH * sizeof(T) : 16) Run {
-  T value[LENGTH];
-};
-
-template <class T, int LENGTH>
-__device__ inline void store_run(T* to, const float (&values)[LENGTH]) {
-  Run<T, LENGTH> run;
-#pragma unroll
-  for (int v = 0; v < LENGTH; v++) run.value[v] = from_float<T>(values[v]);
-  *reinterpret_cast<Run<T, LENGTH>*>(to) = run;
-}
+#include "run.cuh"
 
 template <class T>
 struct Epilogue {

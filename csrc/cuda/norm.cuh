@@ -1,14 +1,13 @@
 // Normalisation of x (N, L, G, D) to mean 0 and variance 1 over L and D, for each n and g, then gain and offset (G*D,),
 // a residual and relu; and the epilogue as a pass of its own. In float32 whatever T is; what combines blocks in double.
+// Layer norm, L == 1, is in norm_rows.cuh.
 //
-// Two walks. By columns, L > 1 (batch, group, instance norm): x[n] is a matrix of L rows of C = G*D channels. A block
-// is blockDim.x neighbouring channels by blockDim.y rows, powers of two; it takes `chunk` rows of one matrix, `splits`
+// A walk by columns (batch, group, instance norm): x[n] is a matrix of L rows of C = G*D channels. A block is
+// blockDim.x neighbouring channels by blockDim.y rows, powers of two; it takes `chunk` rows of one matrix, `splits`
 // blocks share a column. A thread sums about its own first value, and means are kept relative to the group's first, so
 // that data far from 0 loses no digits; the block joins its threads pairwise, a second kernel joins the blocks, a third
-// writes. By rows, L == 1 (layer norm): one block has the D neighbours of one n and g and meets in shared memory. The
-// split follows the shape alone: the same bits every time.
-// Traffic in float32 by columns: forward reads x twice and writes y, 12 bytes an element; backward 20 and, after relu,
-// 8 more for y. By rows x is read again from L1 or L2: 8 and 12 bytes.
+// writes. The split follows the shape alone: the same bits every time. Traffic in float32: forward reads x twice and
+// writes y, 12 bytes an element; backward 20 and, after relu, 8 more for y.
 #pragma once
 #include "../shapes.h"
 #include "epilogue.cuh"
@@ -18,11 +17,6 @@ constexpr int NORM_THREADS = 256;
 
 struct NormShared {
   float first[NORM_THREADS], second[NORM_THREADS], count[NORM_THREADS];  // [row of the block][lane]
-};
-
-struct NormRowShared {
-  NormShared sums;
-  float found[3];
 };
 
 struct NormDoubles {
@@ -178,9 +172,8 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
 
 // ---- by columns, backward: u = (x - mean) * rstd, dz = dy or 0 where y <= 0, du = dz * gain
 
-// partial (N, splits, 2, C): sums of dz and of dz * u over a chunk's rows. STATISTIC_A_ROW: each row has a mean of its
-// own, and shape is (1, N, G, D), the walk of a layer norm for the gradients of its parameters.
-template <class T, class Shape, bool STATISTIC_A_ROW>
+// partial (N, splits, 2, C): sums of dz and of dz * u over a chunk's rows
+template <class T, class Shape>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_channel_sums(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ variance,
                       const T* __restrict__ y, const T* __restrict__ dy, float* __restrict__ partial, float epsilon,
@@ -194,7 +187,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
 #pragma unroll 2  // more would take more than 80 registers
     for (long long row = place.first; row < place.end; row += blockDim.y) {
       const long long index = (place.n * shape.L + row) * C + place.c;
-      const long long statistic = (STATISTIC_A_ROW ? row : place.n) * shape.G + g;
+      const long long statistic = place.n * shape.G + g;
       float dz = to_float(dy[index]);
       if (y) dz = relu_mask(dz, to_float(y[index]));
       sum_dz += dz;
@@ -263,82 +256,5 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
     if (dresidual) dresidual[index] = from_float<T>(dz);
     const float u = (to_float(x[index]) - middle) * rstd;
     if (dx) dx[index] = from_float<T>(rstd * (dz * factor - average - u * slope));
-  }
-}
-
-// ---- by rows: one block a row of D, block (1, threads)
-
-template <class T, class Shape>
-__global__ void __launch_bounds__(NORM_THREADS, 1)
-    norm_forward_rows(const T* __restrict__ x, const T* __restrict__ gain, const T* __restrict__ offset,
-                      const T* __restrict__ residual, T* __restrict__ y, float* __restrict__ mean,
-                      float* __restrict__ variance, float epsilon, int relu, Shape shape) {
-  DYN_SMEM(NormRowShared, shared);
-  float* found = shared->found;  // a value near the mean, what the mean is beyond it, rstd
-  const long long start = static_cast<long long>(blockIdx.x) * shape.D;
-  const int channel = static_cast<int>(blockIdx.x % shape.G) * shape.D, D = shape.D;
-
-  float sum = 0.0f, square = 0.0f;
-  for (int i = threadIdx.y; i < D; i += blockDim.y) sum += to_float(x[start + i]);
-  add_block_rows(&shared->sums, sum, square);
-  if (threadIdx.y == 0) found[0] = sum / D;
-  __syncthreads();
-  const float shift = found[0];
-
-  sum = square = 0.0f;
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    const float d = to_float(x[start + i]) - shift;
-    sum += d, square += d * d;
-  }
-  add_block_rows(&shared->sums, sum, square);
-  if (threadIdx.y == 0) {
-    const float beyond = sum / D, var = square / D - beyond * beyond;
-    mean[blockIdx.x] = shift + beyond;
-    variance[blockIdx.x] = var;
-    found[1] = beyond, found[2] = 1.0f / sqrtf(var + epsilon);
-  }
-  __syncthreads();
-  const float beyond = found[1], rstd = found[2];
-
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    float value = (to_float(x[start + i]) - shift - beyond) * rstd;
-    if (gain) value *= to_float(gain[channel + i]);
-    if (offset) value += to_float(offset[channel + i]);
-    if (residual) value += to_float(residual[start + i]);
-    if (relu) value = value <= 0.0f ? 0.0f : value;
-    y[start + i] = from_float<T>(value);
-  }
-}
-
-// dx and dresidual, either may be null
-template <class T, class Shape>
-__global__ void __launch_bounds__(NORM_THREADS, 1)
-    norm_backward_rows(const T* __restrict__ x, const T* __restrict__ gain, const float* __restrict__ mean,
-                       const float* __restrict__ variance, const T* __restrict__ y, const T* __restrict__ dy,
-                       T* __restrict__ dx, T* __restrict__ dresidual, float epsilon, Shape shape) {
-  DYN_SMEM(NormRowShared, shared);
-  float* found = shared->found;  // averages of du and du * u
-  const long long start = static_cast<long long>(blockIdx.x) * shape.D;
-  const int channel = static_cast<int>(blockIdx.x % shape.G) * shape.D, D = shape.D;
-  const float middle = mean[blockIdx.x], rstd = 1.0f / sqrtf(variance[blockIdx.x] + epsilon);
-
-  float sum_du = 0.0f, sum_duu = 0.0f;
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    float dz = to_float(dy[start + i]);
-    if (y) dz = relu_mask(dz, to_float(y[start + i]));
-    if (dresidual) dresidual[start + i] = from_float<T>(dz);
-    const float du = gain ? dz * to_float(gain[channel + i]) : dz;
-    sum_du += du, sum_duu += du * ((to_float(x[start + i]) - middle) * rstd);
-  }
-  if (!dx) return;  // all threads
-  add_block_rows(&shared->sums, sum_du, sum_duu);
-  if (threadIdx.y == 0) found[0] = sum_du / D, found[1] = sum_duu / D;
-  __syncthreads();
-
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    float dz = to_float(dy[start + i]);
-    if (y) dz = relu_mask(dz, to_float(y[start + i]));
-    const float du = gain ? dz * to_float(gain[channel + i]) : dz;
-    dx[start + i] = from_float<T>(rstd * (du - found[0] - (to_float(x[start + i]) - middle) * rstd * found[1]));
   }
 }
