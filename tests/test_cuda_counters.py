@@ -120,16 +120,3 @@ def test_direct_reads_both_factors_of_every_product() -> None:
     taps_h, taps_w = 8 * 3 - 2, 16 * 3 - 2
     products = taps_h * taps_w * 64 * 64
     assert convolution("forward", "direct", "float32").global_load.nbytes == 2 * 4 * products
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_activation_has_full_sectors(dtype: str) -> None:
-    n = 4096
-    x, y = zeros((n,), dtype), zeros((n,), dtype)
-    forward = counted(lambda b: b.activation_forward("relu", x, y, 0.0))
-    for one in (forward.global_load, forward.global_store):
-        assert one.sectors == one.ideal_sectors == n * library.ITEM_BYTES[dtype] // 32
-        assert (one.requests, one.partial) == (n // 32, 0)
-    backward = counted(lambda b: b.activation_backward("relu", x, y, zeros((n,), dtype), 0.0))
-    assert backward.global_load.sectors == 2 * forward.global_load.sectors
-    assert backward.global_store == forward.global_store
