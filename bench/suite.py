@@ -21,6 +21,7 @@ SUITES = (  # bench/bench_NAME.py
     "norm",
     "softmax_cross_entropy",
     "dropout",
+    "normalize_images",
     "optimizer_step",
 )
 

@@ -158,6 +158,8 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
             backend.softmax_cross_entropy_forward(logits, labels, out(f"loss {classes}", (5,)), probability)
         dx = out(f"loss back {classes}", logits.shape)
         backend.softmax_cross_entropy_backward(probability, labels, random(5), dx)
+    images, numbers = rng.integers(0, 256, (5, 33, 3), np.uint8), rng.standard_normal((2, 3)).astype("float32")
+    backend.normalize_images(images, *numbers, out("normalize_images", images.shape))
     backend.dropout(x, out("dropout", x.shape), 2**31, 2.0, np.array([7, 9], np.uint64))
     _optimizers(backend, random, results, computed is None)
     return results

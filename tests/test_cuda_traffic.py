@@ -3,6 +3,7 @@ more than what has to be moved."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from math import prod
 
@@ -101,6 +102,21 @@ def test_dropout_reads_and_writes_every_element_once(dtype: str) -> None:
     assert total.global_store.efficiency == 1
 
 
+@DTYPES
+def test_images_are_read_byte_by_byte_once(dtype: str) -> None:
+    """Factors and offsets, one of each an element, come from L1: they lie in one sector."""
+    images, factor, offset = aligned(np.zeros((N // 4, 4), np.uint8)), zeros((4,), "float32"), zeros((4,), "float32")
+    y = zeros(images.shape, dtype)
+    total = counted(lambda b: b.normalize_images(images, factor, offset, y))
+    length = 16 // size(dtype)
+    requests = N // length // 32
+    assert total.global_load.sizes == Counter({length: requests}) + Counter({4: 2 * length * requests})
+    assert total.global_load.sectors == N // SECTOR + 2 * length * requests
+    assert set(total.global_store.sizes) == {16}
+    assert total.global_store.nbytes == N * size(dtype)
+    assert total.global_store.efficiency == 1
+
+
 # ---- pooling
 
 
@@ -134,8 +150,8 @@ def test_pooling_moves_16_bytes_of_channels_and_a_byte_of_index_each(dtype: str)
 
 @DTYPES
 def test_overlapping_windows_read_from_l1_at_most_five_times_what_memory_gives(dtype: str) -> None:
-    """L1 gives 128 bytes a clock and multiprocessor, on an H200 more than six times what memory gives: what windows share
-    may be read again. 3 x 3 taps of stride 2 meet 9 / 4 of the elements, at stride 1 all of them nine times."""
+    """L1 gives 128 bytes a clock and multiprocessor, on an H200 more than six times what memory gives: what windows
+    share may be read again. 3 x 3 taps of stride 2 meet 9 / 4 of the elements, at stride 1 all of them nine times."""
     for (window, stride, padding), most in (((3, 2, 1), 2.5), ((3, 1, 1), 5.3)):
         for name, (total, larger, smaller) in pooled(dtype, window, stride, padding).items():
             assert total.global_sectors * SECTOR <= most * (larger + smaller), name

@@ -303,6 +303,7 @@ FAMILIES: dict[str, Templates] = {
     "norm_rows": _norm_rows,
     "softmax_cross_entropy": _softmax,
     "dropout": ("dropout<{T}>",),
+    "normalize_images": ("normalize_images<{T}>",),
     "optimizer_step": tuple(
         f"{kind}<{{T}}, {state}, {most}>" for kind in OPTIMIZERS for state in ("{T}", "float") for most in STEP_TENSORS
     ),

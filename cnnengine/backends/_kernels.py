@@ -351,6 +351,10 @@ class KernelBackend:
         arguments = (x, y, np.int64(x.size), np.uint32(threshold), float(scale), state)
         self._elementwise("dropout", "dropout<{T}>", x.dtype, _of_one(x), x.size, *arguments)
 
+    def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None:
+        arguments = (x, factor, offset, y, np.int64(x.size), x.shape[-1])
+        self._elementwise("normalize_images", "normalize_images<{T}>", y.dtype, _of_one(x, y), x.size, *arguments)
+
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None:
