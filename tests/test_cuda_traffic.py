@@ -6,16 +6,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cnnengine.backends import _kernel_library as library
 from cnnengine.backends.emulator.backend import EmulatorBackend
+from cnnengine.jit.cache import default_cache
 from cnnengine.jit.counters import Counts, aligned
+from cnnengine.jit.launch import EmulatorRuntime, Kernel
+from cnnengine.jit.source import KernelSource
 from cnnengine.shapes import broadcast_shape, norm_shape, pool2d_shape
 
-from .test_cuda_counters import backend, counted, pytestmark, zeros  # noqa: F401 - the skips are the same
+from .test_cuda_counters import counted, pytestmark, zeros  # noqa: F401 - the skips are the same
 
 N = 8192  # whole blocks of every elementwise kernel
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float16"])  # bfloat16 is as wide as float16
@@ -270,3 +274,43 @@ def test_optimizers_move_every_array_once(dtype: str, state: str) -> None:
         assert set(total.global_store.sizes) == moved
         assert total.global_store.nbytes == N * (size(dtype) + states * size(state))
         assert total.global_store.efficiency == 1
+
+
+class LaunchedRuntime(EmulatorRuntime):
+    """Remembers each launch: its kernel and how many blocks."""
+
+    def __init__(self) -> None:
+        super().__init__(default_cache())
+        self.launches: list[tuple[str, int]] = []
+
+    def kernel(self, source: KernelSource, expression: str) -> Kernel:
+        launch = super().kernel(source, expression)
+
+        def remembered(grid: Any, block: Any, shared_bytes: int, arguments: tuple[Any, ...]) -> None:
+            self.launches.append((expression, grid[0]))
+            launch(grid, block, shared_bytes, arguments)
+
+        return remembered
+
+
+@pytest.mark.parametrize(
+    ("parameters", "launches"),
+    [
+        (10, [("64", 10)]),  # LeNet-5
+        (161, [("704", 161)]),  # ResNet-50
+        (705, [("704", 704), ("704", 1)]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_all_parameters_of_a_model_share_a_launch(kind: str, parameters: int, launches: list[tuple[str, int]]) -> None:
+    """Each of them is stepped once; a block has elements of one."""
+    runtime = LaunchedRuntime()
+    backend = EmulatorBackend(runtime)
+    values = [np.full(1 + i % 7, i, np.float32) for i in range(parameters)]
+    gradients = [np.full_like(p, 0.25) for p in values]
+    states = [np.zeros_like(p) for p in values * (1 if kind == "sgd" else 2)]
+    hyper = {"sgd": [1, 0, 0, 0, 1], "adam": [1, 0, 1, 0, 1, 1, 0, 0, 1, 1]}[kind]
+    backend.optimizer_step(kind, values, gradients, states, np.array(hyper, np.float32))
+    assert runtime.launches == [(f"{kind}<float, float, {table}>", blocks) for table, blocks in launches]
+    for i, p in enumerate(values):
+        np.testing.assert_array_equal(p, np.float32(i - (0.25 if kind == "sgd" else 1)))  # adam: 0.25 / sqrt(0.25^2)

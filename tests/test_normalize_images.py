@@ -72,7 +72,7 @@ def test_rows_that_are_not_contiguous(backend: Backend) -> None:
     ("images", "mean", "std", "error", "words"),
     [
         (np.zeros((2, 3), np.float32), 0, 1, TypeError, "images must be uint8 in .0, 255., received float32"),
-        (np.zeros((0, 3), np.uint8), 0, 1, ValueError, r"must be \(..., C\) and not empty, received \(0, 3\)"),
+        (np.zeros((0, 3), np.uint8), 0, 1, ValueError, r"images must be \(..., C\) and not empty, received \(0, 3\)"),
         (np.zeros((2, 3), np.uint8), (0, 1), 1, ValueError, r"mean must be .* 3 channels, received \(0, 1\)"),
         (np.zeros((2, 3), np.uint8), 0, [1, 2], ValueError, r"std must be .* 3 channels, received \[1, 2\]"),
         (np.zeros((2, 3), np.uint8), float("nan"), 1, ValueError, "mean must be a finite number"),

@@ -30,17 +30,31 @@ TILE_REGISTERS = {
 }
 LARGEST_FIRST = sorted(library.FAMILIES, key=lambda family: -len(library.templates(family, "float32")))
 
+MOVES_MEMORY = (
+    "activation", "binary", "pool2d", "norm_rows", "softmax_cross_entropy", "dropout", "normalize_images",
+    "optimizer_step",
+)  # fmt: skip
+
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(nvrtc.problem() is not None, reason=str(nvrtc.problem()))
 
 
+def compiled(family: str, dtype: str, arch: str) -> bool:
+    """Kernels that move memory name no instruction of an architecture: those of 2 bytes an element are compiled for the
+    oldest and for Hopper."""
+    return family not in MOVES_MEMORY or dtype == "float32" or arch in ("sm_75", "sm_90a")
+
+
 @pytest.fixture(scope="module")
 def cubins() -> dict[tuple[str, str, str], nvrtc.Cubin]:
-    """(family, dtype, architecture) -> cubin, all of them, in two processes."""
+    """(family, dtype, architecture) -> cubin, all that are compiled, in two processes."""
     listed = library.sources()
     keys = [
-        (*key, arch) for key in sorted(listed, key=lambda key: LARGEST_FIRST.index(key[0])) for arch in ARCHITECTURES
+        (*key, arch)
+        for key in sorted(listed, key=lambda key: LARGEST_FIRST.index(key[0]))
+        for arch in ARCHITECTURES
+        if compiled(*key, arch)
     ]
     jobs = [(library.source(family, dtype), arch) for family, dtype, arch in keys]
     return dict(zip(keys, nvrtc.build_many(jobs, default_cache(), processes=2), strict=True))
@@ -53,6 +67,8 @@ def ceiling(expression: str, arch: str) -> int:
         if "Rounded::no" not in expression or arch == "sm_75":
             return 192
         return 128 if str(library.MMA_LARGE) in expression else 168
+    if "_rows<" in expression or "softmax_cross_entropy_forward" in expression:
+        return 128  # 512 threads, of which each keeps 32 elements of a row, and 32 of its gradient
     if "depthwise" in expression:
         return 128  # 256 threads: 2 blocks
     return next((limit for tile, limit in TILE_REGISTERS.items() if str(tile) in expression), REGISTERS)
@@ -63,7 +79,7 @@ def ceiling(expression: str, arch: str) -> int:
 def test_every_kernel_compiles_without_spills(
     cubins: dict[tuple[str, str, str], nvrtc.Cubin], dtype: str, arch: str
 ) -> None:
-    for family in (family for family, of in library.sources() if of == dtype):
+    for family in (family for family, of in library.sources() if of == dtype and compiled(family, of, arch)):
         cubin = cubins[family, dtype, arch]
         assert cubin.image[:4] == b"\x7fELF"
         usage = cubin.usage()

@@ -77,7 +77,7 @@ struct Spot : Place {
 template <int VECTOR, class T, class Shape, class Body>
 __device__ __forceinline__ void for_each_tap(const T* image, const Shape& shape, const Window& rows,
                                              const Window& columns, Body body) {
-  constexpr int AHEAD = 4;
+  constexpr int AHEAD = 3;
   for (int r = 0; r < rows.taps; r++) {
     if (!rows.holds(r)) continue;
     const T* line = image + static_cast<long long>(rows.position(r)) * shape.W * shape.C;
