@@ -99,7 +99,7 @@ class Backend(Protocol):
     # element i is kept where its word >= threshold, times float32(scale), else 0. state: uint64 (2,), on the device
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None: ...
 
-    # y = x * factor + offset in float32; x (..., C) uint8, factor and offset (C,) float32, y floating-point
+    # y = x * factor + offset; x (..., C) uint8, factor and offset (C,) float32 unless y is wider
     def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None: ...
 
     # in place, over all parameters at once; hyper: float32, on the device

@@ -39,7 +39,8 @@ def normalize_images(images: Any, mean: Numbers, std: Numbers, dtype: Any = "flo
         raise Unsupported(
             f"normalize_images: backend {backend.name!r} computes in {', '.join(sorted(backend.dtypes))}, not {wanted}"
         )
-    numbers = _numbers(_channels("mean", mean, x.shape[-1]), _channels("std", std, x.shape[-1]))
+    kind = np.promote_types(wanted, np.float32).name
+    numbers = _numbers(_channels("mean", mean, x.shape[-1]), _channels("std", std, x.shape[-1]), kind)
     factor, offset = (_on_device(backend, array) for array in numbers)
     y = backend.empty(x.shape, wanted)
     backend.normalize_images(x, factor, offset, y)
@@ -60,10 +61,10 @@ def _channels(name: str, values: Numbers, channels: int) -> tuple[float, ...]:
 
 
 @lru_cache(64)
-def _numbers(mean: tuple[float, ...], std: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(mean: tuple[float, ...], std: tuple[float, ...], dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """(factor, offset) of the contract"""
     deviations = np.array(std)
-    return (1 / (255 * deviations)).astype(np.float32), (-np.array(mean) / deviations).astype(np.float32)
+    return (1 / (255 * deviations)).astype(dtype), (-np.array(mean) / deviations).astype(dtype)
 
 
 def _on_device(backend: Backend, array: np.ndarray) -> Array:
