@@ -35,9 +35,10 @@ demo: $(VENV)/.extra-plot
 test: $(VENV)/.extra-test
 	$(BIN)/python -m pytest
 
-# random shapes, anew each time, on every instruction set of this CPU and with every algorithm, against the oracle
+# random shapes, anew each time, on every instruction set of this CPU and with every algorithm, against the oracle; and
+# every kernel for every architecture
 fuzz: $(VENV)/.extra-test
-	CNNENGINE_FUZZ=$(SHAPES) $(BIN)/python -m pytest tests/test_native_random.py
+	CNNENGINE_FUZZ=$(SHAPES) $(BIN)/python -m pytest tests/test_native_random.py tests/test_nvrtc.py
 
 # the native extension under AddressSanitizer and UndefinedBehaviorSanitizer, then under ThreadSanitizer: the operation
 # tests run with no report. Five minutes, most of them building

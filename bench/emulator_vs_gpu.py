@@ -255,6 +255,7 @@ def checks(backend: Backend, dtypes: frozenset[str]) -> Iterator[Check]:
             "norm": norm,
             "softmax_cross_entropy": loss,
             "dropout": dropout,
+            "normalize_images": images,
             "sgd": sgd,
             "adam": adam,
         }.items():
@@ -361,6 +362,14 @@ def dropout(dtype: str, backend: Backend) -> list[np.ndarray]:
     (x,) = _random(backend, dtype, (1023,))
     y, state = backend.empty(x.shape, x.dtype), backend.to_device(np.array([7, 3], np.uint64))
     backend.dropout(x, y, 1 << 31, 2.0, state)
+    return _host(backend, y)
+
+
+def images(dtype: str, backend: Backend) -> list[np.ndarray]:
+    x = backend.to_device(np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3))
+    factor, offset = (backend.to_device(np.array(n, np.float32)) for n in ([0.25, 0.5, 0.75], [1, -2, 3]))
+    y = backend.empty(x.shape, DTYPES[dtype])
+    backend.normalize_images(x, factor, offset, y)
     return _host(backend, y)
 
 

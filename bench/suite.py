@@ -22,6 +22,7 @@ SUITES = (  # bench/bench_NAME.py
     "norm",
     "softmax_cross_entropy",
     "dropout",
+    "normalize_images",
     "optimizer_step",
 )
 CUDA_SUITES = ("conv2d_bias_relu", "ladder")  # on a GPU alone

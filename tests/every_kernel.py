@@ -42,7 +42,10 @@ PLANS = (
     plans.gemm,
     plans.norm_columns,
     plans.norm_tiles,
+    plans.rows,
 )
+ROWS = (33, 64, 259, 1032, 1501, 3016)  # singly and in runs: kept by part of a warp, by a block, not kept
+LONG = 1500
 # more than a tile of pixels, channels past a step, uneven sides, a phase of dx that no tap reaches
 WGMMA_SHAPE = conv2d_shape((3, 9, 13, 72), (136, 1, 3, 72), (2, 1), ((0, 1), (2, 1)))
 
@@ -123,14 +126,20 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
     _products(backend, random, out)
     for name, s in (
         ("pool", pool2d_shape("pool", (1, 7, 6, 3), 3, 2, 1)),
+        ("pool of pairs", pool2d_shape("pool", (2, 7, 6, 6), (3, 2), 1, 1, 2)),
+        ("pool of runs", pool2d_shape("pool", (2, 7, 6, 16), 3, 2, 1)),
         ("wide pool", pool2d_shape("pool", (1, 20, 20, 1), 17)),  # its index has 4 bytes
+        ("large pool of pairs", pool2d_shape("pool", (1, 7, 8, 10), 6, 1, 1)),
+        ("large pool of runs", pool2d_shape("pool", (1, 7, 8, 24), 6, 1, 1)),
         ("adaptive pool", adaptive_pool2d_shape("pool", (1, 7, 5, 2), 3)),
+        ("large adaptive pool", adaptive_pool2d_shape("pool", (1, 13, 15, 2), 2)),
     ):
         x, dy, index = random(*s.x), random(*s.y), out(f"{name} index", s.y, s.index_dtype)
         backend.pool2d_forward("max", s, x, out(f"{name} max", s.y), index)
-        backend.pool2d_forward("avg", s, x, out(f"{name} avg", s.y), None)
         backend.pool2d_backward("max", s, dy, index, out(f"{name} max back", s.x))
-        backend.pool2d_backward("avg", s, dy, None, out(f"{name} avg back", s.x))
+        if s.dilation_h == 1:
+            backend.pool2d_forward("avg", s, x, out(f"{name} avg", s.y), None)
+            backend.pool2d_backward("avg", s, dy, None, out(f"{name} avg back", s.x))
 
     x, dy = random(5, 33), random(5, 33)
     y = (np.abs(random(5, 33)) + 0.5).astype(dtype).astype(held)  # powers and quotients stay in float16's range
@@ -142,6 +151,10 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
     for op, other in product(library.BINARY, ((5, 33), (5, 1))):
         shape, walk = broadcast_shape(op, x.shape, other)
         backend.binary(op, walk, y, random(*other), out(f"{op} {other}", shape))
+    z = random(3, 5, 16)  # rows of whole runs
+    for other in ((16,), (5, 1), (3, 1, 16), ()):
+        shape, walk = broadcast_shape("sub", z.shape, other)
+        backend.binary("sub", walk, z, random(*other), out(f"sub {z.shape} {other}", shape))
     for to in library.TYPES:
         backend.cast(x, out(f"cast {to}", x.shape, to))
     for op, shape in product(library.REDUCE, ((3, 5, 4), (1, 6000, 3))):
@@ -150,32 +163,17 @@ def run(backend: Backend, dtype: str = "float32", computed: str | None = None) -
 
     _norms(backend, random, out)
 
-    labels = np.array([0, 6, 32, 3, 1])
-    probability = out("probability", x.shape)
-    backend.softmax_cross_entropy_forward(x, labels, out("loss", (5,)), probability)
-    backend.softmax_cross_entropy_backward(probability, labels, random(5), out("loss back", x.shape))
+    for classes in ROWS:
+        logits, probability = random(5, classes), out(f"probability {classes}", (5, classes))
+        labels = np.array([0, classes - 1, 32, 3, 1])
+        with row_plans(classes):
+            backend.softmax_cross_entropy_forward(logits, labels, out(f"loss {classes}", (5,)), probability)
+        dx = out(f"loss back {classes}", logits.shape)
+        backend.softmax_cross_entropy_backward(probability, labels, random(5), dx)
+    images, numbers = rng.integers(0, 256, (5, 33, 3), np.uint8), rng.standard_normal((2, 3)).astype("float32")
+    backend.normalize_images(images, *numbers, out("normalize_images", images.shape))
     backend.dropout(x, out("dropout", x.shape), 2**31, 2.0, np.array([7, 9], np.uint64))
-    hyper = np.array([0.1, 0.9, 0.01, 1, 0.5], "float32")
-    for momentum in ("none", "own", "float32"):  # the dtype of the velocities
-        parameters, gradients = [random(5, 33), random(7)], [random(5, 33), random(7)]
-        velocities = [random(5, 33), random(7)] if momentum != "none" else []
-        if momentum == "float32" and computed is None:
-            velocities = [v.astype("float32") for v in velocities]
-        if isinstance(backend, EmulatorBackend) and isinstance(backend.runtime, RecordingRuntime):
-            backend.runtime.tables = [*parameters, *gradients, *velocities]
-        backend.optimizer_step("sgd", parameters, gradients, velocities, hyper)
-        results |= {f"parameter {i} {momentum}": p for i, p in enumerate(parameters)}
-        results |= {f"velocity {i} {momentum}": v for i, v in enumerate(velocities)}
-    hyper = np.array([0.01, 0.75, 0.25, 0.875, 0.125, 1.25, 0.25, 0.01, 0.99, 0.5], "float32")
-    for moments in ("own", "float32"):
-        parameters, gradients = [random(5, 33), random(7)], [random(5, 33), random(7)]
-        states = [random(5, 33), random(7), np.abs(random(5, 33)), np.abs(random(7))]
-        if moments == "float32" and computed is None:
-            states = [state.astype("float32") for state in states]
-        if isinstance(backend, EmulatorBackend) and isinstance(backend.runtime, RecordingRuntime):
-            backend.runtime.tables = [*parameters, *gradients, *states]
-        backend.optimizer_step("adam", parameters, gradients, states, hyper)
-        results |= {f"adam {i} {moments}": a for i, a in enumerate([*parameters, *states])}
+    _optimizers(backend, random, results, computed is None)
     return results
 
 
@@ -335,19 +333,49 @@ def _products(backend: Backend, random: Any, out: Any) -> None:
     backend.gemm(s, random(1, 3, 5), random(1, 5, 9), out("gemm direct", (1, 3, 9)), IDENTITY)
 
 
+def _optimizers(backend: Backend, random: Any, results: Results, in_dtype: bool) -> None:
+    """Steps of a few and of many parameters; ``in_dtype``: not in float64, so that states beside may be float32."""
+    kinds = {
+        "sgd": ([0.1, 0.9, 0.01, 1, 0.5], ("none", "own", "float32")),
+        "adam": ([0.01, 0.75, 0.25, 0.875, 0.125, 1.25, 0.25, 0.01, 0.99, 0.5], ("own", "float32")),
+    }
+    for few, (kind, (hyper, states_of)) in product((True, False), kinds.items()):
+        shapes = [(5, 33), (7,)] if few else [(3,), (2, 5)] * library.STEP_TENSORS[0]
+        for dtype in states_of:
+            parameters, gradients = ([random(*shape) for shape in shapes] for _ in range(2))
+            count = {"none": 0, "sgd": 1, "adam": 2}["none" if dtype == "none" else kind]
+            states = [np.abs(random(*shape)) for shape in shapes * count]
+            if dtype == "float32" and in_dtype:
+                states = [state.astype("float32") for state in states]
+            if isinstance(backend, EmulatorBackend) and isinstance(backend.runtime, RecordingRuntime):
+                backend.runtime.tables = [*parameters, *gradients, *states]
+            backend.optimizer_step(kind, parameters, gradients, states, np.array(hyper, "float32"))
+            results |= {f"{kind} {i} {few} {dtype}": a for i, a in enumerate([*parameters, *states])}
+
+
+@contextmanager
+def row_plans(length: int) -> Iterator[None]:
+    """Within the block rows of more than LONG elements are too long to be kept."""
+    with planned(plans, "ROW_THREADS", 64 if length > LONG else plans.ROW_THREADS, is_function=False):
+        yield
+
+
 def _norms(backend: Backend, random: Any, out: Any) -> None:
     """In splits, in groups and by rows, with channels for single elements and for vectors of 16 bytes."""
-    for size in ((1, 601, 5, 1), (1, 601, 24, 1), (2, 37, 3, 11), (2, 37, 2, 12), (3, 1, 2, 70)):
+    columns = (1, 601, 5, 1), (1, 601, 24, 1), (2, 37, 3, 11), (2, 37, 2, 12)
+    for size in (*columns, *((3, 1, 2, length) for length in ROWS)):
         s = norm_shape(*size)
         x, residual, dy, gain, offset = random(*s.x), random(*s.x), random(*s.x), random(s.channels), random(s.channels)
         kind = "float32" if x.dtype.itemsize < 4 else x.dtype.name
         mean, variance = (out(f"norm {size} {name}", s.statistics, kind) for name in ("mean", "variance"))
         y = out(f"norm {size}", s.x)
-        backend.norm_forward(s, x, gain, offset, residual, y, mean, variance, 1e-3, "relu")
+        with row_plans(s.D):
+            backend.norm_forward(s, x, gain, offset, residual, y, mean, variance, 1e-3, "relu")
         gradients = [out(f"norm {size} {name}", shape) for name, shape in (
             ("dx", s.x), ("dgain", gain.shape), ("doffset", gain.shape), ("dresidual", s.x)
         )]  # fmt: skip
-        backend.norm_backward(s, x, gain, mean, variance, y, dy, *gradients, 1e-3, "relu")
+        with row_plans(s.D):
+            backend.norm_backward(s, x, gain, mean, variance, y, dy, *gradients, 1e-3, "relu")
     for channels in (33, 40):
         x, parts = random(67, channels), [random(channels) for _ in range(3)]
         backend.apply_epilogue(x, out(f"epilogue {channels}", x.shape), Epilogue(*parts, x, "relu"))

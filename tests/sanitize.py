@@ -29,6 +29,7 @@ TESTS = (
     "test_binary",
     "test_conv2d",
     "test_dropout",
+    "test_normalize_images",
     "test_gemm",
     "test_native_memory",
     "test_native_random",

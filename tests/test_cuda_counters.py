@@ -159,19 +159,6 @@ def test_direct_reads_both_factors_of_every_product() -> None:
     assert convolution("forward", "direct", "float32").global_load.nbytes == 2 * 4 * products
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_activation_has_full_sectors(dtype: str) -> None:
-    n = 4096
-    x, y = zeros((n,), dtype), zeros((n,), dtype)
-    forward = counted(lambda b: b.activation_forward("relu", x, y, 0.0))
-    for one in (forward.global_load, forward.global_store):
-        assert one.sectors == one.ideal_sectors == n * library.ITEM_BYTES[dtype] // 32
-        assert (one.requests, one.partial) == (n // 32, 0)
-    backward = counted(lambda b: b.activation_backward("relu", x, y, zeros((n,), dtype), 0.0))
-    assert backward.global_load.sectors == 2 * forward.global_load.sectors
-    assert backward.global_store == forward.global_store
-
-
 NORM = norm_shape(1, 1024, 64, 1)
 MANY_ROWS = partial(planned, plans, "NORM_ROWS", (16,), is_function=False)  # a thread's, as of large arrays
 
@@ -201,7 +188,7 @@ def test_norms_move_16_bytes_at_a_time_from_full_sectors(dtype: str) -> None:
     narrower elements moves in two parts, each half of its sectors."""
     for counters in (norm_forward(dtype, True), norm_backward(dtype, "relu", True)):
         assert counters.total.conflicts == 0
-        runs = {place: c for place, c in counters.lines.items() if "epilogue.cuh" in place}
+        runs = {place: c for place, c in counters.lines.items() if "run.cuh" in place}
         parts = {place for place, c in runs.items() if min(c.global_load.efficiency, c.global_store.efficiency) < 1}
         assert len(parts) == (0 if dtype == "float32" else 2), "one that loads and one that stores"
         for place, c in runs.items():

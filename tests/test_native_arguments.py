@@ -31,7 +31,7 @@ def verbs() -> dict[str, tuple[Callable[..., Any], list[np.ndarray], list[np.nda
     """name -> (call, inputs, outputs)"""
     b = BACKEND
     labels, index, state = np.zeros(3, np.int64), np.zeros(POOL.y, np.uint8), np.zeros(2, np.uint64)
-    f = floats
+    f, pixels = floats, np.zeros((2, 3), np.uint8)
     row, square, pair = reduce_shape(2, 3, 4), broadcast_shape("add", (2, 3), (2, 3))[1], (f((7,)), f((7,)))
     return {
         "conv2d_forward": (
@@ -105,6 +105,7 @@ def verbs() -> dict[str, tuple[Callable[..., Any], list[np.ndarray], list[np.nda
             [f((3, 5)), labels, f((3,))],
             [f((3, 5))],
         ),
+        "normalize_images": (b.normalize_images, [pixels, f((3,)), f((3,))], [f((2, 3))]),
         "dropout": (lambda x, s, y: b.dropout(x, y, 1 << 31, 2.0, s), [f((9,)), state], [f((9,))]),
         "sgd": (
             lambda g, h, p, v: b.optimizer_step("sgd", [p], [g], [v], h),

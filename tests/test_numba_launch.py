@@ -85,6 +85,7 @@ for m in (2, 200):
 labels = new(3, dtype=np.int64)
 backend.softmax_cross_entropy_forward(x, labels, new(3), x)
 backend.softmax_cross_entropy_backward(x, labels, new(3), x)
+backend.normalize_images(new(3, 5, dtype=np.uint8), new(5), new(5), x)
 backend.dropout(x, x, 2**31, 2.0, new(2, dtype=np.uint64))
 for states in ([], [x]):
     backend.optimizer_step("sgd", [x], [x], states, new(5))

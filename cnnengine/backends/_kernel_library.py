@@ -33,7 +33,9 @@ UNARY = {"neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt"}
 BINARY = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "pow": "Pow", "equal": "Equal"}
 REDUCE = {"sum": "Sum", "max": "Max"}
 OPTIMIZERS = ("sgd", "adam")
+STEP_TENSORS = (64, 704)  # parameters in a launch: tables of 2824 and 30984 of the 32764 bytes that arguments may have
 POOL = {"max": "max", "avg": "avg"}
+POOL_AVG = ("forward_avg", "forward_avg_shared")  # by a thread, by a block
 INDEX = {"uint8": "unsigned char", "int32": "int"}  # of max-pooling
 CONV2D = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 BOOL = ("false", "true")
@@ -254,18 +256,53 @@ def _norm(dtype: str) -> tuple[str, ...]:
         "apply_epilogue<{T}, NormShape, %d>",
         "norm_channel_moments<{T}, NormShape, %d>",
         "norm_apply<{T}, NormShape, %d>",
-        "norm_channel_sums<{T}, NormShape, %d, false>",
+        "norm_channel_sums<{T}, NormShape, %d>",
         "norm_backward_apply<{T}, NormShape, %d>",
     )
     return (
         *(kernel % vector for kernel in columns for vector in norm_vectors(dtype)),
         *(f"norm_join_tiles<NormShape, {vector}>" for vector in norm_vectors("float32")),
-        "norm_channel_sums<{T}, NormShape, 1, true>",
         "norm_group_moments<{T}, NormShape>",
         "norm_group_sums<{T}, NormShape>",
-        "norm_forward_rows<{T}, NormShape>",
-        "norm_backward_rows<{T}, NormShape>",
     )
+
+
+POOL_VECTORS = {"float32": (4, 1), "float16": (8, 2, 1), "bfloat16": (8, 2, 1)}  # channels: 16 bytes, 4 bytes, one
+
+
+def _pool(dtype: str) -> tuple[str, ...]:
+    """pool2d, by dtype. Windows whose index takes more than a byte are rare: one channel a thread."""
+    vectors = POOL_VECTORS[dtype]
+    index = [(INDEX["uint8"], vector) for vector in vectors] + [(INDEX["int32"], 1)]
+    ways = ("forward", "backward")
+    return (
+        *(f"pool2d_{way}_max<{{T}}, {i}, Pool2dShape, {vector}>" for way in ways for i, vector in index),
+        *(f"pool2d_{way}<{{T}}, Pool2dShape, {v}>" for way in (*POOL_AVG, "backward_avg") for v in vectors),
+    )
+
+
+ROW_KEPT = (8, 32, 0)  # elements of a row that a thread keeps, in csrc/cuda/row.cuh; 0: it reads them again
+
+
+def _rows(*templates: str) -> Callable[[str], tuple[str, ...]]:
+    """Kernels over rows, by dtype: for every length of a row with runs of 16 bytes, and with runs of one element, each
+    of which has an address of its own, so that a thread keeps few."""
+
+    def of(dtype: str) -> tuple[str, ...]:
+        kinds = [(16 // ITEM_BYTES[dtype], kept) for kept in ROW_KEPT] + [(1, ROW_KEPT[0]), (1, 0)]
+        return tuple(f"{template}, {run}, {kept}>" for template in templates for run, kept in kinds)
+
+    return of
+
+
+def _softmax(dtype: str) -> tuple[str, ...]:
+    return (*_rows("softmax_cross_entropy_forward<{T}")(dtype), "softmax_cross_entropy_backward<{T}>")
+
+
+def _norm_rows(dtype: str) -> tuple[str, ...]:
+    rows = _rows("norm_forward_rows<{T}, NormShape", "norm_backward_rows<{T}, NormShape")(dtype)
+    sums = (f"norm_parameter_sums<{{T}}, NormShape, {run}>" for run in (16 // ITEM_BYTES[dtype], 1))
+    return (*rows, *sums, "norm_parameter_totals<{T}>")
 
 
 Templates = tuple[str, ...] | Callable[[str], tuple[str, ...]]  # the second of a dtype
@@ -287,15 +324,7 @@ FAMILIES: dict[str, Templates] = {
     "conv2d/grouped": _GROUPED,
     "conv2d/grouped_mma": _grouped_mma,
     "conv2d/winograd": _winograd,
-    "pool2d": (
-        *(
-            f"pool2d_{way}_max<{{T}}, {index}, Pool2dShape>"
-            for way in ("forward", "backward")
-            for index in INDEX.values()
-        ),
-        "pool2d_forward_avg<{T}, Pool2dShape>",
-        "pool2d_backward_avg<{T}, Pool2dShape>",
-    ),
+    "pool2d": _pool,
     "activation": tuple(
         f"activation_{way}<{{T}}, {kind}>" for way in ("forward", "backward") for kind in ACTIVATIONS.values()
     ),
@@ -314,9 +343,13 @@ FAMILIES: dict[str, Templates] = {
         *(f"gemm_tiled<{{T}}, GemmShape, {tile}, {a}, {b}>" for tile in TILES for a in BOOL for b in BOOL),
     ),
     "norm": _norm,
-    "softmax_cross_entropy": ("softmax_cross_entropy_forward<{T}>", "softmax_cross_entropy_backward<{T}>"),
+    "norm_rows": _norm_rows,
+    "softmax_cross_entropy": _softmax,
     "dropout": ("dropout<{T}>",),
-    "optimizer_step": tuple(f"{kind}<{{T}}, {state}>" for kind in OPTIMIZERS for state in ("{T}", "float")),
+    "normalize_images": ("normalize_images<{T}>",),
+    "optimizer_step": tuple(
+        f"{kind}<{{T}}, {state}, {most}>" for kind in OPTIMIZERS for state in ("{T}", "float") for most in STEP_TENSORS
+    ),
 }
 
 

@@ -12,14 +12,30 @@ from typing import NamedTuple, TypeVar
 
 from ..errors import Unsupported
 from ..shapes import CACHED_SHAPES, INT32_MAX, GemmShape, NormShape, Pool2dShape, ReduceShape, norm_shape
-from ._kernel_library import LARGE, MEDIUM, SMALL, MmaTile, SimtTile, Tile
+from ._kernel_library import (
+    INDEX,
+    ITEM_BYTES,
+    LARGE,
+    MEDIUM,
+    POOL_VECTORS,
+    ROW_KEPT,
+    SMALL,
+    MmaTile,
+    SimtTile,
+    Tile,
+)
 
 THREADS = 256  # of kernels without shared memory
-ELEMENTS_PER_THREAD = 4  # csrc/cuda/elementwise.cuh
+ELEMENTS_PER_THREAD = 4  # of for_each_element in csrc/cuda/elementwise.cuh
+LOADS = 2  # of 16 bytes by a thread of an elementwise kernel there
 FULL_GPU = 264  # blocks that keep a large GPU busy: 2 on each of an H200's 132 multiprocessors
 NARROW = 8  # channels of a group, or rows of a matrix, below which a tile would be mostly empty
 LONG_ROW = 64  # elements of a reduction from which on a block works on few columns
-NORM_ROW_SHARED = 3 * 4 * THREADS + 3 * 4  # NormRowShared of csrc/cuda/norm.cuh
+POOL_LINES = 8  # of outputs or inputs that a block of pool2d has: rows that windows share are read once from L2
+LARGE_WINDOW = 32  # elements of a window that is averaged by a block
+ROW_THREADS = 512  # most of a team in csrc/cuda/row.cuh
+ROW_BLOCK = 128  # threads of a block where teams are at most a warp
+ROW_SHARED = 3 * 4 * ROW_THREADS // 32  # of up to three results over a team
 FEW_TILES = 256  # of a convolution, whose moments one block for some channels joins at once
 NORM_ROWS = (16, 8, 4)  # of a thread that writes them: many, since it finds its channels' scales first
 SECTOR_LANES = 8  # float32 of a sector
@@ -99,10 +115,52 @@ class NormTiles(NamedTuple):
 
 
 @lru_cache(CACHED_SHAPES)
-def elementwise(count: int) -> tuple[Size3, Size3]:
+def elementwise(count: int, per_thread: int = ELEMENTS_PER_THREAD) -> tuple[Size3, Size3]:
     """(grid, block) of csrc/cuda/elementwise.cuh"""
-    block = _threads(-(-count // ELEMENTS_PER_THREAD))
-    return blocks(-(-count // (block[0] * ELEMENTS_PER_THREAD))), block
+    block = _threads(-(-count // per_thread))
+    return blocks(-(-count // (block[0] * per_thread))), block
+
+
+def at_once(*itemsizes: int) -> int:
+    """AT_ONCE of csrc/cuda/run.cuh: elements of the widest type in 16 bytes"""
+    return 16 // max(itemsizes)
+
+
+def run_length(length: int, itemsize: int, alignment: int) -> int:
+    """Elements of rows of ``length`` moved at once: 16 bytes where rows begin at multiples of that, else one."""
+    run = at_once(itemsize)
+    return run if alignment % 16 == 0 and length % run == 0 else 1
+
+
+@lru_cache(CACHED_SHAPES)
+def norm_parameter_sums(shape: NormShape, itemsize: int, alignment: int) -> NormPlan:
+    """The gradients of a layer norm's parameters, blocks that each add ``chunk`` rows: as few as fill a GPU, of at
+    least 8 rows a thread, since each leaves partial sums."""
+    run = run_length(shape.D, itemsize, alignment)
+    x = min(32, _power_of_two(shape.channels // run))
+    y = THREADS // x
+    columns = -(-shape.channels // (x * run))
+    chunk = -(-shape.N // max(1, min(-(-FULL_GPU // columns), shape.N // (8 * y))))
+    splits = -(-shape.N // chunk)
+    kernel = f"norm_parameter_sums<{{T}}, NormShape, {run}>"
+    return NormPlan(Plan(kernel, blocks(columns * splits), (x, y, 1), 2 * 8 * THREADS * 4), chunk, splits)
+
+
+@lru_cache(CACHED_SHAPES)
+def rows(kernel: str, count: int, length: int, itemsize: int, alignment: int) -> Plan:
+    """A team of threads for each of ``count`` rows, as csrc/cuda/row.cuh has them: part of a warp where its threads
+    keep the row in few registers, else a warp, else a block. ``kernel`` lacks its last two parameters."""
+    run = run_length(length, itemsize, alignment)
+    few, most, _ = ROW_KEPT
+    if run == 1:
+        most = few
+    team = min(32, _power_of_two(-(-length // run)))
+    kept = few if team * few >= length else most
+    if team * kept < length:
+        team = min(ROW_THREADS, _power_of_two(-(-length // most)))
+        kept = most if team * most >= length else 0
+    teams = ROW_BLOCK // team if team <= 32 else 1
+    return Plan(f"{kernel}, {run}, {kept}>", blocks(-(-count // teams)), (team, teams, 1), ROW_SHARED)
 
 
 def fitting(tiles: Sequence[AnyTile], rows: int, columns: int, matrices: int) -> AnyTile:
@@ -125,10 +183,24 @@ def tiled(kernel: str, tile: Tile | SimtTile | MmaTile, rows: int, columns: int,
 
 
 @lru_cache(CACHED_SHAPES)
-def pool2d(kernel: str, shape: Pool2dShape) -> Plan:
-    if "forward" in kernel:
-        return lines(kernel, shape.N * shape.P, shape.Q * shape.C)
-    return lines(kernel, shape.N * shape.H, shape.W * shape.C)
+def pool2d(way: str, kind: str, shape: Pool2dShape, dtype: str, alignment: int) -> Plan:
+    """16 bytes of channels a thread where channels and addresses allow it, else 4 bytes or one element."""
+    size, narrow = ITEM_BYTES[dtype], kind == "max" and shape.index_dtype != "uint8"
+    fitting = (v for v in POOL_VECTORS[dtype] if shape.C % v == 0 and alignment % (v * size) == 0)
+    vector = 1 if narrow else next(fitting)
+    index = f"{INDEX[shape.index_dtype]}, " if kind == "max" else ""
+    shared = (way, kind) == ("forward", "avg") and shape.R * shape.S >= LARGE_WINDOW
+    kernel = f"pool2d_{way}_{kind}{'_shared' if shared else ''}<{{T}}, {index}Pool2dShape, {vector}>"
+    rows, columns = (shape.P, shape.Q) if way == "forward" else (shape.H, shape.W)
+    if shared:
+        x = min(32, _power_of_two(shape.C // vector))
+        outputs = shape.N * rows * columns
+        return Plan(kernel, blocks(outputs * -(-shape.C // (x * vector))), (x, THREADS // x, 1), 8 * THREADS * 4)
+    lines, width = shape.N * rows, columns * (shape.C // vector)
+    if max(lines + POOL_LINES, width) > INT32_MAX:
+        raise Unsupported(f"pool2d: {lines} lines of {width} threads are past 2^31 - 1; use a smaller batch")
+    y = min(POOL_LINES, lines)
+    return Plan(kernel, blocks(-(-lines // y) * -(-width // 32)), (32, y, 1), 0)
 
 
 @lru_cache(CACHED_SHAPES)
@@ -199,13 +271,6 @@ def norm_groups(kernel: str, shape: NormShape, splits: int) -> Plan:
     x = min(SECTOR_LANES, _power_of_two(shape.G)) if shape.D == 1 else 1
     y = min(THREADS // x, _power_of_two(-(-splits * shape.D // 4)))
     return Plan(kernel, blocks(shape.N * -(-shape.G // x)), (x, y, 1), norm_shared(8, 1))
-
-
-@lru_cache(CACHED_SHAPES)
-def norm_rows(kernel: str, shape: NormShape) -> Plan:
-    """One block for each n and g, whose threads walk D."""
-    y = min(THREADS, _power_of_two(-(-shape.D // 4)))
-    return Plan(kernel, blocks(shape.N * shape.G), (1, y, 1), NORM_ROW_SHARED)
 
 
 def norm_shared(item_bytes: int, vector: int) -> int:

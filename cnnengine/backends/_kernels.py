@@ -36,9 +36,8 @@ from .winograd import winograd_allowed
 
 FUSED_ACTIVATIONS = ("identity", "relu")  # what the epilogue of csrc/cuda/epilogue.cuh has
 StepArrays = tuple[Array, Array, Array | None, Array | None]  # parameter, gradient, first and second state
-STEP_TENSORS = 64  # of StepTable in csrc/cuda/optimizer_step.cuh
-STEP_ELEMENTS = 2048  # a block's share there
-STEP_TAIL = struct.Struct(f"<{STEP_TENSORS}q{STEP_TENSORS}ii4x")  # count, first_block, tensors
+STEP_ELEMENTS = 2048  # a block's share in csrc/cuda/optimizer_step.cuh
+STEP_TAILS = {n: struct.Struct(f"<{n}q{n}ii4x") for n in library.STEP_TENSORS}  # count, first_block, tensors
 
 
 class KernelBackend:
@@ -92,10 +91,12 @@ class KernelBackend:
             kernel = self._found[plan.kernel, dtype, shape] = self.runtime.kernel(source, expression)
         kernel(plan.grid, plan.block, plan.shared_bytes, (*arguments, shape.N))
 
-    def _elementwise(self, family: str, template: str, dtype: np.dtype[Any], count: int, *arguments: Any) -> None:
+    def _elementwise(
+        self, family: str, template: str, dtype: np.dtype[Any], per_thread: int, count: int, *arguments: Any
+    ) -> None:
         if count == 0:
             return
-        grid, block = plans.elementwise(count)
+        grid, block = plans.elementwise(count, per_thread)
         self._kernel(family, template, dtype)(grid, block, 0, arguments)
 
     # convolution
@@ -217,13 +218,31 @@ class KernelBackend:
         """``a`` with channels of zeros behind its own."""
         wide = self.empty((*a.shape[:-1], width), a.dtype)
         sizes = (np.int64(a.size // a.shape[-1]), a.shape[-1], width)
-        self._elementwise("conv2d/first_layer", "conv2d_first_layer_pad<{T}>", a.dtype, wide.size, a, wide, *sizes)
+        self._elementwise(
+            "conv2d/first_layer",
+            "conv2d_first_layer_pad<{T}>",
+            a.dtype,
+            plans.ELEMENTS_PER_THREAD,
+            wide.size,
+            a,
+            wide,
+            *sizes,
+        )
         return wide
 
     def _cut_channels(self, wide: Array, a: Array) -> None:
         """Into ``a`` the first channels of ``wide``."""
         sizes = (np.int64(a.size // a.shape[-1]), a.shape[-1], wide.shape[-1])
-        self._elementwise("conv2d/first_layer", "conv2d_first_layer_cut<{T}>", a.dtype, a.size, wide, a, *sizes)
+        self._elementwise(
+            "conv2d/first_layer",
+            "conv2d_first_layer_cut<{T}>",
+            a.dtype,
+            plans.ELEMENTS_PER_THREAD,
+            a.size,
+            wide,
+            a,
+            *sizes,
+        )
 
     def _run_convolution(
         self, plan: conv2d.ConvPlan, shape: Conv2dShape, operands: tuple[Array, Array], rest: tuple[Any, ...]
@@ -248,37 +267,39 @@ class KernelBackend:
     # pooling
 
     def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
-        plan = plans.pool2d(_pool_kernel("forward", kind, shape), shape)
+        _named(library.POOL, "pool2d", kind)
+        plan = plans.pool2d("forward", kind, shape, x.dtype.name, _launch.alignment((x, y, index)))
         self._run_shape("pool2d", plan, x.dtype, (x, y, index) if kind == "max" else (x, y), shape)
 
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
-        plan = plans.pool2d(_pool_kernel("backward", kind, shape), shape)
+        _named(library.POOL, "pool2d", kind)
+        plan = plans.pool2d("backward", kind, shape, dy.dtype.name, _launch.alignment((dy, index, dx)))
         self._run_shape("pool2d", plan, dy.dtype, (dy, index, dx) if kind == "max" else (dy, dx), shape)
 
     # elementwise
 
     def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None:
         template = f"activation_forward<{{T}}, {_named(library.ACTIVATIONS, 'activation', kind)}>"
-        self._elementwise("activation", template, x.dtype, x.size, x, y, np.int64(x.size), float(parameter))
+        arguments = (x, y, np.int64(x.size), float(parameter))
+        self._elementwise("activation", template, x.dtype, _of_one(x), x.size, *arguments)
 
     def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
         template = f"activation_backward<{{T}}, {_named(library.ACTIVATIONS, 'activation', kind)}>"
         arguments = (saved, dy, dx, np.int64(dy.size), float(parameter))
-        self._elementwise("activation", template, dy.dtype, dy.size, *arguments)
+        self._elementwise("activation", template, dy.dtype, plans.at_once(dy.dtype.itemsize), dy.size, *arguments)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
-        self._elementwise(
-            "binary", f"unary<{{T}}, {_named(library.UNARY, 'unary', op)}>", x.dtype, x.size, x, y, np.int64(x.size)
-        )
+        template = f"unary<{{T}}, {_named(library.UNARY, 'unary', op)}>"
+        self._elementwise("binary", template, x.dtype, _of_one(x), x.size, x, y, np.int64(x.size))
 
     def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None:
         template = f"binary<{{T}}, {_named(library.BINARY, 'binary', op)}, BroadcastShape>"
-        self._elementwise("binary", template, a.dtype, y.size, a, b, y, shape.packed)
+        self._elementwise("binary", template, a.dtype, plans.at_once(a.dtype.itemsize), y.size, a, b, y, shape.packed)
 
     def cast(self, x: Array, y: Array) -> None:
         if x.dtype.name in TYPES and y.dtype.name in TYPES:
             template = f"cast<{{T}}, {TYPES[y.dtype.name]}>"
-            self._elementwise("binary", template, x.dtype, x.size, x, y, np.int64(x.size))
+            self._elementwise("binary", template, x.dtype, _of_one(x, y), x.size, x, y, np.int64(x.size))
         else:
             y[...] = x
 
@@ -324,6 +345,14 @@ class KernelBackend:
         plan, chunk, splits = plans.norm_columns(kernel % vector, shape, vector, sums)
         self._run("norm", plan, dtype, (*arguments, chunk, splits, shape.packed))
 
+    def _run_rows(
+        self, kernel: str, shape: NormShape, moved: tuple[Array | None, ...], arguments: tuple[Any, ...]
+    ) -> None:
+        """Launches a kernel of layer norm, which moves runs of the arrays ``moved``, the first of which is x."""
+        dtype: np.dtype[Any] = moved[0].dtype  # type: ignore[union-attr]
+        plan = plans.rows(kernel, shape.N * shape.G, shape.D, dtype.itemsize, _launch.alignment(moved))
+        self._run("norm_rows", plan, dtype, (*arguments, shape.packed))
+
     def norm_forward(
         self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
         mean: Array, variance: Array, epsilon: float, activation: str,
@@ -331,9 +360,7 @@ class KernelBackend:
         ending = float(epsilon), int(_is_relu("norm_forward", activation))
         known = x, gain, offset, residual, y, mean, variance, *ending
         if shape.L == 1:
-            self._run(
-                "norm", plans.norm_rows("norm_forward_rows<{T}, NormShape>", shape), x.dtype, (*known, shape.packed)
-            )
+            self._run_rows("norm_forward_rows<{T}, NormShape", shape, (x, gain, offset, residual, y), known)
             return
         vector = _norm_vector(shape, x.dtype, known[:7])
         kernel = "norm_channel_moments<{T}, NormShape, %d>"
@@ -350,56 +377,76 @@ class KernelBackend:
         activation: str,
     ) -> None:  # fmt: skip
         y = y if _is_relu("norm_backward", activation) else None
-        rows, dtype, eps = shape.L == 1, x.dtype, float(epsilon)
-        if rows and (dx is not None or dresidual is not None):
-            plan = plans.norm_rows("norm_backward_rows<{T}, NormShape>", shape)
-            self._run("norm", plan, dtype, (x, gain, mean, variance, y, dy, dx, dresidual, eps, shape.packed))
+        dtype, eps = x.dtype, float(epsilon)
         parameters = dgain is not None or doffset is not None
-        if rows and not parameters:
-            return
-        walk = norm_shape(1, shape.N, shape.G, shape.D) if rows else shape
-        vector = 1 if rows else _norm_vector(shape, dtype, (x, gain, mean, variance, y, dy, dx, dresidual))
-        kernel = f"norm_channel_sums<{{T}}, NormShape, %d, {'true' if rows else 'false'}>"
-        splits = plans.norm_columns(kernel % vector, walk, vector, True).splits
-        sums = walk.N * splits * 2 * shape.channels * 4
-        room = self.workspace(sums + shape.N * shape.G * 2 * 4)
-        partial, averages = room[:sums], None if rows or dx is None else room[sums:]
-        masked = None if rows else dresidual
-        self._run_columns(kernel, walk, vector, dtype, (x, mean, variance, y, dy, masked, partial, eps), sums=True)
-        group_sums = "norm_group_sums<{T}, NormShape>"
-        by_channel = norm_shape(1, walk.L, shape.channels, 1)  # dgain and doffset are sums over N and splits
-        if walk.N == walk.D == 1:
-            plan = plans.norm_groups(group_sums, walk, splits)
-            self._run("norm", plan, dtype, (partial, gain, averages, dgain, doffset, splits, walk.packed))
-        else:
+        if shape.L == 1:
+            if dx is not None or dresidual is not None:
+                arguments = x, gain, mean, variance, y, dy, dx, dresidual, eps
+                self._run_rows("norm_backward_rows<{T}, NormShape", shape, (x, gain, y, dy, dx, dresidual), arguments)
             if parameters:
-                plan = plans.norm_groups(group_sums, by_channel, walk.N * splits)
-                arguments = partial, None, None, dgain, doffset, walk.N * splits, by_channel.packed
-                self._run("norm", plan, dtype, arguments)
+                self._norm_parameters(shape, (x, mean, variance, y, dy), (dgain, doffset), eps)
+            return
+        vector = _norm_vector(shape, dtype, (x, gain, mean, variance, y, dy, dx, dresidual))
+        kernel = "norm_channel_sums<{T}, NormShape, %d>"
+        splits = plans.norm_columns(kernel % vector, shape, vector, True).splits
+        sums = shape.N * splits * 2 * shape.channels * 4
+        room = self.workspace(sums + shape.N * shape.G * 2 * 4)
+        partial, averages = room[:sums], None if dx is None else room[sums:]
+        self._run_columns(kernel, shape, vector, dtype, (x, mean, variance, y, dy, dresidual, partial, eps), sums=True)
+        group_sums = "norm_group_sums<{T}, NormShape>"
+        if shape.N == shape.D == 1:
+            plan = plans.norm_groups(group_sums, shape, splits)
+            self._run("norm", plan, dtype, (partial, gain, averages, dgain, doffset, splits, shape.packed))
+        else:
+            if parameters:  # sums over N and splits
+                by_channel = norm_shape(1, shape.L, shape.channels, 1)
+                plan = plans.norm_groups(group_sums, by_channel, shape.N * splits)
+                sums_of = partial, None, None, dgain, doffset, shape.N * splits, by_channel.packed
+                self._run("norm", plan, dtype, sums_of)
             if averages is not None:
                 plan = plans.norm_groups(group_sums, shape, splits)
                 self._run("norm", plan, dtype, (partial, gain, averages, None, None, splits, shape.packed))
         if averages is not None:
-            if masked is not None:
-                y, dy = None, masked
+            if dresidual is not None:
+                y, dy = None, dresidual
             known = x, gain, mean, variance, y, dy, averages, dx, eps
             self._run_columns("norm_backward_apply<{T}, NormShape, %d>", shape, vector, dtype, known)
+
+    def _norm_parameters(
+        self,
+        shape: NormShape,
+        arrays: tuple[Array, Array, Array, Array | None, Array],
+        gradients: tuple[Array | None, Array | None],
+        epsilon: float,
+    ) -> None:
+        """The gradients of a layer norm's gain and offset, from x, mean, variance, y, dy."""
+        x, _, _, y, dy = arrays
+        dtype, C = x.dtype, shape.channels
+        plan, chunk, splits = plans.norm_parameter_sums(shape, dtype.itemsize, _launch.alignment((x, y, dy)))
+        partial = self.workspace(splits * 2 * C * 4)
+        self._run("norm_rows", plan, dtype, (*arrays, partial, epsilon, chunk, shape.packed))
+        totals = Plan("norm_parameter_totals<{T}>", (-(-C // 32), 1, 1), (32, 8, 1), 2 * 8 * plans.THREADS)
+        self._run("norm_rows", totals, dtype, (partial, *gradients, splits, C))
 
     # loss, dropout, optimizer
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
-        rows, classes = x.shape
-        kernel = self._kernel("softmax_cross_entropy", "softmax_cross_entropy_forward<{T}>", x.dtype)
-        kernel((-(-rows // 4), 1, 1), (32, 4, 1), 0, (x, labels, loss, probability, rows, classes))
+        alignment = _launch.alignment((x, probability))
+        plan = plans.rows("softmax_cross_entropy_forward<{T}", *x.shape, x.dtype.itemsize, alignment)
+        self._run("softmax_cross_entropy", plan, x.dtype, (x, labels, loss, probability, *x.shape))
 
     def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None:
         arguments = (probability, labels, dloss, dx, *dx.shape)
         template = "softmax_cross_entropy_backward<{T}>"
-        self._elementwise("softmax_cross_entropy", template, dx.dtype, dx.size, *arguments)
+        self._elementwise("softmax_cross_entropy", template, dx.dtype, _of_one(dx), dx.size, *arguments)
 
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
         arguments = (x, y, np.int64(x.size), np.uint32(threshold), float(scale), state)
-        self._elementwise("dropout", "dropout<{T}>", x.dtype, x.size, *arguments)
+        self._elementwise("dropout", "dropout<{T}>", x.dtype, _of_one(x), x.size, *arguments)
+
+    def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None:
+        arguments = (x, factor, offset, y, np.int64(x.size), x.shape[-1])
+        self._elementwise("normalize_images", "normalize_images<{T}>", y.dtype, _of_one(x, y), x.size, *arguments)
 
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
@@ -415,14 +462,15 @@ class KernelBackend:
             groups.setdefault((p.dtype, p.dtype if state is None else state.dtype), []).append(arrays)
         for (dtype, state_dtype), members in groups.items():
             state_type = "{T}" if state_dtype == dtype else TYPES[state_dtype.name]
-            kernel = self._kernel("optimizer_step", f"{kind}<{{T}}, {state_type}>", dtype)
-            for start in range(0, len(members), STEP_TENSORS):
-                table, blocks = self._step_table(members[start : start + STEP_TENSORS])
+            most = next((n for n in library.STEP_TENSORS if n >= len(members)), library.STEP_TENSORS[-1])
+            kernel = self._kernel("optimizer_step", f"{kind}<{{T}}, {state_type}, {most}>", dtype)
+            for start in range(0, len(members), most):
+                table, blocks = self._step_table(members[start : start + most], most)
                 kernel((blocks, 1, 1), (plans.THREADS, 1, 1), 0, (hyper, table))
 
-    def _step_table(self, members: Sequence[StepArrays]) -> tuple[bytes, int]:
-        """StepTable of csrc/cuda/optimizer_step.cuh, and the blocks it needs."""
-        padding = [None] * (STEP_TENSORS - len(members))
+    def _step_table(self, members: Sequence[StepArrays], most: int) -> tuple[bytes, int]:
+        """StepTable<most> of csrc/cuda/optimizer_step.cuh, and the blocks it needs."""
+        padding = [None] * (most - len(members))
         arrays = [array for column in zip(*members, strict=True) for array in (*column, *padding)]
         counts = [p.size for p, *_ in members]
         first_block, blocks = [], 0
@@ -430,8 +478,13 @@ class KernelBackend:
             first_block.append(blocks)
             blocks += -(-count // STEP_ELEMENTS)
         zeros = [0] * len(padding)
-        tail = STEP_TAIL.pack(*counts, *zeros, *first_block, *zeros, len(members))
+        tail = STEP_TAILS[most].pack(*counts, *zeros, *first_block, *zeros, len(members))
         return _launch.pack_pointers(arrays, self.device == "cuda") + tail, blocks
+
+
+def _of_one(*arrays: Array) -> int:
+    """Elements that a thread of ``map`` of one operand takes, in csrc/cuda/elementwise.cuh."""
+    return plans.LOADS * plans.at_once(*(a.dtype.itemsize for a in arrays))
 
 
 def _epilogue(epilogue: Epilogue) -> tuple[Any, ...]:
@@ -461,9 +514,3 @@ def _named(table: Mapping[str, str], verb: str, name: str) -> str:
     if name not in table:
         raise Unsupported(f"{verb}: there is no CUDA kernel for {name!r}, there are {', '.join(table)}")
     return table[name]
-
-
-def _pool_kernel(way: str, kind: str, shape: Pool2dShape) -> str:
-    if kind == "max":
-        return f"pool2d_{way}_max<{{T}}, {library.INDEX[shape.index_dtype]}, Pool2dShape>"
-    return f"pool2d_{way}_{_named(library.POOL, 'pool2d', kind)}<{{T}}, Pool2dShape>"

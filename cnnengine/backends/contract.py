@@ -106,6 +106,9 @@ class Backend(Protocol):
     # element i is kept where its word >= threshold, times float32(scale), else 0. state: uint64 (2,), on the device
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None: ...
 
+    # y = x * factor + offset; x (..., C) uint8, factor and offset (C,) float32 unless y is wider
+    def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None: ...
+
     # in place, over all parameters at once; hyper: float32, on the device
     # "sgd": hyper (5,) = lr, momentum, weight decay, nesterov (0 or 1), gradient scale; states = one velocity a
     #   parameter, or none where momentum is 0

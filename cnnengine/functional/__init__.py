@@ -20,6 +20,7 @@ from .dropout import dropout
 from .gemm import linear, matmul
 from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
+from .normalize_images import normalize_images
 from .pool2d import (
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -70,6 +71,7 @@ __all__ = [
     "mean",
     "mul",
     "neg",
+    "normalize_images",
     "permute",
     "pow",
     "relu",

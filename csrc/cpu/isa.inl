@@ -24,6 +24,7 @@ namespace {
 #include "gemm.inl"
 #include "layout.inl"
 #include "norm.inl"
+#include "normalize_images.inl"
 #include "optimizer_step.inl"
 #include "pool2d.inl"
 #include "reduce.inl"
@@ -58,6 +59,7 @@ extern const Kernels kernels = {
     softmax_cross_entropy_backward,
     permute,
     dropout,
+    normalize_images,
     sgd,
     adam,
 };

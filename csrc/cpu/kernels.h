@@ -115,6 +115,7 @@ struct Kernels {
                                          const float* dloss, float* dx);
   void (*permute)(const PermuteWalk&, const float* x, float* y);
   void (*dropout)(i64 n, const DropoutState&, const float* x, float* y);
+  void (*normalize_images)(i64 n, i64 channels, const u8* x, const float* factor, const float* offset, float* y);
   void (*sgd)(const SgdStep&, const StepParameter*, i64 parameters);
   void (*adam)(const AdamStep&, const StepParameter*, i64 parameters);
 };

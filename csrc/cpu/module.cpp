@@ -389,6 +389,17 @@ void dropout(const py::array& x, py::array& y, u64 threshold, float scale, const
   kernels->dropout(n, d, px, py_);
 }
 
+void normalize_images(const py::array& x, const py::array& factor, const py::array& offset, py::array& y) {
+  const Call call("normalize_images");
+  call.require(x.ndim() > 0 && x.size() > 0, "x must be (..., C)");
+  const i64 n = x.size(), channels = x.shape(x.ndim() - 1);
+  const u8* px = call.input<u8>(x, n, "x");
+  const float *pf = call.input(factor, channels, "factor"), *po = call.input(offset, channels, "offset");
+  float* py_ = call.output(y, n, "y");
+  Unlocked unlocked;
+  kernels->normalize_images(n, channels, px, pf, po, py_);
+}
+
 // The arrays of an optimizer's step: states holds `kinds` arrays a parameter, every parameter's first, then every
 // second.
 std::vector<StepParameter> step_parameters(const Call& call, const py::sequence& parameters,
@@ -559,6 +570,7 @@ PYBIND11_MODULE(_native, m) {
   m.def("softmax_cross_entropy_backward", &softmax_cross_entropy_backward);
   m.def("permute", &permute);
   m.def("dropout", &dropout);
+  m.def("normalize_images", &normalize_images);
   m.def("sgd", &sgd);
   m.def("adam", &adam);
 }

@@ -103,13 +103,11 @@ struct Elu {  // saves y; backward, the scale is at least 0
 template <class T, class Kind>
 __global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1)
     activation_forward(const T* x, T* y, long long count, float parameter) {
-  for_each_element(count, [=](long long i) { y[i] = from_float<T>(Kind::forward(to_float(x[i]), parameter)); });
+  map(x, y, count, [=](float value) { return Kind::forward(value, parameter); });
 }
 
 template <class T, class Kind>
 __global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1)
     activation_backward(const T* saved, const T* dy, T* dx, long long count, float parameter) {
-  for_each_element(count, [=](long long i) {
-    dx[i] = from_float<T>(Kind::backward(to_float(saved[i]), to_float(dy[i]), parameter));
-  });
+  map(saved, dy, dx, count, [=](float value, float slope) { return Kind::backward(value, slope, parameter); });
 }

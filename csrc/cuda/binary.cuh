@@ -1,7 +1,8 @@
 // Elementwise arithmetic: y = op(x), y = a op b with broadcasting, and casts between dtypes; computed in float32.
 //
 // Traffic: 4 bytes an operand and element in float32. BroadcastShape has merged what can be merged, so operands of
-// equal shape arrive as (1, 1, 1, n) and spend no division on their index.
+// equal shape arrive as (1, 1, 1, n) and spend no division on their index; along d3 an operand is contiguous or one
+// value. Where rows of d3 are whole runs an index is computed once a run, else for each element.
 #pragma once
 #include "../shapes.h"
 #include "elementwise.cuh"
@@ -40,30 +41,59 @@ struct Equal {
 
 template <class T, class Op>
 __global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) unary(const T* x, T* y, long long count) {
-  for_each_element(count, [=](long long i) { y[i] = from_float<T>(Op::apply(to_float(x[i]))); });
+  map(x, y, count, [](float value) { return Op::apply(value); });
+}
+
+// Where element i of the result finds its operands
+struct Operands {
+  long long a, b;
+
+  template <class Shape>
+  __device__ Operands(const Shape& shape, long long i) {
+    const Divided row(i, shape.d3), middle(row.quotient, shape.d2), outer(middle.quotient, shape.d1);
+    a = outer.quotient * shape.a0 + static_cast<long long>(outer.remainder) * shape.a1 +
+        static_cast<long long>(middle.remainder) * shape.a2 + static_cast<long long>(row.remainder) * shape.a3;
+    b = outer.quotient * shape.b0 + static_cast<long long>(outer.remainder) * shape.b1 +
+        static_cast<long long>(middle.remainder) * shape.b2 + static_cast<long long>(row.remainder) * shape.b3;
+  }
+};
+
+// `count` neighbours of an operand, or its one value for all
+template <class T, int LENGTH>
+__device__ inline void load_operand(const T* from, bool repeated, long long count, Run<T, LENGTH>& run) {
+  if (!repeated) {
+    load_some(from, count, aligned_for_runs<LENGTH>(from), run);
+  } else {
+    const T value = *from;
+#pragma unroll
+    for (int v = 0; v < LENGTH; v++) run.value[v] = value;
+  }
 }
 
 template <class T, class Op, class Shape>
 __global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) binary(const T* a, const T* b, T* y, Shape shape) {
-  const long long rows = static_cast<long long>(shape.d0) * shape.d1 * shape.d2;
-  for_each_element(rows * shape.d3, [=](long long i) {
-    long long at_a, at_b;
-    if (rows == 1) {
-      at_a = i * shape.a3, at_b = i * shape.b3;
-    } else {
-      const int i3 = i % shape.d3, i2 = i / shape.d3 % shape.d2;
-      const long long outer = i / shape.d3 / shape.d2;  // i0*d1 + i1
-      const long long i1 = outer % shape.d1, i0 = outer / shape.d1;
-      at_a =
-          i0 * shape.a0 + i1 * shape.a1 + static_cast<long long>(i2) * shape.a2 + static_cast<long long>(i3) * shape.a3;
-      at_b =
-          i0 * shape.b0 + i1 * shape.b1 + static_cast<long long>(i2) * shape.b2 + static_cast<long long>(i3) * shape.b3;
-    }
-    y[i] = from_float<T>(Op::apply(to_float(a[at_a]), to_float(b[at_b])));
-  });
+  constexpr int LENGTH = AT_ONCE<T>;
+  const long long rows = static_cast<long long>(shape.d0) * shape.d1 * shape.d2, count = rows * shape.d3;
+  if (rows > 1 && shape.d3 % LENGTH != 0) {
+    for_each_element<LENGTH>(count, [=](long long i) {
+      const Operands at(shape, i);
+      y[i] = from_float<T>(Op::apply(to_float(a[at.a]), to_float(b[at.b])));
+    });
+    return;
+  }
+  const long long start = run_start<LENGTH, 1>(0), left = count - start;
+  if (left <= 0) return;
+  const Operands at(shape, start);
+  Run<T, LENGTH> held_a, held_b, result;
+  load_operand(a + at.a, shape.a3 == 0, left, held_a);
+  load_operand(b + at.b, shape.b3 == 0, left, held_b);
+#pragma unroll
+  for (int v = 0; v < LENGTH; v++)
+    result.value[v] = from_float<T>(Op::apply(to_float(held_a.value[v]), to_float(held_b.value[v])));
+  store_some(y + start, left, aligned_for_runs<LENGTH>(y), result);
 }
 
 template <class From, class To>
 __global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1) cast(const From* x, To* y, long long count) {
-  for_each_element(count, [=](long long i) { y[i] = from_float<To>(to_float(x[i])); });
+  map(x, y, count, [](float value) { return value; });
 }

@@ -3,12 +3,10 @@
 // the backward pass makes it again instead of storing it.
 //
 // Element i takes word i % 4 of the counter (i / 4, offset) under the key seed; it is kept, times scale, where that
-// word is at least the threshold. One thread a counter, so 4 elements. About 20 multiplications a counter are 5 an
-// element, little beside its traffic of 8 bytes in float32.
+// word is at least the threshold. A run is one counter in float32, two in float16 and bfloat16. About 20
+// multiplications a counter are 5 an element, little beside its traffic of 8 bytes in float32.
 #pragma once
-#include "platform.cuh"
-
-constexpr int DROPOUT_THREADS = 256;
+#include "elementwise.cuh"
 
 struct Philox {
   unsigned word[4];
@@ -31,14 +29,20 @@ struct Philox {
 
 // state: seed and offset, on the device, so that a captured graph draws new masks; y may be x
 template <class T>
-__global__ void __launch_bounds__(DROPOUT_THREADS, 1)
+__global__ void __launch_bounds__(ELEMENTWISE_THREADS, 1)
     dropout(const T* x, T* y, long long count, unsigned threshold, float scale, const unsigned long long* state) {
-  const long long counter = blockIdx.x * static_cast<long long>(blockDim.x) + threadIdx.x;
-  if (counter >= (count + 3) / 4) return;
-  const Philox random(state[0], counter, state[1]);
+  constexpr int LENGTH = AT_ONCE<T>;
+  static_assert(LENGTH % 4 == 0, "a run is whole counters");
+  const unsigned long long seed = state[0], offset = state[1];
+  map_runs(x, y, count, [=](const Run<T, LENGTH>& held, long long start, Run<T, LENGTH>& result) {
 #pragma unroll
-  for (int i = 0; i < 4; i++) {
-    const long long index = counter * 4 + i;
-    if (index < count) y[index] = from_float<T>(random.word[i] >= threshold ? to_float(x[index]) * scale : 0.0f);
-  }
+    for (int first = 0; first < LENGTH; first += 4) {
+      const Philox random(seed, (start + first) / 4, offset);
+#pragma unroll
+      for (int i = 0; i < 4; i++) {
+        const float kept = to_float(held.value[first + i]) * scale;
+        result.value[first + i] = from_float<T>(random.word[i] >= threshold ? kept : 0.0f);
+      }
+    }
+  });
 }

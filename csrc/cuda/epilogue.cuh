@@ -3,45 +3,7 @@
 // for every thread of a launch.
 #pragma once
 #include "platform.cuh"
-
-// LENGTH neighbouring elements that are moved at once, at most 16 bytes of them at an address that is a multiple of it
-template <class T, int LENGTH>
-struct alignas(LENGTH * sizeof(T) < 16 ? LENGTH * sizeof(T) : 16) Run {
-  T value[LENGTH];
-};
-
-// Runs of more than 16 bytes, which only what belongs to a channel is in, move in parts of 16 bytes.
-template <class T, int LENGTH>
-constexpr int PART = LENGTH * sizeof(T) > 16 ? 16 / sizeof(T) : LENGTH;
-
-template <class T, int LENGTH>
-__device__ __forceinline__ void load_run(const T* from, float (&values)[LENGTH]) {
-  Run<T, PART<T, LENGTH>> run;
-  if constexpr (PART<T, LENGTH> == LENGTH) {
-    run = *reinterpret_cast<const Run<T, LENGTH>*>(from);
-#pragma unroll
-    for (int v = 0; v < LENGTH; v++) values[v] = to_float(run.value[v]);
-  } else {
-#pragma unroll
-    for (int v = 0; v < LENGTH; v++) {
-      if (v % PART<T, LENGTH> == 0) run = *reinterpret_cast<const Run<T, PART<T, LENGTH>>*>(from + v);
-      values[v] = to_float(run.value[v % PART<T, LENGTH>]);
-    }
-  }
-}
-
-// what was stored, rounded to T
-template <class T, int LENGTH>
-__device__ inline Run<T, LENGTH> store_run(T* to, const float (&values)[LENGTH]) {
-  Run<T, LENGTH> run;
-#pragma unroll
-  for (int v = 0; v < LENGTH; v++) run.value[v] = from_float<T>(values[v]);
-#pragma unroll
-  for (int v = 0; v < LENGTH; v += PART<T, LENGTH>)
-    *reinterpret_cast<Run<T, PART<T, LENGTH>>*>(to + v) =
-        *reinterpret_cast<const Run<T, PART<T, LENGTH>>*>(run.value + v);
-  return run;
-}
+#include "run.cuh"
 
 template <class T>
 struct Epilogue {

@@ -1,23 +1,18 @@
-// Normalisation of x (N, L, G, D) to mean 0 and variance 1 over L and D, for each n and g, then gain and offset (G*D,),
-// a residual and relu; and the epilogue as a pass of its own. In float32 whatever T is; what combines blocks in double.
+// Normalisation of x (N, L, G, D), L > 1, to mean 0 and variance 1 over L and D, for each n and g (batch, group,
+// instance norm), then gain and offset (G*D,), a residual and relu; and the epilogue as a pass of its own. In float32
+// whatever T is; what combines blocks in double. Layer norm, L == 1: norm_rows.cuh.
 //
-// Two walks. By columns, L > 1 (batch, group, instance norm): norm_columns.cuh. A thread sums about its own first
-// value, and means are kept relative to the group's first, so that data far from 0 loses no digits; the block joins its
-// threads pairwise, a second kernel joins the blocks, a third writes. By rows, L == 1 (layer norm): one block has the D
-// neighbours of one n and g and meets in shared memory. The split follows the shape alone: the same bits every time.
+// The walk by columns: norm_columns.cuh. A thread sums about its own first value, and means are kept relative to the
+// group's first, so that data far from 0 loses no digits; the block joins its threads pairwise, a second kernel joins
+// the blocks, a third writes. The split follows the shape alone: the same bits every time.
 //
-// Passes over memory by columns: forward reads x twice, a residual once, and writes y; behind a convolution that left
-// the moments of its tiles it reads x once. Backward reads x and dy twice and writes dx; after relu it reads y twice,
-// too, but where the residual's gradient is wanted: the first pass writes that, which is the masked dy, and the second
-// reads it in place of dy and y. By rows x is read again from L1 or L2.
+// Passes over memory: forward reads x twice, a residual once, and writes y; behind a convolution that left the moments
+// of its tiles it reads x once. Backward reads x and dy twice and writes dx; after relu it reads y twice, too, but
+// where the residual's gradient is wanted: the first pass writes that, which is the masked dy, and the second reads it
+// in place of dy and y.
 #pragma once
 #include "../shapes.h"
 #include "norm_columns.cuh"
-
-struct NormRowShared {
-  NormShared<float, 1> sums;
-  float found[3];
-};
 
 __device__ inline float relu_mask(float dy, float y) {
   return y <= 0.0f ? 0.0f : dy;
@@ -46,7 +41,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
   }
 }
 
-// ---- by columns, forward
+// ---- forward
 
 // partial (N, splits, 2, C): mean, less the group's first value, and sum of squares about it, of a chunk's rows
 template <class T, class Shape, int VECTOR>
@@ -224,12 +219,10 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
   }
 }
 
-// ---- by columns, backward: u = (x - mean) * rstd, dz = dy or 0 where y <= 0, du = dz * gain
+// ---- backward: u = (x - mean) * rstd, dz = dy or 0 where y <= 0, du = dz * gain
 
 // partial (N, splits, 2, C): sums of dz and of dz * u over a chunk's rows; dresidual = dz where it is wanted.
-// STATISTIC_A_ROW: each row has a mean of its own, and shape is (1, N, G, D), the walk of a layer norm for the
-// gradients of its parameters; VECTOR is 1.
-template <class T, class Shape, int VECTOR, bool STATISTIC_A_ROW>
+template <class T, class Shape, int VECTOR>
 __global__ void __launch_bounds__(NORM_THREADS, 1)
     norm_channel_sums(const T* __restrict__ x, const float* __restrict__ mean, const float* __restrict__ variance,
                       const T* __restrict__ y, const T* __restrict__ dy, T* __restrict__ dresidual,
@@ -237,12 +230,12 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
   using Shared = NormShared<float, VECTOR>;
   DYN_SMEM(Shared, shared);
   const Column<VECTOR> place(shape, chunk, splits);
-  const int C = shape.G * shape.D, g = place.c / shape.D;
+  const int C = shape.G * shape.D;
 
   float sum_dz[VECTOR] = {}, sum_dzu[VECTOR] = {};
   if (place.busy) {
-    float middle[VECTOR] = {}, rstd = 1.0f;
-    if (!STATISTIC_A_ROW) load_groups(mean + place.n * shape.G, place.c, shape.D, 1, middle);
+    float middle[VECTOR];
+    load_groups(mean + place.n * shape.G, place.c, shape.D, 1, middle);
 #pragma unroll 2  // more would take more than 128 registers
     for (long long row = place.first; row < place.end; row += blockDim.y) {
       const long long index = (place.n * shape.L + row) * C + place.c;
@@ -256,22 +249,16 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
         for (int v = 0; v < VECTOR; v++) dz[v] = relu_mask(dz[v], ys[v]);
       }
       if (dresidual) store_run(dresidual + index, dz);
-      if (STATISTIC_A_ROW) {
-        middle[0] = mean[row * shape.G + g];
-        rstd = 1.0f / sqrtf(variance[row * shape.G + g] + epsilon);
-      }
 #pragma unroll
       for (int v = 0; v < VECTOR; v++) {
         sum_dz[v] += dz[v];
-        sum_dzu[v] += dz[v] * (xs[v] - middle[STATISTIC_A_ROW ? 0 : v]) * rstd;
+        sum_dzu[v] += dz[v] * (xs[v] - middle[v]);
       }
     }
-    if (!STATISTIC_A_ROW) {
-      float deviation[VECTOR];
-      load_groups(variance + place.n * shape.G, place.c, shape.D, 1, deviation);
+    float deviation[VECTOR];
+    load_groups(variance + place.n * shape.G, place.c, shape.D, 1, deviation);
 #pragma unroll
-      for (int v = 0; v < VECTOR; v++) sum_dzu[v] /= sqrtf(deviation[v] + epsilon);
-    }
+    for (int v = 0; v < VECTOR; v++) sum_dzu[v] /= sqrtf(deviation[v] + epsilon);
   }
   add_block_rows(shared, sum_dz, sum_dzu);
   if (threadIdx.y == 0 && place.busy) {
@@ -352,82 +339,5 @@ __global__ void __launch_bounds__(NORM_THREADS, 1)
 #pragma unroll
     for (int v = 0; v < VECTOR; v++) dz[v] = dz[v] * factor[v] - average[v] - (xs[v] - middle[v]) * slope[v];
     store_run(dx + index, dz);
-  }
-}
-
-// ---- by rows: one block a row of D, block (1, threads)
-
-template <class T, class Shape>
-__global__ void __launch_bounds__(NORM_THREADS, 1)
-    norm_forward_rows(const T* __restrict__ x, const T* __restrict__ gain, const T* __restrict__ offset,
-                      const T* __restrict__ residual, T* __restrict__ y, float* __restrict__ mean,
-                      float* __restrict__ variance, float epsilon, int relu, Shape shape) {
-  DYN_SMEM(NormRowShared, shared);
-  float* found = shared->found;  // a value near the mean, what the mean is beyond it, rstd
-  const long long start = static_cast<long long>(blockIdx.x) * shape.D;
-  const int channel = static_cast<int>(blockIdx.x % shape.G) * shape.D, D = shape.D;
-
-  float sum = 0.0f, square = 0.0f;
-  for (int i = threadIdx.y; i < D; i += blockDim.y) sum += to_float(x[start + i]);
-  add_block_rows(&shared->sums, sum, square);
-  if (threadIdx.y == 0) found[0] = sum / D;
-  __syncthreads();
-  const float shift = found[0];
-
-  sum = square = 0.0f;
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    const float d = to_float(x[start + i]) - shift;
-    sum += d, square += d * d;
-  }
-  add_block_rows(&shared->sums, sum, square);
-  if (threadIdx.y == 0) {
-    const float beyond = sum / D, var = square / D - beyond * beyond;
-    mean[blockIdx.x] = shift + beyond;
-    variance[blockIdx.x] = var;
-    found[1] = beyond, found[2] = 1.0f / sqrtf(var + epsilon);
-  }
-  __syncthreads();
-  const float beyond = found[1], rstd = found[2];
-
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    float value = (to_float(x[start + i]) - shift - beyond) * rstd;
-    if (gain) value *= to_float(gain[channel + i]);
-    if (offset) value += to_float(offset[channel + i]);
-    if (residual) value += to_float(residual[start + i]);
-    if (relu) value = value <= 0.0f ? 0.0f : value;
-    y[start + i] = from_float<T>(value);
-  }
-}
-
-// dx and dresidual, either may be null
-template <class T, class Shape>
-__global__ void __launch_bounds__(NORM_THREADS, 1)
-    norm_backward_rows(const T* __restrict__ x, const T* __restrict__ gain, const float* __restrict__ mean,
-                       const float* __restrict__ variance, const T* __restrict__ y, const T* __restrict__ dy,
-                       T* __restrict__ dx, T* __restrict__ dresidual, float epsilon, Shape shape) {
-  DYN_SMEM(NormRowShared, shared);
-  float* found = shared->found;  // averages of du and du * u
-  const long long start = static_cast<long long>(blockIdx.x) * shape.D;
-  const int channel = static_cast<int>(blockIdx.x % shape.G) * shape.D, D = shape.D;
-  const float middle = mean[blockIdx.x], rstd = 1.0f / sqrtf(variance[blockIdx.x] + epsilon);
-
-  float sum_du = 0.0f, sum_duu = 0.0f;
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    float dz = to_float(dy[start + i]);
-    if (y) dz = relu_mask(dz, to_float(y[start + i]));
-    if (dresidual) dresidual[start + i] = from_float<T>(dz);
-    const float du = gain ? dz * to_float(gain[channel + i]) : dz;
-    sum_du += du, sum_duu += du * ((to_float(x[start + i]) - middle) * rstd);
-  }
-  if (!dx) return;  // all threads
-  add_block_rows(&shared->sums, sum_du, sum_duu);
-  if (threadIdx.y == 0) found[0] = sum_du / D, found[1] = sum_duu / D;
-  __syncthreads();
-
-  for (int i = threadIdx.y; i < D; i += blockDim.y) {
-    float dz = to_float(dy[start + i]);
-    if (y) dz = relu_mask(dz, to_float(y[start + i]));
-    const float du = gain ? dz * to_float(gain[channel + i]) : dz;
-    dx[start + i] = from_float<T>(rstd * (du - found[0] - (to_float(x[start + i]) - middle) * rstd * found[1]));
   }
 }

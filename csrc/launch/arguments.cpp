@@ -90,12 +90,12 @@ void Arguments::add_buffer(PyObject* value, size_t position) {
   const size_t bytes = view.len;
   if (bytes <= BYTES) add(view.buf, bytes, bytes % ALIGNED == 0 ? ALIGNED : scalar_alignment(bytes));
   PyBuffer_Release(&view);
-  if (bytes > BYTES) throw py::value_error(argument(position) + "a struct has at most 4096 bytes");
+  if (bytes > BYTES) throw py::value_error(argument(position) + "a struct has at most 32764 bytes");
 }
 
 void Arguments::add(const void* value, size_t bytes, size_t alignment) {
   const size_t start = (used_ + alignment - 1) / alignment * alignment;
-  if (start + bytes > BYTES) throw py::value_error("the arguments of a kernel have at most 4096 bytes in all");
+  if (start + bytes > BYTES) throw py::value_error("the arguments of a kernel have at most 32764 bytes in all");
   std::memcpy(storage_ + start, value, bytes);
   pointers_[count_++] = storage_ + start;
   used_ = start + bytes;

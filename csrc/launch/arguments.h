@@ -25,7 +25,7 @@ class Arguments {
 
  private:
   static constexpr size_t LIMIT = 64;     // arguments of a kernel
-  static constexpr size_t BYTES = 4096;   // what CUDA allows on every architecture
+  static constexpr size_t BYTES = 32764;  // what CUDA allows from 12.1 on, on every architecture from 7.0 on
   static constexpr size_t ALIGNED = 128;  // a CUtensorMap's alignment, the strictest
 
   void add(const void* value, size_t bytes, size_t alignment);

@@ -123,11 +123,14 @@ def verbs() -> None:
     same("loss", lambda k, x, n, y, p: k.softmax_cross_entropy_forward(x, n, y, p), [a, labels], [loss, blank])
     back = [b, labels, random(5)]
     same("loss back", lambda k, p, n, dl, dx: k.softmax_cross_entropy_backward(p, n, dl, dx), back, [blank])
+    pixels, numbers = np.arange(255, dtype=np.uint8).reshape(5, 17, 3), [random(3), random(3)]
+    normalized = np.full(pixels.shape, nan)
+    same("images", lambda k, x, f, o, y: k.normalize_images(x, f, o, y), [pixels, *numbers], [normalized])
     state = np.array([2**40 + 7, 9], np.uint64)
     same("dropout", lambda k, x, s, y: k.dropout(x, y, 2**31, 2.0, s), [a, state], [blank])
 
     hyper = np.array([0.1, 0.9, 0.01, 1, 0.5], "float32")
-    many = [random(n) for n in (1, 3000, *[5] * 70)]  # more than one table holds
+    many = [random(n) for n in (1, 3000, *[5] * 710)]  # more than one table holds
 
     def step(k, hyper, *arrays):
         n = len(arrays) // 3

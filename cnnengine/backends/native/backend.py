@@ -145,6 +145,9 @@ class NativeBackend(ComposedConv2dNorm, HostMemory):
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
         _native.dropout(x, y, threshold, scale, state)
 
+    def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None:
+        _native.normalize_images(x, factor, offset, y)
+
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None:

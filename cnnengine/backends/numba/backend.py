@@ -13,6 +13,7 @@ from ...kernels import (
     dropout,
     gemm,
     norm,
+    normalize_images,
     optimizer_step,
     pool2d,
     reduce,
@@ -115,6 +116,9 @@ class NumbaBackend(ComposedConv2dNorm):
 
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
         dropout.dropout(self.launch, x, y, threshold, scale, state)
+
+    def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None:
+        normalize_images.normalize(self.launch, x, factor, offset, y)
 
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array

@@ -9,7 +9,19 @@ from ...shapes import BroadcastShape, Conv2dShape, GemmShape, Pool2dShape, Reduc
 from .._conv2d_norm import COMPOSED, ComposedConv2dNorm
 from .._host import HostMemory
 from ..contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
-from . import activation, binary, conv2d, dropout, gemm, norm, optimizer_step, pool2d, reduce, softmax_cross_entropy
+from . import (
+    activation,
+    binary,
+    conv2d,
+    dropout,
+    gemm,
+    norm,
+    normalize_images,
+    optimizer_step,
+    pool2d,
+    reduce,
+    softmax_cross_entropy,
+)
 
 
 class NumpyBackend(ComposedConv2dNorm, HostMemory):
@@ -68,6 +80,9 @@ class NumpyBackend(ComposedConv2dNorm, HostMemory):
 
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
         dropout.dropout(x, y, threshold, scale, state)
+
+    def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None:
+        normalize_images.normalize_images(x, factor, offset, y)
 
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array

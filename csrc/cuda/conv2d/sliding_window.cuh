@@ -9,17 +9,7 @@
 #pragma once
 #include "../epilogue.cuh"
 #include "../platform.cuh"
-
-// VECTOR neighbouring elements in float32, or zeros where `inside` is false, and nothing is read then
-template <class T, int VECTOR>
-__device__ __forceinline__ void load_run(const T* from, bool inside, float (&values)[VECTOR]) {
-  if (inside) {
-    load_run(from, values);
-  } else {
-#pragma unroll
-    for (int v = 0; v < VECTOR; v++) values[v] = 0.0f;
-  }
-}
+#include "../run.cuh"
 
 // Whether i lies in [0, size)
 __device__ __forceinline__ bool within(int i, int size) {
