@@ -134,7 +134,7 @@ def test_an_optimizer_is_asked_for() -> None:
         return cnn.optim.Adam(parameters)
 
     kernels, _ = plan(nn.Linear(4, 3), [(2, 4)], True, "float32", adam, "sm_80")
-    assert "adam<float, float>" in [kernel.expressions[0] for kernel in kernels]
+    assert "adam<float, float, 64>" in [kernel.expressions[0] for kernel in kernels]
 
 
 def test_large_arrays_share_their_memory() -> None:

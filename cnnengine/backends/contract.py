@@ -26,8 +26,8 @@ ACTIVATIONS = tuple(ACTIVATION_SAVES)
 UNARY = ("neg", "exp", "log", "sqrt")
 BINARY = ("add", "sub", "mul", "div", "pow", "equal")  # equal gives 1 or 0 in the operands' dtype
 REDUCE = ("sum", "max")  # max: NaN wins, as NumPy's
-POOL = ("max", "avg")
-OPTIMIZERS = ("sgd", "adam")
+POOL, OPTIMIZERS = ("max", "avg"), ("sgd", "adam")
+Name = str | None  # of an algorithm; None: the backend's own choice
 CONV2D_VERBS = ("conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight")
 
 
@@ -35,7 +35,7 @@ class Backend(Protocol):
     name: str
     device: str  # "cpu": NumPy arrays; "cuda": CuPy arrays
     dtypes: frozenset[str]  # the floating-point dtypes it computes in
-    algorithms: ClassVar[Mapping[str, tuple[str, ...]]]  # verb -> names its ``algorithm`` takes; None: its own choice
+    algorithms: ClassVar[Mapping[str, tuple[str, ...]]]  # verb -> names its ``algorithm`` takes
     notes: ClassVar[Mapping[str, str]]  # verbs without a kernel of their own: "composed: how" or "absent: why"
 
     # memory
@@ -53,12 +53,8 @@ class Backend(Protocol):
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None: ...
-    def conv2d_backward_input(
-        self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None
-    ) -> None: ...
-    def conv2d_backward_weight(
-        self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None
-    ) -> None: ...
+    def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: Name) -> None: ...
+    def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: Name) -> None: ...
 
     # pooling: index (N, P, Q, C) of ``shape.index_dtype`` holds the winner's r*S + s (the first of equals, a NaN before
     # all), counted from the window's start; None where kind is "avg" or nobody needs it
@@ -109,14 +105,11 @@ class Backend(Protocol):
     # y = x * factor + offset; x (..., C) uint8, factor and offset (C,) float32 unless y is wider
     def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None: ...
 
-    # in place, over all parameters at once; hyper: float32, on the device
+    # in place, over all parameters at once, by the formulas of numpy/optimizer_step.py; hyper: float32, on the device
     # "sgd": hyper (5,) = lr, momentum, weight decay, nesterov (0 or 1), gradient scale; states = one velocity a
     #   parameter, or none where momentum is 0
-    #   g = grad * scale + decay * p;  v = momentum * v + g;  p -= lr * (g + momentum * v if nesterov else v)
     # "adam": hyper (10,) = lr / (1 - beta1**t), beta1, 1 - beta1, beta2, 1 - beta2, 1 / sqrt(1 - beta2**t), epsilon,
     #   weight decay, what is kept of p, gradient scale; states = every parameter's first moment m, then every second v
-    #   g = grad * scale + decay * p;  m = beta1 * m + (1 - beta1) * g;  v = beta2 * v + (1 - beta2) * g * g
-    #   p = kept * p - hyper[0] * m / (sqrt(v) * hyper[5] + epsilon)
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None: ...
