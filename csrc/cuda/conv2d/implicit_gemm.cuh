@@ -17,9 +17,6 @@ struct ForwardBlock {
   long long pixel;
   int k, group;
 };
-struct SplitBlock {
-  int k, tap, group, split;
-};
 
 // moments (tiles of pixels, 2, K) may be null: of each tile's pixels of y, as stored, mean and sum of squares about it;
 // without residual and relu
@@ -96,15 +93,10 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const int elements = shape.R * shape.S * Cg;  // of a filter
   const SplitBlock& block = shared->block;
-  if (threadIdx.x == 0) {
-    const int tiles_taps = (elements + Tile::BN - 1) / Tile::BN, tiles_k = (Kg + Tile::BM - 1) / Tile::BM;
-    const int line = blockIdx.x / tiles_taps / tiles_k;
-    shared->block = {static_cast<int>(blockIdx.x / tiles_taps % tiles_k) * Tile::BM,
-                     static_cast<int>(blockIdx.x % tiles_taps) * Tile::BN, line % shape.groups, line / shape.groups};
-  }
+  if (threadIdx.x == 0) shared->block = SplitBlock::of<Tile>(shape.groups, Kg, elements);
   __syncthreads();
-  const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q, first = block.split * range;
-  const int count = first + range < pixels ? range : pixels - first;  // of pixels
+  const long long first = block.split * range;
+  const int count = SplitBlock::pixels(shape, first, range);
 
   const Gradients<T> gradients{dy + first * shape.K + block.group * Kg, Kg, shape.K, count};
   const TransposedPatches<T, Shape> patches{x, shape, Cg, block.group, first};

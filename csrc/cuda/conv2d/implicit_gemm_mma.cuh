@@ -90,26 +90,21 @@ __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
   DYN_SMEM(typename Tile::template Shared<T>, shared);
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const int elements = shape.R * shape.S * Cg;  // of a filter
-  const int tiles_taps = (elements + Tile::BN - 1) / Tile::BN, tiles_k = (Kg + Tile::BM - 1) / Tile::BM;
-  const int first_tap = blockIdx.x % tiles_taps * Tile::BN;
-  const int first_k = blockIdx.x / tiles_taps % tiles_k * Tile::BM;
-  const int group = blockIdx.x / tiles_taps / tiles_k % shape.groups;
-  const int split = blockIdx.x / tiles_taps / tiles_k / shape.groups;
-  const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q;
-  const long long first = split * range;
-  const int count = first + range < pixels ? range : pixels - first;  // of pixels
+  const SplitBlock block = SplitBlock::of<Tile>(shape.groups, Kg, elements);
+  const long long first = block.split * range;
+  const int count = SplitBlock::pixels(shape, first, range);
 
-  const Gradients<T> gradients{dy + first * shape.K + group * Kg, Kg, shape.K, count};
-  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, first};
+  const Gradients<T> gradients{dy + first * shape.K + block.group * Kg, Kg, shape.K, count};
+  const TransposedPatches<T, Shape> patches{x, shape, Cg, block.group, first};
   MmaSums<Tile> sum;
-  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, gradients, patches, first_k, first_tap, count, sum);
+  multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, gradients, patches, block.k, block.tap, count, sum);
 
   store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
-    const int k = first_k + row, tap = first_tap + column;
+    const int k = block.k + row, tap = block.tap + column;
     if (k >= Kg || tap >= elements) return;
-    const long long index = static_cast<long long>(group * Kg + k) * elements + tap;
+    const long long index = static_cast<long long>(block.group * Kg + k) * elements + tap;
     if (partial) {
-      store_run(partial + static_cast<long long>(split) * shape.K * elements + index, values);
+      store_run(partial + static_cast<long long>(block.split) * shape.K * elements + index, values);
     } else {
       store_run(dw + index, values);
     }

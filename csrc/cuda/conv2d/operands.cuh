@@ -233,3 +233,23 @@ struct TransposedPatches {
     return x + (((tap.line + row.h + tap.h) * shape.W + row.w + tap.w) * shape.C + row.c);
   }
 };
+
+// What a block of backward_weight makes: a tile of a group's dw from filter k and element `tap` of (R, S, Cg) on,
+// summed over a split of the pixels. Blocks are numbered tiles of taps first, then of filters, groups, splits.
+struct SplitBlock {
+  int k, tap, group, split;
+
+  template <class Tile>
+  static __device__ SplitBlock of(int groups, int filters, int elements) {
+    const int block = static_cast<int>(blockIdx.x), taps = (elements + Tile::BN - 1) / Tile::BN;
+    const int rows = (filters + Tile::BM - 1) / Tile::BM, line = block / taps / rows;
+    return {block / taps % rows * Tile::BM, block % taps * Tile::BN, line % groups, line / groups};
+  }
+
+  // of the pixels from `first` on
+  template <class Shape>
+  static __device__ int pixels(const Shape& shape, long long first, long long range) {
+    const long long all = static_cast<long long>(shape.N) * shape.P * shape.Q;
+    return static_cast<int>(first + range < all ? range : all - first);
+  }
+};

@@ -78,30 +78,25 @@ __global__ void __launch_bounds__(Tile::THREADS, Tile::BLOCKS)
   DYN_SMEM(typename Tile::Shared, shared);
   const int Cg = shape.C / shape.groups, Kg = shape.K / shape.groups;
   const int elements = shape.R * shape.S * Cg;  // of a filter
-  const int tiles_taps = (elements + Tile::BN - 1) / Tile::BN, tiles_k = (Kg + Tile::BM - 1) / Tile::BM;
-  const int first_tap = blockIdx.x % tiles_taps * Tile::BN;
-  const int first_k = blockIdx.x / tiles_taps % tiles_k * Tile::BM;
-  const int group = blockIdx.x / tiles_taps / tiles_k % shape.groups;
-  const int split = blockIdx.x / tiles_taps / tiles_k / shape.groups;
-  const long long pixels = static_cast<long long>(shape.N) * shape.P * shape.Q;
-  const long long first = split * range;
-  const int count = first + range < pixels ? range : pixels - first;  // of pixels
+  const SplitBlock block = SplitBlock::of<Tile>(shape.groups, Kg, elements);
+  const long long first = block.split * range;
+  const int count = SplitBlock::pixels(shape, first, range);
 
-  const Gradients<T> gradients{dy + first * shape.K + group * Kg, Kg, shape.K, count};
-  const TransposedPatches<T, Shape> patches{x, shape, Cg, group, first};
+  const Gradients<T> gradients{dy + first * shape.K + block.group * Kg, Kg, shape.K, count};
+  const TransposedPatches<T, Shape> patches{x, shape, Cg, block.group, first};
   float sum[Tile::TM][Tile::TN];
-  multiply_tile<Tile>(*shared, gradients, patches, first_k, first_tap, count, sum);
+  multiply_tile<Tile>(*shared, gradients, patches, block.k, block.tap, count, sum);
 
-  const int k = first_k + threadIdx.x / Tile::COLUMNS * Tile::TM;
-  const int tap = first_tap + threadIdx.x % Tile::COLUMNS * Tile::TN;
+  const int k = block.k + threadIdx.x / Tile::COLUMNS * Tile::TM;
+  const int tap = block.tap + threadIdx.x % Tile::COLUMNS * Tile::TN;
 #pragma unroll
   for (int i = 0; i < Tile::TM; i++)
 #pragma unroll
     for (int j = 0; j < Tile::TN; j++)
       if (k + i < Kg && tap + j < elements) {
-        const long long index = static_cast<long long>(group * Kg + k + i) * elements + tap + j;
+        const long long index = static_cast<long long>(block.group * Kg + k + i) * elements + tap + j;
         if (partial) {
-          partial[static_cast<long long>(split) * shape.K * elements + index] = sum[i][j];
+          partial[static_cast<long long>(block.split) * shape.K * elements + index] = sum[i][j];
         } else {
           dw[index] = from_float<T>(sum[i][j]);
         }
