@@ -38,18 +38,17 @@ struct Epilogue {
   // at, and k is, a multiple of LENGTH.
   template <int ROWS, int LENGTH>
   __device__ void apply_channel_run(float (&value)[ROWS][LENGTH], int k) const {
-    Run<T, LENGTH> b, factor, offset;
-    if (bias) b = *reinterpret_cast<const Run<T, LENGTH>*>(bias + k);
-    if (scale) factor = *reinterpret_cast<const Run<T, LENGTH>*>(scale + k);
-    if (shift) offset = *reinterpret_cast<const Run<T, LENGTH>*>(shift + k);
+    const auto each = [&](const T* array, auto&& change) {
+      if (!array) return;
+      const Run<T, LENGTH> run = *reinterpret_cast<const Run<T, LENGTH>*>(array + k);
 #pragma unroll
-    for (int i = 0; i < ROWS; i++)
+      for (int i = 0; i < ROWS; i++)
 #pragma unroll
-      for (int v = 0; v < LENGTH; v++) {
-        if (bias) value[i][v] += to_float(b.value[v]);
-        if (scale) value[i][v] *= to_float(factor.value[v]);
-        if (shift) value[i][v] += to_float(offset.value[v]);
-      }
+        for (int v = 0; v < LENGTH; v++) change(value[i][v], to_float(run.value[v]));
+    };
+    each(bias, [](float& a, float b) { a += b; });
+    each(scale, [](float& a, float b) { a *= b; });
+    each(shift, [](float& a, float b) { a += b; });
   }
 
   // what is left for values that go to y[index + [0, LENGTH)]

@@ -255,7 +255,7 @@ __device__ inline void store_mma_tile(typename Tile::template Shared<T>& shared,
 // Whole blocks, behind store_mma_tile: `columns` are the values that this lane was handed, and that exist; of column c
 // to[c] becomes the mean and to[next + c] the sum of squares about it, for the first `count` columns of the tile
 template <class Tile, class T, int VECTOR>
-__device__ inline void store_mma_moments(typename Tile::template Shared<T>& shared, ColumnMoments<VECTOR>& columns,
+__device__ inline void store_mma_moments(typename Tile::template Shared<T>& shared, ColumnMoments<T, VECTOR>& columns,
                                          float* to, int next, int count) {
   constexpr int RUNS = Tile::WN / VECTOR;
   static_assert(32 % RUNS == 0, "a lane is always handed the same columns");

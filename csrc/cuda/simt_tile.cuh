@@ -207,7 +207,7 @@ __device__ inline void store_simt_moments(Moments& moments, const SimtSums<Tile>
   __syncthreads();  // the operands' tiles, which lie where the moments will, are no longer read
 #pragma unroll
   for (int j = 0; j < Tile::GN; j++) {
-    ColumnMoments<4> columns;
+    ColumnMoments<T, 4> columns;
 #pragma unroll
     for (int i = 0; i < Tile::TM; i++) {
       Run<T, 4> rounded;

@@ -14,21 +14,20 @@ struct TileMoments {
   float count[WARPS][COLUMNS], mean[WARPS][COLUMNS], square[WARPS][COLUMNS];  // count: of values that exist
 };
 
-// What a lane, and then a warp, found in VECTOR neighbouring columns
-template <int VECTOR>
+// What a lane, and then a warp, found in VECTOR neighbouring columns of elements of type T
+template <class T, int VECTOR>
 struct ColumnMoments {
-  float count = 0.0f, first[VECTOR] = {}, mean[VECTOR] = {}, square[VECTOR] = {};  // mean: a sum until `join`
+  float count = 0.0f, mean[VECTOR] = {}, square[VECTOR] = {};  // mean: a sum until `join`
+  Run<T, VECTOR> first = {};
 
-  template <class T>
   __device__ void add(const Run<T, VECTOR>& stored) {
+    if (count == 0.0f) first = stored;
+    count += 1.0f;
 #pragma unroll
     for (int v = 0; v < VECTOR; v++) {
-      const float value = to_float(stored.value[v]);
-      if (count == 0.0f) first[v] = value;
-      const float d = value - first[v];
+      const float d = to_float(stored.value[v]) - to_float(first.value[v]);
       mean[v] += d, square[v] += d * d;
     }
-    count += 1.0f;
   }
 
   // Whole warps: over the lanes with the same lane % LANES, which hold the same columns
@@ -38,7 +37,7 @@ struct ColumnMoments {
 #pragma unroll
     for (int v = 0; v < VECTOR; v++) {
       square[v] -= mean[v] * mean[v] * share;
-      mean[v] = first[v] + mean[v] * share;
+      mean[v] = to_float(first.value[v]) + mean[v] * share;
     }
 #pragma unroll
     for (int apart = LANES; apart < 32; apart *= 2) {

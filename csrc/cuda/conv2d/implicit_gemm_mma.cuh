@@ -11,15 +11,20 @@
 #include "operands.cuh"
 #include "phases.cuh"
 
-// Blocks that shall fit a multiprocessor's 65536 registers: 128 or 168 a thread. Before sm_80 the shared memory of the
-// large tile leaves room for one.
+// Blocks that shall fit a multiprocessor's 65536 registers: 128 or 168 a thread. Before sm_80, and of the large tile's
+// 64 KB on sm_120 with its 100 KB, shared memory leaves room for one.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 template <class Tile, Rounded ROUNDED>
 constexpr int mma_blocks = 1;
 #else
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1200
+constexpr int MMA_LARGE_BLOCKS = 1;
+#else
+constexpr int MMA_LARGE_BLOCKS = 2;
+#endif
 template <class Tile, Rounded ROUNDED>
 constexpr int mma_blocks = ROUNDED != Rounded::no ? 1
-                           : Tile::THREADS == 256 ? 2
+                           : Tile::THREADS == 256 ? MMA_LARGE_BLOCKS
                                                   : 3;
 #endif
 
@@ -45,7 +50,7 @@ __global__ void __launch_bounds__(Tile::THREADS, (mma_blocks<Tile, ROUNDED>))
   multiply_mma_tile<Tile, T, ROUNDED, VECTOR>(*shared, patches, filters, first_pixel, first_k, reduction, sum);
 
   const Epilogue<T> epilogue{bias, scale, shift, residual, relu};
-  ColumnMoments<VECTOR> columns;
+  ColumnMoments<T, VECTOR> columns;
   store_mma_tile<Tile, VECTOR, T>(*shared, sum, [&](int row, int column, const float (&values)[VECTOR]) {
     const long long pixel = first_pixel + row;
     const int k = first_k + column;  // within the group; Kg is a multiple of VECTOR
