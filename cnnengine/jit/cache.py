@@ -18,7 +18,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
-LIMIT_BYTES = 512 << 20  # a few thousand kernels
+LIMIT_BYTES = 1 << 30  # many thousand kernels of a GPU, or all of the emulator's in every kind of build
 DIGEST_BYTES = hashlib.sha256().digest_size
 ENTRY_PREFIX = "k-"  # only such files are counted and removed
 

@@ -16,6 +16,7 @@ from cnnengine.jit.launch import CudaRuntime, EmulatorRuntime
 from cnnengine.jit.source import KernelSource, fingerprint
 from cnnengine.jit.tensor_map import TensorMap
 from tests.emulator.machine import machine as emulator_machine
+from tests.fake_gpu.family import whole
 
 CUBIN = b"\x7fELF"  # what the fake driver takes for one
 
@@ -34,7 +35,7 @@ class Emulated:
     def module(self, runtime: CudaRuntime, source: KernelSource) -> HostModule:
         """A test kernel of tests/emulator comes from the build that the emulator's tests use."""
         probe = re.match(r'#line 1 ".*/(\w+\.cuh)"', source.prelude)
-        return emulator_machine(probe[1]).module if probe else self.emulator(runtime).module(source)
+        return emulator_machine(probe[1]).module if probe else self.emulator(runtime).module(whole(source))
 
     def function(self, runtime: CudaRuntime, source: KernelSource, expression: str, device: int) -> int:
         module = self.module(runtime, source)
@@ -46,7 +47,7 @@ class Emulated:
         return int(_launch.module_function(self._modules[source], symbol.decode()))
 
     def tensor_map(self, runtime: CudaRuntime, source: KernelSource, spec: TensorMap, array: Any) -> bytes:
-        return spec.encode(self.emulator(runtime).module(source), array.dtype.name, array.data.ptr)
+        return spec.encode(self.emulator(runtime).module(whole(source)), array.dtype.name, array.data.ptr)
 
 
 def install() -> None:

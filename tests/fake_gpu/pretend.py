@@ -9,6 +9,7 @@ from typing import Any
 
 from cnnengine.backends import get
 from cnnengine.jit import nvrtc
+from tests.fake_gpu.family import whole
 
 driver = ctypes.CDLL(os.environ["CNNENGINE_LIBCUDA"])
 driver.fake_last.restype = ctypes.POINTER(ctypes.c_uint * 15)
@@ -16,7 +17,7 @@ driver.fake_calls.restype = ctypes.c_char_p
 
 
 def build(source: Any, *_: Any) -> nvrtc.Cubin:
-    module = None if "wgmma" in source.file else get("emulator").runtime.module(source)
+    module = None if "wgmma" in source.file else get("emulator").runtime.module(whole(source))
     for expression in source.expressions:
         address, index = (module.launch_address, module.index(expression)) if module else (None, 0)
         driver.fake_register(expression.encode(), ctypes.c_void_p(address), index)
