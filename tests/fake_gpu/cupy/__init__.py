@@ -124,6 +124,9 @@ class ndarray:
     def __mul__(self, other: ndarray) -> ndarray:
         return _wrap(np.asarray(self.host * other.host))
 
+    def __matmul__(self, other: ndarray) -> ndarray:
+        return _wrap(self.host @ other.host)
+
     def __lshift__(self, bits: int) -> ndarray:
         return _wrap(self.host << bits)
 
