@@ -18,7 +18,7 @@ from ..backends.emulator.backend import EmulatorBackend
 from ..jit.launch import Runtime
 from ..jit.recording import Launch, Mapped, RecordingRuntime
 from .arena import ALIGNMENT, Arena, Block, Measure
-from .step import Captured, Step, refuse_host, refuse_moving
+from .step import Captured, HostApart, Step
 
 
 class EmulatorRun(Step):
@@ -107,7 +107,7 @@ class EmulatorCapture(Captured):
         return value
 
 
-class _StepBackend(KernelBackend):
+class _StepBackend(HostApart, KernelBackend):
     """The emulator's verbs with memory from ``block``, for a step under way."""
 
     name, device = "emulator", "cpu"
@@ -132,16 +132,7 @@ class _StepBackend(KernelBackend):
     def workspace(self, nbytes: int) -> Array:
         return np.asarray(self._block(nbytes))
 
-    def to_host(self, a: Array) -> np.ndarray:
-        array: np.ndarray = refuse_host(a)
-        return array
-
-    def synchronize(self) -> None:
-        refuse_host()
-
-    def to_device(self, a: np.ndarray) -> Array:
-        if a.size > 1:
-            refuse_moving(a)
+    def scalar(self, a: np.ndarray) -> Array:
         return a
 
     def fill(self, y: Array, value: float) -> None:

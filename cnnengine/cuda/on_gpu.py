@@ -13,7 +13,7 @@ from .. import _launch
 from ..backends import registry
 from ..backends.contract import Array, Backend
 from .arena import Arena, Block, Measure
-from .step import Captured, Step, refuse_host, refuse_moving
+from .step import Captured, HostApart, Step
 
 RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED
 VALUES_BYTES = 4096  # of a piece of memory for values that change between replays
@@ -107,7 +107,7 @@ class GpuCapture(Captured):
                 self._kept[id(value)] = value
 
 
-class _StepBackend:
+class _StepBackend(HostApart):
     """A backend for a step under way: its verbs, but nothing that the host reads. ``see`` is shown their arguments."""
 
     def __init__(self, backend: Backend, see: Callable[[Any], None] | None = None) -> None:
@@ -129,16 +129,7 @@ class _StepBackend:
         """Its step is over."""
         self._see = None
 
-    def to_host(self, a: Array) -> np.ndarray:
-        array: np.ndarray = refuse_host(a)
-        return array
-
-    def synchronize(self) -> None:
-        refuse_host()
-
-    def to_device(self, a: np.ndarray) -> Array:
-        if a.size > 1:
-            refuse_moving(a)
+    def scalar(self, a: np.ndarray) -> Array:
         y = self.backend.empty(a.shape, a.dtype)
         self.backend.fill(y, float(a.reshape(())))  # no copy of host memory, which a replay would repeat
         return y

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -115,17 +114,29 @@ def _no_gradient(tensor: Tensor) -> None:
         )
 
 
-def refuse_host(*_: Any) -> Any:
-    """In place of a backend's ``to_host`` and ``synchronize``."""
-    raise Unsupported(
-        "a result is read on the host (float(tensor), .item(), .numpy(), .to('cpu'), an if on a tensor) in a step of"
-        " cnn.cuda.graph: while it is captured nothing has been computed yet; return the tensor and read it after the"
-        " call"
-    )
+READ = (
+    "a result is read on the host (float(tensor), .item(), .numpy(), .to('cpu'), an if on a tensor) in a step of"
+    " cnn.cuda.graph: while it is captured nothing has been computed yet; return the tensor and read it after the call"
+)
 
 
-def refuse_moving(a: np.ndarray) -> None:
-    raise Unsupported(
-        f"a host array {a.shape} {a.dtype} is moved to the device in a step of cnn.cuda.graph: every replay would see"
-        " the values it has now; give it to the graph as an argument"
-    )
+class HostApart(ABC):
+    """Of a backend for a step under way: what it refuses, since a replay would not do it again. ``scalar`` makes an
+    array of one number, which a replay may keep."""
+
+    @abstractmethod
+    def scalar(self, a: np.ndarray) -> Array: ...
+
+    def to_host(self, a: Array) -> np.ndarray:
+        raise Unsupported(READ)
+
+    def synchronize(self) -> None:
+        raise Unsupported(READ)
+
+    def to_device(self, a: np.ndarray) -> Array:
+        if a.size > 1:
+            raise Unsupported(
+                f"a host array {a.shape} {a.dtype} is moved to the device in a step of cnn.cuda.graph: every replay"
+                " would see the values it has now; give it to the graph as an argument"
+            )
+        return self.scalar(a)
