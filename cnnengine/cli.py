@@ -20,9 +20,10 @@ from .backends.registry import NAMES, unavailable
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .jit import cache
+from .models import registry
 from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset, predict
 from .training.results import write_results
-from .training.settings import DATASETS, EPOCHS, IMAGES, MODELS
+from .training.settings import DATASETS, EPOCHS
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 INTERPRETED = ("emulator", "numba")  # on the CPU these run a GPU's threads one by one
@@ -181,10 +182,11 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _precompile(arguments: argparse.Namespace) -> int:
-    shape = (arguments.batch, *IMAGES[arguments.model])
+    network = registry.entry(arguments.model)
+    shape = (arguments.batch, *network.image)
     try:
         made = precompile(
-            MODELS[arguments.model](arguments.classes),
+            network.build(num_classes=arguments.classes),
             shape,
             training=not arguments.inference,
             dtype=arguments.dtype,
@@ -241,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         " The same settings on the same machine give the same weights, bit for bit. Ctrl-C saves a checkpoint.",
     )
     train.set_defaults(run=_train)
-    train.add_argument("model", choices=list(MODELS))
+    train.add_argument("model", choices=registry.names())
     train.add_argument("--data", choices=DATASETS, help="digits (default) come with the package; the others are files")
     train.add_argument(
         "--root",
@@ -281,7 +283,7 @@ def _parser() -> argparse.ArgumentParser:
         " processes. With --arch no GPU is needed.",
     )
     ahead.set_defaults(run=_precompile)
-    ahead.add_argument("model", choices=list(MODELS))
+    ahead.add_argument("model", choices=registry.names())
     ahead.add_argument("--batch", type=_positive, default=64, metavar="N", help="images (default: 64)")
     ahead.add_argument("--classes", type=_positive, default=10, metavar="N", help="of the model (default: 10)")
     ahead.add_argument("--dtype", choices=DTYPES, default="float32", help="of convolutions and products (autocast)")

@@ -14,7 +14,8 @@ from PIL import Image
 
 import cnnengine as cnn
 from cnnengine import data, nn
-from cnnengine.training import Interrupted, RunFolder, Settings, Trainer, evaluate, results, settings
+from cnnengine.models import registry
+from cnnengine.training import Interrupted, RunFolder, Settings, Trainer, evaluate, results
 from cnnengine.training.interrupt import CtrlC
 from cnnengine.training.pictures import confusion_matrix
 from cnnengine.training.run import RESULTS
@@ -23,7 +24,7 @@ BACKEND = cnn.backends.active_on("cpu").name
 BATCHES = 5  # of an epoch: 150 images in batches of 32
 
 
-def _with_dropout(classes: int) -> nn.Module:
+def _with_dropout(num_classes: int) -> nn.Module:
     """A small network whose training draws dropout masks."""
     return nn.Sequential(
         nn.Conv2d(1, 4, 5, stride=3),
@@ -31,13 +32,13 @@ def _with_dropout(classes: int) -> nn.Module:
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Dropout(0.25),
-        nn.Linear(64, classes),
+        nn.Linear(64, num_classes),
     )
 
 
 @pytest.fixture(autouse=True)
 def _network_with_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(settings.MODELS, "with_dropout", _with_dropout)
+    monkeypatch.setitem(registry.ENTRIES, "with_dropout", registry.Entry(_with_dropout, (28, 28, 1)))
 
 
 @pytest.fixture(scope="module")

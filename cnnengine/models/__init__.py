@@ -1,5 +1,6 @@
 """Networks, built from ``nn``."""
 
 from .lenet5 import lenet5
+from .registry import create, names
 
-__all__ = ["lenet5"]
+__all__ = ["create", "lenet5", "names"]

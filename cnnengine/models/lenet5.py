@@ -6,8 +6,10 @@ LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document reco
 from __future__ import annotations
 
 from .. import nn
+from .registry import register
 
 
+@register(image=(28, 28, 1))
 def lenet5(num_classes: int = 10, *, flatten: str = "HWC") -> nn.Sequential:
     """Images (N, 28, 28, 1) -> logits (N, num_classes); 61,706 parameters for 10 classes.
 

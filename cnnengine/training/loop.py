@@ -14,12 +14,13 @@ from ..autograd import no_grad
 from ..backends.registry import use_backend
 from ..data import Dataset, batch_count, batches
 from ..errors import DataError
+from ..models import create
 from ..nn import Module
 from ..optim import SGD, cosine
 from ..tensor import Tensor
 from .interrupt import CtrlC
 from .run import Checkpoint, Progress, RunFolder, first_fault
-from .settings import MODELS, Settings
+from .settings import Settings
 
 EVALUATION_BATCH = 500  # images
 
@@ -45,7 +46,7 @@ class Trainer:
         with use_backend(settings.backend) as backend:
             self.device = backend.device
             random.manual_seed(settings.seed)
-            self.model: Module = MODELS[settings.model](len(dataset.classes)).to(self.device)
+            self.model: Module = create(settings.model, num_classes=len(dataset.classes)).to(self.device)
             self.optimizer = SGD(self.model.parameters(), settings.lr, settings.momentum, settings.weight_decay)
             if resume:
                 self._restore(folder.read_checkpoint())

@@ -15,11 +15,11 @@ from ..backends.registry import use_backend
 from ..data import load_digit, normalize
 from ..data.sets import DIGITS, MNIST
 from ..errors import DataError
+from ..models import create
 from ..nn import Module
 from ..serialize import load_with_metadata
 from ..tensor import Tensor
 from .run import METADATA, RunFolder, first_fault
-from .settings import MODELS
 
 DEFAULT = {"model": "lenet5", "classes": DIGITS, "mean": MNIST.mean, "std": MNIST.std}  # weights without a description
 
@@ -50,7 +50,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Module, dict[str, Any]]:
     try:
         facts = DEFAULT | json.loads(metadata.get(METADATA, "{}"))
         facts |= {"mean": float(facts["mean"]), "std": float(facts["std"])}
-        model = MODELS[facts["model"]](len(facts["classes"]))
+        model = create(facts["model"], num_classes=len(facts["classes"]))
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: holds no model that this version of cnnengine knows: {error!r}") from error
     try:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from .. import data, models
 from .._arguments import is_int
 from ..backends.registry import NAMES
-from ..nn import Module
 
-MODELS: dict[str, Callable[[int], Module]] = {"lenet5": models.lenet5}
-IMAGES = {"lenet5": (28, 28, 1)}  # (H, W, C) that a model takes
 DATASETS = ("digits", "mnist", "fashion_mnist")
 EPOCHS = {"digits": 10, "mnist": 5, "fashion_mnist": 10}  # the default of each data set
 LOCATION = "root"  # where the data lies does not change the outcome: a resumed run may find it elsewhere
@@ -40,7 +36,7 @@ class Settings:
     backend: str = "native"
 
     def __post_init__(self) -> None:
-        for name, known in (("model", MODELS), ("data", DATASETS), ("backend", NAMES)):
+        for name, known in (("model", models.names()), ("data", DATASETS), ("backend", NAMES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, received {getattr(self, name)!r}")
         if not self.epochs:
