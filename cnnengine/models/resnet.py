@@ -33,7 +33,7 @@ class BasicBlock(nn.Module):
         y = conv_norm(self.conv1, self.bn1, x, "relu")
         return conv_norm(self.conv2, self.bn2, y, "relu", shortcut)
 
-    def norms(self) -> tuple[tuple[str, str], ...]:
+    def conv_norm_pairs(self) -> tuple[tuple[str, str], ...]:
         return ("conv1", "bn1"), ("conv2", "bn2")
 
 
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
         y = conv_norm(self.conv2, self.bn2, y, "relu")
         return conv_norm(self.conv3, self.bn3, y, "relu", shortcut)
 
-    def norms(self) -> tuple[tuple[str, str], ...]:
+    def conv_norm_pairs(self) -> tuple[tuple[str, str], ...]:
         return ("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3")
 
 
@@ -97,7 +97,7 @@ class ResNet(nn.Module):
         logits: Tensor = self.fc(self.avgpool(y))
         return logits
 
-    def norms(self) -> tuple[tuple[str, str], ...]:
+    def conv_norm_pairs(self) -> tuple[tuple[str, str], ...]:
         return (("conv1", "bn1"),)
 
 

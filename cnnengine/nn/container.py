@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from ..autograd import grad_enabled
@@ -53,6 +54,12 @@ class Sequential(Module):
             count, steps = changes[0], _plan(self, recorded)
             self._plans[recorded] = count, steps
         return steps
+
+    def conv_norm_pairs(self) -> list[tuple[str, str]]:
+        if type(self).forward is not Sequential.forward:
+            return []
+        layers = [(name, type(module)) for name, module in self._modules.items()]
+        return [(a, b) for (a, first), (b, second) in pairwise(layers) if first is Conv2d and second is BatchNorm2d]
 
     def __len__(self) -> int:
         return len(self._modules)
