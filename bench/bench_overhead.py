@@ -78,7 +78,7 @@ def _launch_verb(backend: Any) -> Pair:
 
 
 def _graph(backend: Any) -> Pair:
-    """A small training step by ``cnn.cuda.graph``: its call, and the launch that it ends in."""
+    """A small training step by ``cnn.graph``: its call, and the launch that it ends in."""
     w = cnn.nn.Parameter(np.ones((1, 1), np.float32))
     w.data = backend.to_device(w.data)
     optimizer = cnn.optim.SGD([w], lr=0.0)
@@ -90,7 +90,7 @@ def _graph(backend: Any) -> Pair:
         optimizer.step()
         return loss
 
-    graph, x = cnn.cuda.graph(step), cnn.Tensor(_ones(backend, 1, 1))
+    graph, x = cnn.graph(step), cnn.Tensor(_ones(backend, 1, 1))
     for _ in range(2):  # as it is, then captured
         graph(x)
     (captured,) = graph._found.values()

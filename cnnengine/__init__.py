@@ -21,7 +21,8 @@ from .serialize import load, load_torch, save
 from .tensor import Tensor
 from .tuning import autotune
 
-from . import amp, cuda, data, models, nn, optim  # isort: skip  (built on the names above)
+from .graphs import graph  # isort: skip  (built on the names above)
+from . import amp, cuda, data, models, nn, optim  # isort: skip
 
 __version__ = "0.1.0"
 
@@ -42,6 +43,7 @@ __all__ = [
     "from_nchw",
     "functional",
     "get_num_threads",
+    "graph",
     "load",
     "load_torch",
     "manual_seed",

@@ -1,4 +1,4 @@
-"""What an operation does when the step it belongs to is captured, to be made again later (``cnnengine.cuda.graph``).
+"""What an operation does when the step it belongs to is captured, to be made again later (``cnnengine.graph``).
 
 Launches are captured by themselves. Whatever else a step does in Python would happen once, at the capture: such code
 says here what is to happen at every replay. Outside a capture all of it happens at once.
@@ -96,12 +96,10 @@ def deferring() -> bool:
 def refuse(what: str, why: str) -> None:
     """Raises Unsupported where a step is run for a graph: ``what`` cannot be part of one."""
     if current() is not None:
-        raise Unsupported(f"{what} in a step of cnn.cuda.graph: {why}")
+        raise Unsupported(f"{what} in a step of cnn.graph: {why}")
 
 
 def refuse_deferred(what: str) -> None:
     """Raises Unsupported where NumPy would compute ``what`` before its inputs are there."""
     if deferring():
-        raise Unsupported(
-            f"{what} in a step of cnn.cuda.graph on the emulator: NumPy computes it, which is not captured"
-        )
+        raise Unsupported(f"{what} in a step of cnn.graph on the CPU: NumPy computes it, which is not captured")

@@ -1,6 +1,6 @@
-"""What only a GPU has, and the emulator in its place: graphs of steps, and compilation ahead of the first step."""
+"""What only a GPU has: compilation ahead of the first step. ``graph`` is ``cnnengine.graph``."""
 
-from .graphs import Graph, graph
+from ..graphs import Graph, graph
 from .precompile import Precompiled, precompile
 
 __all__ = ["Graph", "Precompiled", "graph", "precompile"]

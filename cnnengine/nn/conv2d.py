@@ -79,25 +79,27 @@ class Conv2d(Module):
 
     def _packed_for(self, x: Tensor) -> PackedWeight | Tensor:
         assert self._packed is not None
-        region, backend, dtype = autocast_region(), active(x.data), self.weight.dtype
+        region, backend, dtype = autocast_region(), active(x.data), self.weight.data.dtype
         if region is not None and dtype.itemsize <= 4:
             dtype = region.dtype
-        elif x.dtype != dtype:
+        elif x.data.dtype != dtype:
             return self.weight  # conv2d says what is wrong
+        key = (backend.name, x.data.shape[1:], winograd_allowed(), dtype)
+        packed = self._packed.get(key)
+        if packed is not None:
+            return packed
         if x.ndim != 4 or x.device != self.weight.device or dtype.name not in backend.dtypes:
             return self.weight
-        key = (backend.name, x.shape[1:3], winograd_allowed(), dtype)
-        if key not in self._packed:
-            self._packed[key] = F.conv2d_prepare(
-                (x.shape[0], x.shape[1], x.shape[2], x.shape[3]),
-                self.weight.astype(dtype),
-                stride=self.stride,
-                padding=self.padding,
-                dilation=self.dilation,
-                groups=self.groups,
-                algorithm=self.algorithm,
-            )
-        return self._packed[key]
+        packed = self._packed[key] = F.conv2d_prepare(
+            (x.shape[0], x.shape[1], x.shape[2], x.shape[3]),
+            self.weight.astype(dtype),
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            algorithm=self.algorithm,
+        )
+        return packed
 
     def _set_frozen(self, frozen: bool) -> None:
         super()._set_frozen(frozen)

@@ -34,7 +34,7 @@ def train(captured: bool, optimizer: Any, steps: int = 4) -> list[np.ndarray]:
         optimizer.step()
         return loss
 
-    call = cnn.cuda.graph(step) if captured else step
+    call = cnn.graph(step) if captured else step
     pretend.calls()
     rng, results = np.random.default_rng(1), []
     for i in range(steps):
@@ -73,7 +73,7 @@ def refused() -> None:
         (lambda x: x + cnn.Tensor(host).to("cuda"), "a host array (3,) float32 is moved to the device"),
     ):
         try:
-            cnn.cuda.graph(step)(x)
+            cnn.graph(step)(x)
         except cnn.Unsupported as error:
             if message not in str(error):
                 raise
@@ -81,7 +81,7 @@ def refused() -> None:
             raise AssertionError(message)
     assert pretend.calls() == []
     reads = [False]
-    graph = cnn.cuda.graph(lambda x: float(F.sum(x)) if reads[0] else F.sum(x))
+    graph = cnn.graph(lambda x: float(F.sum(x)) if reads[0] else F.sum(x))
     assert graph(x).item() == 6
     reads[0] = True
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,7 +19,6 @@ _UNARY = {op: i for i, op in enumerate(UNARY)}
 _BINARY = {op: i for i, op in enumerate(BINARY)}
 _REDUCE = {"sum": 0, "max": 1}
 _ACTIVATION = {kind: i for i, kind in enumerate(ACTIVATIONS)}
-_STEPS = {"sgd": _native.sgd, "adam": _native.adam}
 
 
 class NativeBackend(ComposedConv2dNorm, HostMemory):
@@ -46,10 +45,11 @@ class NativeBackend(ComposedConv2dNorm, HostMemory):
         "cast": "composed: NumPy's assignment",
     }
     empty = staticmethod(_native.empty)
+    extension: Any = _native  # of a step under way for a graph: what writes its calls down
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        algorithm = self._checked("conv2d_forward", shape, algorithm) or _native.conv2d_chosen(0, shape.packed)
-        return PackedWeight(w, _native.conv2d_prepare(shape.packed, w, algorithm), self.name, algorithm)
+        algorithm = self._checked("conv2d_forward", shape, algorithm) or self.extension.conv2d_chosen(0, shape.packed)
+        return PackedWeight(w, self.extension.conv2d_prepare(shape.packed, w, algorithm), self.name, algorithm)
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
@@ -61,72 +61,72 @@ class NativeBackend(ComposedConv2dNorm, HostMemory):
             self._checked("conv2d_forward", shape, algorithm)
         bias, scale, shift, residual, kind, parameter = epilogue
         activation = _ACTIVATION[kind]
-        _native.conv2d_forward(
+        self.extension.conv2d_forward(
             shape.packed, x, w, packed, y, bias, scale, shift, residual, activation, parameter, algorithm
         )
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
         if algorithm is not None:
             self._checked("conv2d_backward_input", shape, algorithm)
-        _native.conv2d_backward_input(shape.packed, dy, w, dx, algorithm)
+        self.extension.conv2d_backward_input(shape.packed, dy, w, dx, algorithm)
 
     def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
         if algorithm is not None:
             self._checked("conv2d_backward_weight", shape, algorithm)
-        _native.conv2d_backward_weight(shape.packed, x, dy, dw, algorithm)
+        self.extension.conv2d_backward_weight(shape.packed, x, dy, dw, algorithm)
 
     def _checked(self, verb: str, shape: Conv2dShape, algorithm: str | None) -> str | None:
-        if algorithm is not None and not _native.conv2d_can(CONV2D_VERBS.index(verb), shape.packed, algorithm):
+        if algorithm is not None and not self.extension.conv2d_can(CONV2D_VERBS.index(verb), shape.packed, algorithm):
             raise Unsupported(f"native: {verb} cannot use {algorithm!r} for {shape}")
         return algorithm
 
     def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
         if kind == "max":
-            _native.max_pool2d_forward(shape.packed, x, y, index)
+            self.extension.max_pool2d_forward(shape.packed, x, y, index)
         else:
-            _native.avg_pool2d_forward(shape.packed, x, y)
+            self.extension.avg_pool2d_forward(shape.packed, x, y)
 
     def pool2d_backward(self, kind: str, shape: Pool2dShape, dy: Array, index: Array | None, dx: Array) -> None:
         if kind == "max":
-            _native.max_pool2d_backward(shape.packed, dy, index, dx)
+            self.extension.max_pool2d_backward(shape.packed, dy, index, dx)
         else:
-            _native.avg_pool2d_backward(shape.packed, dy, dx)
+            self.extension.avg_pool2d_backward(shape.packed, dy, dx)
 
     def activation_forward(self, kind: str, x: Array, y: Array, parameter: float) -> None:
-        _native.activation_forward(_ACTIVATION[kind], x, y, parameter)
+        self.extension.activation_forward(_ACTIVATION[kind], x, y, parameter)
 
     def activation_backward(self, kind: str, saved: Array, dy: Array, dx: Array, parameter: float) -> None:
-        _native.activation_backward(_ACTIVATION[kind], saved, dy, dx, parameter)
+        self.extension.activation_backward(_ACTIVATION[kind], saved, dy, dx, parameter)
 
     def permute(self, x: Array, y: Array, axes: tuple[int, ...]) -> None:
         if x.dtype == FLOAT32 and len(axes) <= 8:
-            _native.permute(x, y, axes)
+            self.extension.permute(x, y, axes)
         else:
             super().permute(x, y, axes)
 
     def unary(self, op: str, x: Array, y: Array) -> None:
-        _native.unary(_UNARY[op], x, y)
+        self.extension.unary(_UNARY[op], x, y)
 
     def binary(self, op: str, shape: BroadcastShape, a: Array, b: Array, y: Array) -> None:
-        _native.binary(_BINARY[op], shape.packed, a, b, y)
+        self.extension.binary(_BINARY[op], shape.packed, a, b, y)
 
     def reduce(self, op: str, shape: ReduceShape, x: Array, y: Array) -> None:
-        _native.reduce(_REDUCE[op], shape.packed, x, y)
+        self.extension.reduce(_REDUCE[op], shape.packed, x, y)
 
     def gemm(self, shape: GemmShape, a: Array, b: Array, c: Array, epilogue: Epilogue) -> None:
         bias, scale, shift, residual, kind, parameter = epilogue
-        _native.gemm(shape.packed, a, b, c, bias, scale, shift, residual, _ACTIVATION[kind], parameter)
+        self.extension.gemm(shape.packed, a, b, c, bias, scale, shift, residual, _ACTIVATION[kind], parameter)
 
     def apply_epilogue(self, x: Array, y: Array, epilogue: Epilogue) -> None:
         bias, scale, shift, residual, kind, parameter = epilogue
-        _native.apply_epilogue(x, y, bias, scale, shift, residual, _ACTIVATION[kind], parameter)
+        self.extension.apply_epilogue(x, y, bias, scale, shift, residual, _ACTIVATION[kind], parameter)
 
     def norm_forward(
         self, shape: NormShape, x: Array, gain: Array | None, offset: Array | None, residual: Array | None, y: Array,
         mean: Array, variance: Array, epsilon: float, activation: str,
     ) -> None:  # fmt: skip
         relu = activation == "relu"
-        _native.norm_forward(shape.packed, x, gain, offset, residual, y, mean, variance, epsilon, relu)
+        self.extension.norm_forward(shape.packed, x, gain, offset, residual, y, mean, variance, epsilon, relu)
 
     def norm_backward(
         self, shape: NormShape, x: Array, gain: Array | None, mean: Array, variance: Array, y: Array | None, dy: Array,
@@ -134,21 +134,21 @@ class NativeBackend(ComposedConv2dNorm, HostMemory):
         activation: str,
     ) -> None:  # fmt: skip
         known = shape.packed, x, gain, mean, variance, y if activation == "relu" else None, dy
-        _native.norm_backward(*known, dx, dgain, doffset, dresidual, epsilon)
+        self.extension.norm_backward(*known, dx, dgain, doffset, dresidual, epsilon)
 
     def softmax_cross_entropy_forward(self, x: Array, labels: Array, loss: Array, probability: Array) -> None:
-        _native.softmax_cross_entropy_forward(x, labels, loss, probability)
+        self.extension.softmax_cross_entropy_forward(x, labels, loss, probability)
 
     def softmax_cross_entropy_backward(self, probability: Array, labels: Array, dloss: Array, dx: Array) -> None:
-        _native.softmax_cross_entropy_backward(probability, labels, dloss, dx)
+        self.extension.softmax_cross_entropy_backward(probability, labels, dloss, dx)
 
     def dropout(self, x: Array, y: Array, threshold: int, scale: float, state: Array) -> None:
-        _native.dropout(x, y, threshold, scale, state)
+        self.extension.dropout(x, y, threshold, scale, state)
 
     def normalize_images(self, x: Array, factor: Array, offset: Array, y: Array) -> None:
-        _native.normalize_images(x, factor, offset, y)
+        self.extension.normalize_images(x, factor, offset, y)
 
     def optimizer_step(
         self, kind: str, parameters: Sequence[Array], gradients: Sequence[Array], states: Sequence[Array], hyper: Array
     ) -> None:
-        _STEPS[kind](parameters, gradients, states, hyper)
+        getattr(self.extension, kind)(parameters, gradients, states, hyper)

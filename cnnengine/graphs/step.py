@@ -75,7 +75,7 @@ class Captured(Step, ABC):
 
     def lasting(self, make: Callable[[], Array]) -> Array:
         raise RuntimeError(
-            "cnn.cuda.graph: an optimizer's state is missing that the step's first run had; make a new graph where a"
+            "cnn.graph: an optimizer's state is missing that the step's first run had; make a new graph where a"
             " parameter begins to get gradients"
         )
 
@@ -93,7 +93,7 @@ class Captured(Step, ABC):
 def _same_data(tensor: Tensor, data: Array) -> None:
     if tensor.data is not data:
         raise RuntimeError(
-            f"cnn.cuda.graph: the data of a parameter {tensor.shape} is another array than at the capture; write into"
+            f"cnn.graph: the data of a parameter {tensor.shape} is another array than at the capture; write into"
             " it in place, as load_state_dict does, or call reset() on the graph"
         )
 
@@ -101,7 +101,7 @@ def _same_data(tensor: Tensor, data: Array) -> None:
 def _same_gradient(tensor: Tensor, gradient: Tensor) -> None:
     if tensor.grad is None or tensor.grad.data is not gradient.data:
         raise RuntimeError(
-            f"cnn.cuda.graph: the captured step adds to the gradient of a parameter {tensor.shape}, which was cleared"
+            f"cnn.graph: the captured step adds to the gradient of a parameter {tensor.shape}, which was cleared"
             " or replaced since; clear gradients in the step, or with zero_grad(set_to_none=False)"
         )
 
@@ -109,14 +109,14 @@ def _same_gradient(tensor: Tensor, gradient: Tensor) -> None:
 def _no_gradient(tensor: Tensor) -> None:
     if tensor.grad is not None:
         raise RuntimeError(
-            f"cnn.cuda.graph: at the capture a parameter {tensor.shape} had no gradient before the step, now it has"
+            f"cnn.graph: at the capture a parameter {tensor.shape} had no gradient before the step, now it has"
             " one; clear gradients in the step, or before each call of the graph"
         )
 
 
 READ = (
     "a result is read on the host (float(tensor), .item(), .numpy(), .to('cpu'), an if on a tensor) in a step of"
-    " cnn.cuda.graph: while it is captured nothing has been computed yet; return the tensor and read it after the call"
+    " cnn.graph: while it is captured nothing has been computed yet; return the tensor and read it after the call"
 )
 
 
@@ -136,7 +136,7 @@ class HostApart(ABC):
     def to_device(self, a: np.ndarray) -> Array:
         if a.size > 1:
             raise Unsupported(
-                f"a host array {a.shape} {a.dtype} is moved to the device in a step of cnn.cuda.graph: every replay"
+                f"a host array {a.shape} {a.dtype} is moved to the device in a step of cnn.graph: every replay"
                 " would see the values it has now; give it to the graph as an argument"
             )
         return self.scalar(a)

@@ -1,4 +1,4 @@
-"""``graph(step)``: a step whose launches the GPU repeats from a list, without Python in between.
+"""``graph(step)``: a step whose kernels are called again from a list, without Python in between.
 
 The first call with arguments of some shapes runs the step as it is: kernels are compiled, optimizers make their states,
 and what memory the step takes is measured. The second captures it over an arena of that size and launches what was
@@ -22,8 +22,10 @@ from ..functional._common import autocast_region
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
-    from .on_emulator import EmulatorCapture, EmulatorRun
     from .on_gpu import GpuCapture, GpuRun
+    from .on_host import HostCapture, HostRun
+
+CAPTURED = ("native", "cuda", "emulator")  # backends whose steps can be captured
 
 
 class Graph:
@@ -31,7 +33,7 @@ class Graph:
 
     def __init__(self, step: Callable[..., Any], device: str | None = None) -> None:
         if not callable(step):
-            raise TypeError(f"cnn.cuda.graph: expected a function, received {type(step).__name__}")
+            raise TypeError(f"cnn.graph: expected a function, received {type(step).__name__}")
         self._step = step
         self._device = device
         self._found: dict[Hashable, _Captured] = {}
@@ -39,15 +41,15 @@ class Graph:
     def __call__(self, *inputs: Any) -> Any:
         """One step. Raises Unsupported for what cannot be captured, ValueError for inputs on two devices."""
         if replay.current() is not None:
-            raise Unsupported("cnn.cuda.graph: a graph is called in the step of another; call its step itself there")
+            raise Unsupported("cnn.graph: a graph is called in the step of another; call its step itself there")
         if autocast_region() is not None:
-            raise Unsupported("cnn.cuda.graph: called within cnn.amp.autocast; enter it in the step instead")
+            raise Unsupported("cnn.graph: called within cnn.amp.autocast; enter it in the step instead")
         device = self._device_of(inputs)
         backend = registry.active_on(device)
-        if backend.name not in ("cuda", "emulator"):
+        if backend.name not in CAPTURED:
             raise Unsupported(
-                f"cnn.cuda.graph: backend {backend.name!r} on device {device!r} launches nothing that can be captured;"
-                ' call the step itself, or use backend "cuda" or "emulator"'
+                f"cnn.graph: what backend {backend.name!r} on device {device!r} does cannot be captured; call the step"
+                f" itself, or use backend {', '.join(CAPTURED)}"
             )
         key = (backend.name, grad_enabled(), *map(_kind, inputs))
         found = self._found.get(key)
@@ -82,14 +84,14 @@ class Graph:
         arrays = {f"argument {i}": x for i, x in enumerate(inputs) if isinstance(x, Tensor) or _on_gpu(x)}
         devices = {name: x.device if isinstance(x, Tensor) else "cuda" for name, x in arrays.items()}
         if len(set(devices.values())) > 1:
-            raise ValueError(f"cnn.cuda.graph: inputs are on two devices: {devices}; move them with .to(device)")
+            raise ValueError(f"cnn.graph: inputs are on two devices: {devices}; move them with .to(device)")
         if devices:
             return next(iter(devices.values()))
         return self._device or ("cpu" if registry.unavailable("cuda") else "cuda")
 
 
 def graph(step: Callable[..., Any], device: str | None = None) -> Graph:
-    """The step as a CUDA graph: ``fast = cnn.cuda.graph(step); loss = fast(images, labels)``. Also a decorator.
+    """The step as a graph: ``fast = cnn.graph(step); loss = fast(images, labels)``. Also a decorator.
 
     ``step`` may be a whole training step, forward, loss, backward and optimizer, or inference. Its arguments are
     Tensors, NumPy or CuPy arrays, which are copied into static memory before each run, or constants. It returns
@@ -110,8 +112,8 @@ class _Captured:
         self.step = step
         self.backend = backend
         self.static = [_static(backend, x) for x in inputs]
-        self.first: EmulatorRun | GpuRun | None = None
-        self.capture: EmulatorCapture | GpuCapture | None = None
+        self.first: HostRun | GpuRun | None = None
+        self.capture: HostCapture | GpuCapture | None = None
         self.result: Any = None
 
     def __call__(self, inputs: tuple[Any, ...]) -> Any:
@@ -145,11 +147,17 @@ def _under_way(step: replay.Capture) -> Iterator[None]:
         replay.capture.reset(token)
 
 
-def _first_run(backend: Backend) -> EmulatorRun | GpuRun:
+def _first_run(backend: Backend) -> HostRun | GpuRun:
     if backend.device == "cuda":
         from .on_gpu import GpuRun
 
         return GpuRun(backend)
+    if backend.name == "native":
+        from ..backends.native.backend import NativeBackend
+        from .on_native import NativeRun
+
+        assert isinstance(backend, NativeBackend)
+        return NativeRun(backend)
     from ..backends.emulator.backend import EmulatorBackend
     from .on_emulator import EmulatorRun
 
@@ -165,7 +173,7 @@ def _kind(x: Any) -> Hashable:
     """What tells two arguments apart that need captures of their own. Raises TypeError, ValueError."""
     if isinstance(x, Tensor):
         if x.requires_grad:
-            raise ValueError("cnn.cuda.graph: an argument requires a gradient; only parameters that the step holds may")
+            raise ValueError("cnn.graph: an argument requires a gradient; only parameters that the step holds may")
         return "tensor", x.shape, x.dtype
     if isinstance(x, np.ndarray) or _on_gpu(x):
         return "array", x.shape, x.dtype
@@ -173,7 +181,7 @@ def _kind(x: Any) -> Hashable:
         hash(x)
     except TypeError:
         raise TypeError(
-            f"cnn.cuda.graph: arguments are Tensors, arrays or constants, received a {type(x).__name__}"
+            f"cnn.graph: arguments are Tensors, arrays or constants, received a {type(x).__name__}"
         ) from None
     return "constant", type(x), x
 
@@ -193,6 +201,8 @@ def _copy(backend: Backend, static: Any, given: Any) -> None:
         from .on_gpu import upload
 
         upload(to, values)
+    elif backend.name == "native" and values.dtype == np.float32 and values.flags.c_contiguous:
+        backend.activation_forward("identity", values, to, 0.0)  # in parallel
     elif isinstance(to, np.ndarray):
         np.copyto(to, values)
     else:

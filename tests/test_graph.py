@@ -1,4 +1,4 @@
-"""``cnn.cuda.graph`` on the emulator: replays are the step itself, bit for bit. test_launch.py has it on a driver."""
+"""``cnn.graph`` on the CPU: replays are the step itself, bit for bit. test_launch.py has it on a driver."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import cnnengine as cnn
 import cnnengine.functional as F
 from cnnengine import nn
-from cnnengine.cuda.arena import ALIGNMENT, Arena, Layout
+from cnnengine.graphs.arena import ALIGNMENT, Arena, Layout
 
 from .test_launch import needs_compiler
 
@@ -25,6 +25,15 @@ OPTIMIZERS: dict[str, Callable[[Any], cnn.optim.Optimizer]] = {
     "adamw": lambda p: cnn.optim.AdamW(p, lr=0.1),
 }
 Step = Callable[..., Any]
+
+
+@pytest.fixture(params=["emulator", "native"])
+def captured(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each backend of the CPU whose steps can be captured."""
+    if reason := cnn.backends.available()[request.param]:
+        pytest.skip(f"backend {request.param} is absent: {reason}")
+    with cnn.use_backend(request.param):
+        yield request.param
 
 
 @pytest.fixture
@@ -75,14 +84,14 @@ def same(plain: list[np.ndarray], replayed: list[np.ndarray]) -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_training_by_graph_is_training(optimizer: str) -> None:
     """Parameters, gradients, running statistics, states, counts of steps, of changes and of dropouts."""
     results = []
     for captured in (False, True):
         training, losses = Training(optimizer), []
-        step: Step = cnn.cuda.graph(training.step) if captured else training.step
+        step: Step = cnn.graph(training.step) if captured else training.step
         for i, (x, labels) in enumerate(batches(5)):
             training.optimizer.lr = 0.1 / (i + 1)
             losses.append(step(x, labels).numpy().copy())
@@ -91,13 +100,13 @@ def test_training_by_graph_is_training(optimizer: str) -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_replays_read_nothing_stale_and_stay_in_place() -> None:
     """Whatever the arena held, results are the same; every result lies where it lay."""
     results = []
     for spoiled in (False, True):
         training = Training()
-        step = cnn.cuda.graph(training.step)
+        step = cnn.graph(training.step)
         given = batches(5)
         for x, labels in given[:2]:
             loss = step(x, labels)
@@ -119,7 +128,7 @@ def _interface(address: int, nbytes: int) -> dict[str, Any]:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_blocks_of_the_arena_are_used_again() -> None:
     """A chain of ReLUs without gradients takes two activations, however long it is."""
 
@@ -128,7 +137,7 @@ def test_blocks_of_the_arena_are_used_again() -> None:
             x = F.relu(x)
         return x
 
-    graph, x = cnn.cuda.graph(chain), cnn.Tensor(np.ones((64, 64), np.float32))
+    graph, x = cnn.graph(chain), cnn.Tensor(np.ones((64, 64), np.float32))
     for _ in range(3):
         y = graph(x)
     np.testing.assert_array_equal(y.numpy(), 1)
@@ -138,7 +147,7 @@ def test_blocks_of_the_arena_are_used_again() -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_states_of_optimizers_lie_outside_the_arena() -> None:
     sizes = []
     for make in OPTIMIZERS.values():
@@ -149,7 +158,7 @@ def test_states_of_optimizers_lie_outside_the_arena() -> None:
             F.linear(x, w).sum().backward()
             optimizer.step()
 
-        graph, x = cnn.cuda.graph(step), cnn.Tensor(np.ones((1, 64), np.float32))
+        graph, x = cnn.graph(step), cnn.Tensor(np.ones((1, 64), np.float32))
         graph(x), graph(x)
         sizes.append(graph.arena_bytes)
     assert len(set(sizes)) == 1, sizes
@@ -157,7 +166,7 @@ def test_states_of_optimizers_lie_outside_the_arena() -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_a_state_that_the_first_run_did_not_make() -> None:
     w, v = (cnn.Tensor([1.0], requires_grad=True) for _ in range(2))
     optimizer, used = cnn.optim.Adam([w, v]), [w]
@@ -167,7 +176,7 @@ def test_a_state_that_the_first_run_did_not_make() -> None:
         F.sum(x * used[0]).backward()
         optimizer.step()
 
-    graph, x = cnn.cuda.graph(step), cnn.Tensor([3.0])
+    graph, x = cnn.graph(step), cnn.Tensor([3.0])
     graph(x)
     used[:] = [v]
     with pytest.raises(RuntimeError, match="an optimizer's state is missing that the step's first run had"):
@@ -175,13 +184,13 @@ def test_a_state_that_the_first_run_did_not_make() -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_each_kind_of_arguments_is_captured_for_itself() -> None:
     """Another batch size, another constant, no_grad; results of one are not touched by another."""
     results = []
     for captured in (False, True):
         training = Training()
-        step: Step = cnn.cuda.graph(training.step) if captured else training.step
+        step: Step = cnn.graph(training.step) if captured else training.step
         for (x, labels), (y, few) in zip(batches(4), batches(4, 3), strict=True):
             step(x, labels)
             step(y, few)
@@ -189,7 +198,7 @@ def test_each_kind_of_arguments_is_captured_for_itself() -> None:
         if captured:
             assert step.captures == 2  # type: ignore[attr-defined]
     same(*results)
-    graph = cnn.cuda.graph(lambda x, factor, labels: (x * factor, {"labels": [labels]}, None))
+    graph = cnn.graph(lambda x, factor, labels: (x * factor, {"labels": [labels]}, None))
     x = cnn.Tensor([1.0, 2.0])
     for factor in (2.0, 3.0, 2.0, 3.0, 2.0, 3.0):
         y, other, none = graph(x, factor, np.arange(2))
@@ -203,12 +212,12 @@ def test_each_kind_of_arguments_is_captured_for_itself() -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_gradients_that_the_step_does_not_clear_add_up() -> None:
     results = []
     for captured in (False, True):
         training = Training("sgd", clear=False)
-        step: Step = cnn.cuda.graph(training.step) if captured else training.step
+        step: Step = cnn.graph(training.step) if captured else training.step
         for x, labels in batches(4):
             step(x, labels)
         results.append(training.state())
@@ -219,12 +228,12 @@ def test_gradients_that_the_step_does_not_clear_add_up() -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_gradients_that_are_cleared_outside() -> None:
     results = []
     for captured in (False, True):
         training = Training("sgd", clear=False)
-        step: Step = cnn.cuda.graph(training.step) if captured else training.step
+        step: Step = cnn.graph(training.step) if captured else training.step
         for x, labels in batches(4):
             training.optimizer.zero_grad()
             step(x, labels)
@@ -252,14 +261,14 @@ def test_autocast_within_the_step() -> None:
             optimizer.step()
             return loss
 
-        step: Step = cnn.cuda.graph(train) if captured else train
+        step: Step = cnn.graph(train) if captured else train
         x, labels = cnn.Tensor(np.linspace(-1, 1, 18, dtype="float32").reshape(3, 6)), np.array([0, 1, 3], np.int32)
         results.append([step(x, labels).numpy().copy() for _ in range(4)] + [layer.weight.numpy().copy()])
     same(*results)
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_changes_of_shape_within_the_step() -> None:
     """Slices, joins, transposed and shared gradients: what NumPy does beside the verbs is captured, too."""
     results = []
@@ -273,7 +282,7 @@ def test_changes_of_shape_within_the_step() -> None:
             (z + w.sum()).backward()
             return z
 
-        step: Step = cnn.cuda.graph(compute) if captured else compute
+        step: Step = cnn.graph(compute) if captured else compute
         values = []
         for i in range(4):
             z = step(cnn.Tensor(np.full((3, 4), i, "float32")))
@@ -290,34 +299,34 @@ def scaled(x: cnn.Tensor) -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize(
     ("step", "message"),
     [
         (lambda x: float(F.sum(x)), r"a result is read on the host \(float\(tensor\)"),
         (lambda x: x if F.sum(x) else -x, "read on the host"),
         (lambda x: F.sum(x).numpy(), "read on the host"),
-        (scaled, "GradScaler.step in a step of cnn.cuda.graph: it looks for infinities"),
-        (lambda x: cnn.cuda.graph(F.relu)(x), "a graph is called in the step of another"),
+        (scaled, "GradScaler.step in a step of cnn.graph: it looks for infinities"),
+        (lambda x: cnn.graph(F.relu)(x), "a graph is called in the step of another"),
     ],
 )
 def test_what_cannot_be_captured_is_refused_in_the_first_run(step: Step, message: str) -> None:
     with pytest.raises(cnn.Unsupported, match=message):
-        cnn.cuda.graph(step)(cnn.Tensor([3.0]))
+        cnn.graph(step)(cnn.Tensor([3.0]))
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (lambda x: x.argmax(), "argmax in a step of cnn.cuda.graph on the emulator"),
+        (lambda x: x.argmax(), "argmax in a step of cnn.graph on the CPU"),
         (lambda x: x[np.array([0, 0])], "an index that is no slice"),
         (lambda x: F.cross_entropy(x.reshape(1, 2), np.array([0]), label_smoothing=0.1), "cross_entropy with weights"),
     ],
 )
 def test_what_numpy_computes_is_refused_at_the_capture(step: Step, message: str) -> None:
-    graph, x = cnn.cuda.graph(step), cnn.Tensor([3.0, 4.0])
+    graph, x = cnn.graph(step), cnn.Tensor([3.0, 4.0])
     graph(x)
     with pytest.raises(cnn.Unsupported, match=message):
         graph(x)
@@ -326,29 +335,28 @@ def test_what_numpy_computes_is_refused_at_the_capture(step: Step, message: str)
 @needs_compiler
 def test_where_there_is_no_graph() -> None:
     x = cnn.Tensor([3.0])
-    for name in ("numpy", "native"):
-        with cnn.use_backend(name), pytest.raises(cnn.Unsupported, match=f"backend '{name}' on device 'cpu' launches"):
-            cnn.cuda.graph(F.relu)(x)
+    with cnn.use_backend("numpy"), pytest.raises(cnn.Unsupported, match="what backend 'numpy' on device 'cpu' does"):
+        cnn.graph(F.relu)(x)
     with pytest.raises(TypeError, match="expected a function, received int"):
-        cnn.cuda.graph(3)  # type: ignore[arg-type]
+        cnn.graph(3)  # type: ignore[arg-type]
     with cnn.use_backend("emulator"):
         with cnn.amp.autocast("float16"), pytest.raises(cnn.Unsupported, match="enter it in the step instead"):
-            cnn.cuda.graph(F.relu)(x)
+            cnn.graph(F.relu)(x)
         with pytest.raises(ValueError, match="an argument requires a gradient"):
-            cnn.cuda.graph(F.relu)(cnn.Tensor([3.0], requires_grad=True))
+            cnn.graph(F.relu)(cnn.Tensor([3.0], requires_grad=True))
         with pytest.raises(TypeError, match="arguments are Tensors, arrays or constants, received a list"):
-            cnn.cuda.graph(F.relu)([3.0])
+            cnn.graph(F.relu)([3.0])
         w = cnn.Tensor([2.0], requires_grad=True)
-        y = cnn.cuda.graph(lambda x: x * w)(x)
+        y = cnn.graph(lambda x: x * w)(x)
         with pytest.raises(RuntimeError, match="does not require a gradient"):
             y.backward()
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_what_changed_since_the_capture_is_named() -> None:
     training, ((x, labels), *_) = Training(), batches(1)
-    step = cnn.cuda.graph(training.step)
+    step = cnn.graph(training.step)
     for _ in range(3):
         step(x, labels)
     before = training.state()
@@ -366,9 +374,9 @@ def test_what_changed_since_the_capture_is_named() -> None:
 
 
 @needs_compiler
-@pytest.mark.usefixtures("emulator")
+@pytest.mark.usefixtures("captured")
 def test_a_graph_that_is_dropped_gives_its_memory_back() -> None:
-    graph, x = cnn.cuda.graph(F.relu), cnn.Tensor([3.0])
+    graph, x = cnn.graph(F.relu), cnn.Tensor([3.0])
     graph(x), graph(x)
     gc.collect()
     (found,) = graph._found.values()

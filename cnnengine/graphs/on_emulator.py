@@ -1,0 +1,74 @@
+"""Steps on the emulator: a capture is the list of its launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
+
+from ..backends._kernel_library import TYPES
+from ..backends._kernels import KernelBackend
+from ..backends.contract import Array
+from ..backends.emulator.backend import EmulatorBackend
+from ..jit.launch import Runtime
+from ..jit.recording import Launch, Mapped, RecordingRuntime
+from .arena import Block
+from .on_host import HostCapture, HostRun, HostStep
+
+
+class EmulatorRun(HostRun):
+    """The first run."""
+
+    def __init__(self, backend: EmulatorBackend) -> None:
+        self._emulator = backend
+        super().__init__()
+
+    def step_backend(self) -> HostStep:
+        return _StepBackend(self._emulator, self._emulator.runtime, self.measure.block)
+
+    def capture(self) -> HostCapture:
+        return EmulatorCapture(self, self._emulator)
+
+
+class EmulatorCapture(HostCapture):
+    """The launches of a step."""
+
+    def __init__(self, first: EmulatorRun, backend: EmulatorBackend) -> None:
+        self._emulator = backend
+        super().__init__(first)
+
+    def step_backend(self) -> HostStep:
+        return _StepBackend(self._emulator, RecordingRuntime(self._emulator.runtime, self._record), self.arena.block)
+
+    def _record(self, launch: Launch) -> None:
+        runtime = self._emulator.runtime
+        arguments = tuple(
+            runtime.tensor_map(a.source, a.spec, a.array) if isinstance(a, Mapped) else self.borrowed(a)
+            for a in launch.arguments
+        )
+        self.operations.append(
+            partial(launch.kernel, launch.grid, launch.block, launch.shared_bytes, arguments, **launch.options)
+        )
+
+
+class _StepBackend(HostStep, KernelBackend):
+    """The emulator's verbs for a step under way."""
+
+    name, device = "emulator", "cpu"
+    notes: ClassVar[Any] = EmulatorBackend.notes
+
+    def __init__(self, backend: EmulatorBackend, runtime: Runtime, block: Callable[[int], Block]) -> None:
+        super().__init__(runtime, constant_shapes=backend.constant_shapes)
+        self.backend = backend
+        self.block = block
+
+    def close(self) -> None:
+        super().close()
+        self.runtime = self.backend.runtime
+        self._found.clear()
+
+    def cast(self, x: Array, y: Array) -> None:
+        if x.dtype.name in TYPES and y.dtype.name in TYPES:
+            KernelBackend.cast(self, x, y)
+        else:
+            super().cast(x, y)
