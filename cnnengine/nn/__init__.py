@@ -13,8 +13,10 @@ from .activation import (
     SiLU,
     Tanh,
 )
+from .attention import Attention
 from .container import Sequential
 from .conv2d import Conv2d
+from .conv_transpose2d import ConvTranspose2d
 from .dropout import Dropout
 from .flatten import Flatten
 from .hooks import RemovableHandle
@@ -24,16 +26,19 @@ from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .parameter import Parameter
 from .pool2d import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from .upsample import Upsample
 
 __all__ = [
     "ELU",
     "GELU",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
+    "Attention",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
@@ -55,5 +60,6 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Tanh",
+    "Upsample",
     "init",
 ]
