@@ -26,6 +26,8 @@ from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .parameter import Parameter
 from .pool2d import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from .squeeze_excitation import SqueezeExcitation
+from .stochastic_depth import StochasticDepth
 from .upsample import Upsample
 
 __all__ = [
@@ -59,6 +61,8 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SqueezeExcitation",
+    "StochasticDepth",
     "Tanh",
     "Upsample",
     "init",
