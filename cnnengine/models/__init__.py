@@ -1,6 +1,7 @@
 """Networks, built from ``nn``."""
 
 from .alexnet import alexnet
+from .coatnet import coatnet_0, coatnet_0_rw
 from .efficientnet import (
     efficientnet_b0,
     efficientnet_b1,
@@ -20,12 +21,16 @@ from .efficientnet_lite import (
 )
 from .lenet5 import lenet5
 from .mobilenet import mobilenet_v2
+from .mobilevit import mobilevit_s
 from .registry import create, names
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from .vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from .vit import vit_base, vit_small, vit_tiny
 
 __all__ = [
     "alexnet",
+    "coatnet_0",
+    "coatnet_0_rw",
     "create",
     "efficientnet_b0",
     "efficientnet_b1",
@@ -42,6 +47,7 @@ __all__ = [
     "efficientnet_lite4",
     "lenet5",
     "mobilenet_v2",
+    "mobilevit_s",
     "names",
     "resnet18",
     "resnet34",
@@ -56,4 +62,7 @@ __all__ = [
     "vgg16_bn",
     "vgg19",
     "vgg19_bn",
+    "vit_base",
+    "vit_small",
+    "vit_tiny",
 ]
