@@ -6,6 +6,7 @@ from .lenet1 import lenet1
 from .lenet5 import lenet5
 from .registry import create, names
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from .summary import summary
 from .vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "resnet56",
     "resnet101",
     "resnet152",
+    "summary",
     "vgg11",
     "vgg11_bn",
     "vgg13",

@@ -1,8 +1,8 @@
 """ResNet for the 32 x 32 images of CIFAR-10.
 
-He, Zhang, Ren, Sun: Deep residual learning for image recognition, arXiv 1512.03385, section 4.2: 6n + 2 layers, n blocks
-of two 3x3 convolutions for each of 16, 32 and 64 channels. Shortcuts have no parameters (option A): where the size
-halves they take every second position and pad with channels of zeros, as many below as above.
+He, Zhang, Ren, Sun: Deep residual learning for image recognition, arXiv 1512.03385, section 4.2: 6n + 2 layers, n
+blocks of two 3x3 convolutions for each of 16, 32 and 64 channels. Shortcuts have no parameters (option A): where the
+size halves they take every second position and pad with channels of zeros, as many below as above.
 """
 
 from __future__ import annotations
