@@ -28,6 +28,7 @@ COMPOSED = {
     "attention",
     "conv_transpose2d",
     "interpolate",
+    "local_response_norm",
     "split",
 }  # of the kernels of others
 BENCHMARKED = set(STEMS) - {"reduce", "gemm"}  # sums are timed with the bias of `binary`, products with LeNet-5

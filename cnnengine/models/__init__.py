@@ -1,6 +1,7 @@
 """Networks, built from ``nn``."""
 
-from .alexnet import alexnet
+from .alexnet import alexnet, alexnet_2012
+from .cifar_resnet import resnet20, resnet56
 from .coatnet import coatnet_0, coatnet_0_rw
 from .efficientnet import (
     efficientnet_b0,
@@ -19,16 +20,19 @@ from .efficientnet_lite import (
     efficientnet_lite3,
     efficientnet_lite4,
 )
+from .lenet1 import lenet1
 from .lenet5 import lenet5
 from .mobilenet import mobilenet_v2
 from .mobilevit import mobilevit_s
 from .registry import create, names
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
+from .summary import summary
 from .vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
 from .vit import vit_base, vit_small, vit_tiny
 
 __all__ = [
     "alexnet",
+    "alexnet_2012",
     "coatnet_0",
     "coatnet_0_rw",
     "create",
@@ -45,15 +49,19 @@ __all__ = [
     "efficientnet_lite2",
     "efficientnet_lite3",
     "efficientnet_lite4",
+    "lenet1",
     "lenet5",
     "mobilenet_v2",
     "mobilevit_s",
     "names",
     "resnet18",
+    "resnet20",
     "resnet34",
     "resnet50",
+    "resnet56",
     "resnet101",
     "resnet152",
+    "summary",
     "vgg11",
     "vgg11_bn",
     "vgg13",
