@@ -46,8 +46,8 @@ class Classifier:
     model: Module
     classes: Sequence[str]
     read: Callable[[str], np.ndarray]
-    mean: float | tuple[float, ...]
-    std: float | tuple[float, ...]
+    mean: float | Sequence[float]
+    std: float | Sequence[float]
 
 
 def classify(classifier: Classifier, images: Sequence[str], backend: str, top: int) -> Iterator[list[Guess]]:
