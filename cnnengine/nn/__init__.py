@@ -15,9 +15,11 @@ from .activation import (
 )
 from .container import Sequential
 from .conv2d import Conv2d
+from .conv_norm import conv_norm
 from .dropout import Dropout
 from .flatten import Flatten
 from .hooks import RemovableHandle
+from .identity import Identity
 from .linear import Linear
 from .loss import CrossEntropyLoss
 from .module import Module
@@ -42,6 +44,7 @@ __all__ = [
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
+    "Identity",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -55,5 +58,6 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Tanh",
+    "conv_norm",
     "init",
 ]
