@@ -1,0 +1,1 @@
+"""Commands of ``cnnengine``, one module each: ``add(commands)`` tells argparse about it."""
