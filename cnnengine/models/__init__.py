@@ -2,8 +2,26 @@
 
 from .alexnet import alexnet, alexnet_2012
 from .cifar_resnet import resnet20, resnet56
+from .efficientnet import (
+    efficientnet_b0,
+    efficientnet_b1,
+    efficientnet_b2,
+    efficientnet_b3,
+    efficientnet_b4,
+    efficientnet_b5,
+    efficientnet_b6,
+    efficientnet_b7,
+)
+from .efficientnet_lite import (
+    efficientnet_lite0,
+    efficientnet_lite1,
+    efficientnet_lite2,
+    efficientnet_lite3,
+    efficientnet_lite4,
+)
 from .lenet1 import lenet1
 from .lenet5 import lenet5
+from .mobilenet import mobilenet_v2
 from .registry import create, names
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from .summary import summary
@@ -13,8 +31,22 @@ __all__ = [
     "alexnet",
     "alexnet_2012",
     "create",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_b5",
+    "efficientnet_b6",
+    "efficientnet_b7",
+    "efficientnet_lite0",
+    "efficientnet_lite1",
+    "efficientnet_lite2",
+    "efficientnet_lite3",
+    "efficientnet_lite4",
     "lenet1",
     "lenet5",
+    "mobilenet_v2",
     "names",
     "resnet18",
     "resnet20",
