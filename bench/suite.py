@@ -26,6 +26,7 @@ SUITES = (  # bench/bench_NAME.py
     "optimizer_step",
 )
 CUDA_SUITES = ("conv2d_bias_relu", "ladder")  # on a GPU alone
+LONG_SUITES = ("networks",)  # run where they are named
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ class Race:
 
 def races(suite: str, device: str = "cpu", smoke: bool = False) -> list[Race]:
     """The races of ``bench/bench_SUITE.py``. Raises ValueError for an unknown suite."""
-    known = (*SUITES, *CUDA_SUITES) if device == "cuda" else SUITES
+    known = (*SUITES, *LONG_SUITES, *(CUDA_SUITES if device == "cuda" else ()))
     if suite not in known:
         raise ValueError(f"unknown suite {suite!r}; on device {device} there are {', '.join(known)}")
     found: list[Race] = import_module(f"bench.bench_{suite}").races(device, smoke)
