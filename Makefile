@@ -32,8 +32,9 @@ demo: $(VENV)/.extra-plot
 	$(BIN)/cnnengine train lenet5 --epochs $(EPOCHS) --name demo --overwrite
 	$(BIN)/python bench/demo_table.py
 
+# each file's tests stay together in one of as many processes as there are cores; those that last longest begin first
 test: $(VENV)/.extra-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder --benchmark-disable
 
 # random shapes, anew each time, on every instruction set of this CPU and with every algorithm, against the oracle; and
 # every kernel for every architecture

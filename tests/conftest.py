@@ -34,12 +34,30 @@ CHOSEN = [name for name in os.environ.get("CNNENGINE_TEST_BACKENDS", ",".join(NA
 REASONS = backends.available()
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"  # real data beside a checkout, where there is any
 
+LONGEST = (
+    "test_cuda_sanitizers.py",
+    "test_nvrtc.py",
+    "test_cuda_race.py",
+    "test_conv2d.py",
+    "test_launch.py",
+    "test_sanitizers.py",
+    "test_numba_compile.py",
+    "test_cuda_random.py",
+    "test_gpu_run.py",
+)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if "numba" in CHOSEN and REASONS["numba"] is None and simulated() and "numba" not in sys.modules:
         from . import numba_simulator
 
         numba_simulator.install()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that last longest first: what begins last ends alone."""
+    position = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: position.get(item.path.name, len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -119,6 +119,29 @@ def test_several_processes_fill_the_cache_at_once(tmp_path: Path) -> None:
     assert [p for p in tmp_path.iterdir() if p.name.startswith("building-")] == []
 
 
+COUNT_BUILDS = """
+import os, sys, time
+from pathlib import Path
+from cnnengine.jit.cache import Cache
+
+folder = Path(sys.argv[1])
+
+def slowly(path):
+    (folder / f"built-by-{os.getpid()}").touch()
+    time.sleep(0.5)
+    path.write_bytes(b"machine code")
+
+Cache(folder / "cache").fetch("shared", ".so", slowly)
+"""
+
+
+def test_an_entry_that_is_being_built_is_waited_for(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="files cannot be locked here")
+    processes = [subprocess.Popen([sys.executable, "-c", COUNT_BUILDS, str(tmp_path)]) for _ in range(4)]
+    assert [p.wait(60) for p in processes] == [0, 0, 0, 0]
+    assert len(list(tmp_path.glob("built-by-*"))) == 1
+
+
 def test_the_folder_is_chosen_by_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CNNENGINE_CACHE", str(tmp_path / "chosen"))
     assert default_cache().folder == tmp_path / "chosen"

@@ -2,8 +2,8 @@
 
 Each entry is one file that ends with the SHA-256 of everything before it; a shared object and a cubin load the same
 with those bytes behind them, and a torn or damaged entry is noticed and built again. An entry is written beside its
-place and renamed, so that several processes may fill the cache at once: the last one wins and all of them see whole
-files. Reading an entry makes it the youngest; when the cache passes its limit the oldest go.
+place and renamed, so that several processes may fill the cache at once and all of them see whole files; one that wants
+what another is building waits for it. Reading an entry makes it the youngest; when the cache passes its limit the oldest go.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 LIMIT_BYTES = 1 << 30  # many thousand kernels of a GPU, or all of the emulator's in every kind of build
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -37,6 +43,13 @@ class Cache:
         if _use(path):
             return path
         self.folder.mkdir(parents=True, exist_ok=True)
+        with _turn(self.folder / f"building-{key}{suffix}.lock"):
+            if not _use(path):  # another process has built it meanwhile
+                self._build(path, suffix, build)
+        self._trim(keep=path)
+        return path
+
+    def _build(self, path: Path, suffix: str, build: Callable[[Path], None]) -> None:
         handle, name = tempfile.mkstemp(prefix="building-", suffix=suffix, dir=self.folder)
         os.close(handle)
         building = Path(name)
@@ -49,8 +62,6 @@ class Cache:
             building.replace(path)
         finally:
             building.unlink(missing_ok=True)
-        self._trim(keep=path)
-        return path
 
     def fetch_bytes(self, key: str, suffix: str, build: Callable[[], bytes]) -> bytes:
         """As ``fetch``, for a content that is bytes."""
@@ -105,6 +116,19 @@ class Cache:
             if path != keep:
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+@contextmanager
+def _turn(lock: Path) -> Iterator[None]:
+    """One process at a time is in the block; where files cannot be locked, several may be."""
+    with lock.open("w") as file:
+        if fcntl is not None:
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _use(path: Path) -> bool:
