@@ -6,6 +6,7 @@ from .cifar import cifar10, cifar100
 from .dataset import Dataset, batches, from_arrays, moments, normalize
 from .folder import FileList, FolderDataset, ImageFolder, image_folders
 from .idx import read_idx
+from .imagenet import imagenet_classes
 from .part import ImageDataset, Part, SkippedImage, batch_count
 from .picture import load_digit
 from .preprocessing import Preprocessing
@@ -31,6 +32,7 @@ __all__ = [
     "fashion_mnist",
     "from_arrays",
     "image_folders",
+    "imagenet_classes",
     "load_digit",
     "mnist",
     "moments",
