@@ -3,7 +3,7 @@
 from . import transforms
 from .arrays import ArrayPart
 from .cifar import cifar10, cifar100
-from .dataset import Dataset, batches, from_arrays, normalize
+from .dataset import Dataset, batches, from_arrays, moments, normalize
 from .folder import FileList, FolderDataset, ImageFolder, image_folders
 from .idx import read_idx
 from .imagenet import imagenet_classes
@@ -35,6 +35,7 @@ __all__ = [
     "imagenet_classes",
     "load_digit",
     "mnist",
+    "moments",
     "normalize",
     "read_idx",
     "transforms",
