@@ -6,6 +6,7 @@ from .cifar import cifar10, cifar100
 from .dataset import Dataset, batches, from_arrays, normalize
 from .folder import FileList, FolderDataset, ImageFolder, image_folders
 from .idx import read_idx
+from .mixing import cutmix, mixup
 from .part import ImageDataset, Part, SkippedImage, batch_count
 from .picture import load_digit
 from .preprocessing import Preprocessing
@@ -27,11 +28,13 @@ __all__ = [
     "batches",
     "cifar10",
     "cifar100",
+    "cutmix",
     "digits",
     "fashion_mnist",
     "from_arrays",
     "image_folders",
     "load_digit",
+    "mixup",
     "mnist",
     "normalize",
     "read_idx",
