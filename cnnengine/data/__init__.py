@@ -3,9 +3,10 @@
 from . import transforms
 from .arrays import ArrayPart
 from .cifar import cifar10, cifar100
-from .dataset import Dataset, batches, from_arrays, normalize
+from .dataset import Dataset, batches, from_arrays, moments, normalize
 from .folder import FileList, FolderDataset, ImageFolder, image_folders
 from .idx import read_idx
+from .imagenet import imagenet_classes
 from .mixing import cutmix, mixup
 from .part import ImageDataset, Part, SkippedImage, batch_count
 from .picture import load_digit
@@ -33,9 +34,11 @@ __all__ = [
     "fashion_mnist",
     "from_arrays",
     "image_folders",
+    "imagenet_classes",
     "load_digit",
     "mixup",
     "mnist",
+    "moments",
     "normalize",
     "read_idx",
     "transforms",

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .part import Batch, Part, Picture, Sample, Transform, batch_count, epoch_order
+from .part import Batch, Part, Picture, Sample, Transform, batch_count, epoch_order, philox
 
 
 @runtime_checkable
@@ -112,5 +112,4 @@ class Row:
 
 def epoch_draws(n: int, draws: int, seed: int, epoch: int) -> np.ndarray:
     """(n, draws) numbers uniform in [0, 1), row i for image i of the set."""
-    philox = np.random.Philox(key=(seed, epoch), counter=(0, 0, 0, 2**63))  # the last word is beyond any shard's number
-    return np.random.Generator(philox).random((n, draws))
+    return philox(seed, epoch, 0, 2**63).random((n, draws))

@@ -155,7 +155,7 @@ def _join(parts: list[Part]) -> Part:
 
 def _jpeg(path: Path) -> Dataset:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         classes = tuple(str(name) for name in arrays["classes"])
         train, test = (

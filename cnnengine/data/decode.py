@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DataError
 
@@ -18,8 +19,9 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 def decode(source: str | os.PathLike[str] | bytes, name: str, channels: int = 3) -> Image.Image:
     """The picture in a file, or in the bytes of one, wholly read, in 3 channels (RGB) or 1 (grey).
 
-    Any format and mode that Pillow reads; transparency is laid on white; the first frame of several. Raises DataError
-    that begins with ``name`` for a missing, truncated, corrupt or overly large picture (Pillow's MAX_IMAGE_PIXELS).
+    Any format and mode that Pillow reads; transparency is laid on white; a photograph is turned as the camera noted
+    (EXIF); the first frame of several. Raises DataError that begins with ``name`` for a missing, truncated, corrupt or
+    overly large picture (Pillow's MAX_IMAGE_PIXELS).
     """
     try:
         with warnings.catch_warnings():
@@ -27,7 +29,7 @@ def decode(source: str | os.PathLike[str] | bytes, name: str, channels: int = 3)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
                 image.load()
-                return _converted(image, MODES[channels])
+                return _converted(_upright(image), MODES[channels])
     except FileNotFoundError as error:
         raise DataError(f"{name}: there is no such image") from error
     except (IsADirectoryError, PermissionError) as error:
@@ -38,6 +40,14 @@ def decode(source: str | os.PathLike[str] | bytes, name: str, channels: int = 3)
         raise DataError(f"{name}: the picture is too large: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:  # SyntaxError: a broken PNG chunk
         raise DataError(f"{name}: the image is truncated or corrupt: {error}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as the camera's EXIF entry says; as it is where that entry cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, struct.error):
+        return image
 
 
 def _converted(image: Image.Image, mode: str) -> Image.Image:

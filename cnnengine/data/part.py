@@ -44,8 +44,15 @@ def batch_count(n: int, batch_size: int, drop_last: bool = False) -> int:
 
 
 def sample_rng(seed: int, epoch: int, index: int, shard: int = 0) -> np.random.Generator:
-    """The random numbers of one image in one epoch, whoever draws them: Philox with (seed, epoch) for a key."""
-    return np.random.Generator(np.random.Philox(key=(seed, epoch), counter=(0, 0, index, shard)))
+    """The random numbers of one image in one epoch, whoever draws them."""
+    return philox(seed, epoch, index, shard)
+
+
+def philox(seed: int, epoch: int, third: int, last: int) -> np.random.Generator:
+    """Random numbers by key (seed, epoch) and the upper two words of the counter, of 64 bits each. Images have their
+    index and shard there; a last word of 2**63 and more is left for what concerns a whole epoch."""
+    key, counter = np.array((seed, epoch), np.uint64), np.array((0, 0, third, last), np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import groupby, islice
-from typing import IO
+from typing import IO, Self
 
 import numpy as np
 from PIL import Image
@@ -22,7 +22,7 @@ from PIL import Image
 from ..errors import DataError
 from .decode import MODES, SUFFIXES
 from .folder import read_sample
-from .part import OnError, Part, Sample
+from .part import OnError, Part, Sample, philox
 
 IMAGE_SUFFIXES = tuple(suffix[1:] for suffix in SUFFIXES)
 LABEL_SUFFIX = "cls"  # a file with the number of the class, in decimal digits
@@ -39,6 +39,20 @@ def expand(pattern: str) -> list[str]:
     first, last = found.groups()
     names = [f"{pattern[: found.start()]}{i:0{len(first)}d}" for i in range(int(first), int(last) + 1)]
     return [name + rest for name in names for rest in expand(pattern[found.end() :])]
+
+
+class Header(tarfile.TarInfo):
+    """A header that must be whole: ``tarfile`` takes a damaged one, or none, for the end of the archive."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        """The next header. Raises ReadError, where the archive ends too."""
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the mark at the end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {tarfile_.offset}") from error
 
 
 class TarShards(Part):
@@ -84,8 +98,7 @@ class TarShards(Part):
     def samples(self, *, epoch: int, seed: int, start: int, shuffle: bool) -> Iterator[Sample]:
         if not shuffle:
             return islice(self._samples(range(len(self.shards))), start, None)
-        # the last word of the counter is beyond any shard's number
-        rng = np.random.Generator(np.random.Philox(key=(seed, epoch), counter=(0, 0, 0, 2**63 + 1)))
+        rng = philox(seed, epoch, 0, 2**63 + 1)
         order = map(int, rng.permutation(len(self.shards)))
         return islice(_shuffled(self._samples(order), self.buffer, rng), start, None)
 
@@ -120,7 +133,7 @@ class TarShards(Part):
         try:
             with self._open(shard) as file:
                 packed = contents or not file.seekable()
-                with tarfile.open(fileobj=file, mode="r|*" if packed else "r:*") as archive:
+                with tarfile.open(fileobj=file, mode="r|*" if packed else "r:*", tarinfo=Header) as archive:
                     members = (member for member in archive if member.isreg())
                     for key, group in groupby(members, key=lambda member: _split(member.name)[0]):
                         files = {}

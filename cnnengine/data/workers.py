@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import queue
+import secrets
 import shutil
 import signal
 import sys
@@ -101,7 +102,7 @@ class _Pool:
                 " fewer workers or smaller batches",
                 MEMORY,
             )
-        self.memory = SharedMemory(create=True, size=size)
+        self.memory = SharedMemory(f"cnnengine-{os.getpid()}-{secrets.token_hex(4)}", create=True, size=size)
         try:
             context = _context()
             for number in range(count):
@@ -231,11 +232,16 @@ def _work(
 
 
 def _listen(connection: Connection[Any, Any], tasks: queue.SimpleQueue[Any]) -> None:
-    """Takes tasks out of the pipe while others are being prepared, so that their sender never waits."""
+    """Takes tasks out of the pipe while others are being prepared, so that their sender never waits; ends the worker
+    with its parent. A forked worker holds both ends of its pipe, whose end alone would not tell."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
     while True:
         try:
+            if parent.sentinel in wait([connection, parent.sentinel]):
+                os._exit(0)
             tasks.put(connection.recv())
-        except (EOFError, OSError):  # the parent is gone
+        except (EOFError, OSError):
             os._exit(0)
 
 

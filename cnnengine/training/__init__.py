@@ -3,8 +3,18 @@
 from .evaluation import evaluate
 from .interrupt import Interrupted
 from .loop import Trainer
-from .predict import predict
+from .predict import classify, from_network, from_run
 from .run import RunFolder
 from .settings import Settings, load_dataset
 
-__all__ = ["Interrupted", "RunFolder", "Settings", "Trainer", "evaluate", "load_dataset", "predict"]
+__all__ = [
+    "Interrupted",
+    "RunFolder",
+    "Settings",
+    "Trainer",
+    "classify",
+    "evaluate",
+    "from_network",
+    "from_run",
+    "load_dataset",
+]
