@@ -3,7 +3,8 @@
 Each entry is one file that ends with the SHA-256 of everything before it; a shared object and a cubin load the same
 with those bytes behind them, and a torn or damaged entry is noticed and built again. An entry is written beside its
 place and renamed, so that several processes may fill the cache at once and all of them see whole files; one that wants
-what another is building waits for it. Reading an entry makes it the youngest; when the cache passes its limit the oldest go.
+what another is building waits for it. Reading an entry makes it the youngest; when the cache passes its limit the
+oldest go.
 """
 
 from __future__ import annotations
