@@ -95,9 +95,9 @@ __device__ __forceinline__ void for_each_tap(const T* image, const Shape& shape,
   }
 }
 
-// index may be null
+// index may be null; three blocks a multiprocessor, of at most 80 registers a thread, keep enough loads under way
 template <class T, class Index, class Shape, int VECTOR>
-__global__ void __launch_bounds__(POOL_THREADS, 1)
+__global__ void __launch_bounds__(POOL_THREADS, 3)
     pool2d_forward_max(const T* __restrict__ x, T* __restrict__ y, Index* __restrict__ index, Shape shape) {
   const Spot<VECTOR> at(shape.N, shape.P, shape.Q, shape.C);
   if (!at.inside) return;
