@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnengine as cnn
+import cnnengine.functional as F
 from cnnengine import data
+from cnnengine.backends.registry import unavailable
 from cnnengine.data import transforms as T
 from cnnengine.data import workers as workers_module
 from cnnengine.data.part import sample_rng
@@ -164,6 +167,27 @@ def test_other_start_methods(root: Path, tmp_path: Path, method: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def _convolved(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """Computes with all threads of the native backend."""
+    x = np.asarray(picture.resize((96, 96)), np.float32)[np.newaxis] / 255
+    w = np.random.default_rng(0).random((8, 3, 3, 3), np.float32)
+    with cnn.use_backend("native"), cnn.no_grad():
+        return F.relu(F.conv2d(cnn.Tensor(x), cnn.Tensor(w), padding=1)).numpy()[0]
+
+
+def test_the_native_backend_works_on_both_sides(root: Path) -> None:
+    """Its threads run while workers are forked, in this process between two batches, and anew in the workers."""
+    if reason := unavailable("native"):
+        pytest.skip(f"backend native is absent: {reason}")
+    part = data.ImageFolder(root)
+    alone = [x.tobytes() for x, _ in part.batches(4, transform=_convolved)]
+    beside = []
+    for x, _ in part.batches(4, transform=_convolved, workers=2):
+        _convolved(tiny_images.picture(0, 0), np.random.default_rng())
+        beside.append(x.tobytes())
+    assert beside == alone
+
+
 # ---- what goes wrong
 
 
@@ -307,7 +331,10 @@ def test_leaving_early_ends_the_workers(root: Path) -> None:
 
 PROGRAM = """
 import sys, time
+import cnnengine as cnn
+import cnnengine.functional as F
 from cnnengine import data
+from cnnengine.backends.registry import unavailable
 from cnnengine.data import transforms as T
 walk = data.ImageFolder(sys.argv[1]).batches(1, transform=T.Resize(300), workers=2)
 next(walk)
