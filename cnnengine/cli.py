@@ -1,6 +1,6 @@
-"""The ``cnnengine`` command: train, predict, evaluate, precompile, backends, cache.
+"""The ``cnnengine`` command: train, predict, evaluate, precompile, summary, backends, cache.
 
-Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C.
+Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES
-from .commands import evaluate, predict
+from .commands import evaluate, predict, summary, train_flags
 from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported, WorkerDied
 from .jit import cache
 from .models import registry
 from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset
+from .training.interrupt import exit_status
 from .training.results import write_results
-from .training.settings import DATASETS, EPOCHS
+from .training.settings import DATASETS, EPOCHS, FREE, OTHER_EPOCHS
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 INTERPRETED = ("emulator", "numba")  # on the CPU these run a GPU's threads one by one
@@ -63,7 +64,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         known = folder.read_checkpoint().settings
         try:
-            settings = Settings(**known | {name: given[name] for name in ("root",) if name in given})
+            settings = Settings(**known | {name: given[name] for name in FREE if name in given})
         except (TypeError, ValueError) as error:
             raise DataError(f"{folder.checkpoint}: not a checkpoint of this version of cnnengine: {error}") from error
         conflicts = settings.conflicts(given)
@@ -78,8 +79,8 @@ def _train(arguments: argparse.Namespace) -> int:
         folder.prepare()
     parameters = sum(p.size for p in trainer.model.parameters())
     print(
-        f"{settings.model}, {parameters:,} parameters; {dataset.name}, {len(dataset.train_labels):,} training and"
-        f" {len(dataset.test_labels):,} test images; backend {settings.backend}, seed {settings.seed};"
+        f"{settings.model}, {parameters:,} parameters; {dataset.name}, {len(dataset.train):,} training and"
+        f" {len(dataset.test):,} test images; backend {settings.backend}, seed {settings.seed};"
         f" into {folder.path}"
     )
     if settings.backend in INTERPRETED and trainer.device == "cpu":
@@ -89,7 +90,7 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"resumed behind epoch {done.epoch}, batch {done.batch} of {trainer.batches}")
     try:
         trainer.run()
-    except Interrupted:
+    except Interrupted as interrupted:
         done = trainer.progress
         print(
             f"\ninterrupted in epoch {done.epoch + 1} of {settings.epochs}, behind batch {done.batch} of"
@@ -97,7 +98,9 @@ def _train(arguments: argparse.Namespace) -> int:
             f"  {_resume_command(arguments, folder)}",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return exit_status(interrupted.by)
+    if trainer.stopped_early:
+        print(f"stopped early: epoch {trainer.best_epoch} has the best {settings.monitor}")
     lines = write_results(trainer)
     last = trainer.progress.history[-1]
     print(
@@ -206,7 +209,8 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train a model",
         description="Trains a model into a run folder: weights, checkpoint, metrics.json, epochs.csv and pictures."
-        " The same settings on the same machine give the same weights, bit for bit. Ctrl-C saves a checkpoint.",
+        " The same settings on the same machine give the same weights, bit for bit. Ctrl-C and SIGTERM save a"
+        " checkpoint.",
     )
     train.set_defaults(run=_train)
     train.add_argument("model", choices=registry.names())
@@ -214,9 +218,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--root",
         metavar="DIR",
-        help="folder that holds MNIST/raw or FashionMNIST/raw (default: CNNENGINE_DATA, else data)",
+        help="folder that holds the data sets, or for --data folder train/CLASS/ and val/CLASS/ (default:"
+        " CNNENGINE_DATA, else data)",
     )
-    epochs = ", ".join(f"{count} for {name}" for name, count in EPOCHS.items())
+    epochs = ", ".join(f"{count} for {name}" for name, count in EPOCHS.items()) + f", else {OTHER_EPOCHS}"
     train.add_argument("--epochs", type=positive, metavar="N", help=f"default: {epochs}")
     train.add_argument("--batch-size", type=positive, metavar="N", help=f"default: {Settings().batch_size}")
     train.add_argument("--lr", type=_not_negative, metavar="X", help=f"first learning rate (default: {Settings().lr})")
@@ -224,6 +229,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--weight-decay", type=_not_negative, metavar="X", help=f"default: {Settings().weight_decay}")
     train.add_argument("--seed", type=_seed, metavar="N", help="default: 0")
     train.add_argument("--backend", choices=NAMES, help="default: the fastest that is here")
+    train_flags.add(train)
     where = train.add_mutually_exclusive_group()
     where.add_argument("--name", help="the run folder is runs/NAME (default: the model's and the data's name)")
     where.add_argument("--run-dir", metavar="DIR", help="the run folder itself")
@@ -248,6 +254,8 @@ def _parser() -> argparse.ArgumentParser:
     ahead.add_argument("--inference", action="store_true", help="not a training step with SGD, the forward pass alone")
     ahead.add_argument("--arch", metavar="SM", help="such as sm_90a (default: that of the GPU that is here)")
     ahead.add_argument("--workers", type=positive, metavar="N", help="processes (default: one a core)")
+
+    summary.add(commands)
 
     table = commands.add_parser("backends", help="list the backends, and why one is not available")
     table.set_defaults(run=_backends)

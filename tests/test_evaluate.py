@@ -17,8 +17,8 @@ import pytest
 import cnnengine as cnn
 from cnnengine import cli, data, nn
 from cnnengine.models import registry
-from cnnengine.training import evaluation
-from cnnengine.training.evaluation import Score, places
+from cnnengine.training import scoring
+from cnnengine.training.scoring import Score, places
 
 from . import tiny_images
 
@@ -153,7 +153,7 @@ def test_what_was_interrupted_goes_on(capsys: pytest.CaptureFixture[str], monkey
             os.kill(os.getpid(), signal.SIGINT)
         return places(logits, labels)
 
-    monkeypatch.setattr(evaluation, "places", press)
+    monkeypatch.setattr(scoring, "places", press)
     assert cli.main([*ARGUMENTS, "--on-error", "skip"]) == 130
     err = capsys.readouterr().err
     assert "interrupted behind 7 of 18 images; evaluate-colours.json is saved. To go on:" in err
@@ -174,12 +174,12 @@ import sys, time
 sys.path.insert(0, sys.argv.pop(1))
 from cnnengine import cli
 from cnnengine.models import registry
-from cnnengine.training import evaluation
+from cnnengine.training import scoring
 from tests.test_evaluate import PREPROCESSING, SIDE, colours
 registry.ENTRIES["colours"] = registry.Entry(colours, (SIDE, SIDE, 3), PREPROCESSING)
-evaluation.SAVE_SECONDS = 0.0
-slow = evaluation.places
-evaluation.places = lambda *both: time.sleep(float(sys.argv[1])) or slow(*both)
+scoring.SAVE_SECONDS = 0.0
+slow = scoring.places
+scoring.places = lambda *both: time.sleep(float(sys.argv[1])) or slow(*both)
 sys.exit(cli.main(sys.argv[2:]))
 """
 

@@ -370,6 +370,39 @@ def test_nothing_is_left_when_the_program_is_ended(root: Path, number: signal.Si
         time.sleep(0.02)
 
 
+STOPPED_LATER = """
+import signal, sys, time
+from cnnengine import data
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+walk = data.ImageFolder(sys.argv[1]).batches(1, workers=2)
+next(walk)
+print("ready", flush=True)
+while not stopped:
+    time.sleep(0.01)
+for x, labels in walk:
+    print(labels[0], flush=True)
+    if sys.argv[2] == "leave":
+        break
+"""
+
+
+@pytest.mark.parametrize(("how", "batches"), [("finish", 14), ("leave", 1)])
+def test_a_signal_to_the_group_leaves_it_to_the_program(root: Path, how: str, batches: int) -> None:
+    """SIGTERM, which a batch system sends to all processes of a job, does not end the workers; the end of the program
+    does, also where it still holds the walk."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    command = [sys.executable, "-c", STOPPED_LATER, str(root), how]
+    program = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    os.killpg(program.pid, signal.SIGTERM)
+    out, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors, len(out.split())) == (0, "", batches)
+
+
 def _runs(pid: int) -> bool:
     """Whether the process is there, and no zombie that nobody has asked for."""
     try:

@@ -103,6 +103,52 @@ def test_rows_that_count_differently(
     assert_close(mine.grad.numpy(), theirs.grad.numpy(), 49)
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_probabilities_as_targets(
+    backend: Backend, reduction: str, smoothing: float, weighted: bool, rng: np.random.Generator
+) -> None:
+    """Against the definition in float64: -sum(q * weight * log softmax), the mean over all rows, as PyTorch has it"""
+    x = random_array(rng, (2, 3, 7)) * np.float32(3)
+    targets = rng.dirichlet(np.ones(7), (2, 3))  # float64, as NumPy gives them
+    weight = rng.uniform(0, 2, 7).astype(np.float32) if weighted else None
+    q = (targets * (1 - smoothing) + smoothing / 7) * (1 if weight is None else weight)
+    e = np.exp(x.astype(np.float64))
+    share = e / e.sum(-1, keepdims=True)
+    rows = -(q * np.log(share)).sum(-1)
+    expected = {"mean": rows.mean(), "sum": rows.sum(), "none": rows}[reduction]
+    mine = cnn.Tensor(backend.to_device(x), requires_grad=True)
+    w = None if weight is None else cnn.Tensor(backend.to_device(weight))
+    y = F.cross_entropy(mine, targets, reduction, weight=w, label_smoothing=smoothing)
+    assert_close(y.numpy(), np.asarray(expected), 49)
+    y.backward(backend.to_device(np.ones(y.shape, np.float32)))
+    assert_close(mine.grad.numpy(), (q.sum(-1, keepdims=True) * share - q) / (6 if reduction == "mean" else 1), 49)
+
+
+def test_probabilities_as_targets_equal_pytorchs(rng: np.random.Generator) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x, targets, weight = rng.standard_normal((5, 7)), rng.dirichlet(np.ones(7), 5), rng.uniform(0, 2, 7)
+    for reduction, smoothing in (("mean", 0.0), ("mean", 0.2), ("none", 0.1)):
+        theirs = torch.nn.functional.cross_entropy(
+            *map(torch.from_numpy, (x, targets)),
+            weight=torch.from_numpy(weight),
+            reduction=reduction,
+            label_smoothing=smoothing,
+        )
+        with cnn.use_backend("numpy"):
+            mine = F.cross_entropy(
+                cnn.Tensor(x), cnn.Tensor(targets), reduction, weight=cnn.Tensor(weight), label_smoothing=smoothing
+            )
+        np.testing.assert_allclose(mine.numpy(), theirs.numpy(), rtol=1e-12)
+
+
+def test_a_one_hot_target_is_its_label(rng: np.random.Generator) -> None:
+    x, labels = random_array(rng, (6, 4)), rng.integers(0, 4, 6)
+    hard, soft = (F.cross_entropy(cnn.Tensor(x), y).item() for y in (labels, np.eye(4, dtype=np.float32)[labels]))
+    assert soft == pytest.approx(hard, rel=1e-6)
+
+
 def test_no_row_counts() -> None:
     """The mean of nothing is NaN, the sum 0"""
     logits = cnn.Tensor(np.ones((2, 3), np.float32))
@@ -114,6 +160,9 @@ def test_derivatives(rng: np.random.Generator) -> None:
     labels = rng.integers(0, 5, 4)
     for reduction in ("mean", "sum", "none"):
         check_gradients(lambda x, r=reduction: F.cross_entropy(x, labels, r), [rng.standard_normal((4, 5))], rng)
+    check_gradients(
+        lambda x, q: F.cross_entropy(x, q, label_smoothing=0.1), [rng.standard_normal((4, 5)), rng.random((4, 5))], rng
+    )
     check_gradients(F.softmax, [rng.standard_normal((4, 5))], rng)
     check_gradients(F.log_softmax, [rng.standard_normal((4, 5))], rng)
 
@@ -169,5 +218,9 @@ def test_bad_logits_are_named() -> None:
         F.cross_entropy(logits, [0, 1], label_smoothing=1.5)
     with pytest.raises(ValueError, match=r"label -100 at row 1 is out of range .*ignore_index=\.\.\. names one"):
         F.cross_entropy(logits, [0, -100])
+    with pytest.raises(ValueError, match="ignore_index is for integer labels"):
+        F.cross_entropy(logits, np.ones((2, 3), np.float32), ignore_index=0)
+    with pytest.raises(ValueError, match="label_smoothing must be in"):
+        F.cross_entropy(logits, np.ones((2, 3), np.float32), label_smoothing=-0.1)
     with pytest.raises(ValueError, match="reduction must be one of"):
         F.cross_entropy(cnn.Tensor(np.zeros((2, 3), np.float32)), [0, 1], "average")

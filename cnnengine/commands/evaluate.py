@@ -14,10 +14,9 @@ from ..backends.registry import NAMES
 from ..errors import DataError
 from ..models import registry
 from ..training import Interrupted, from_network
-from ..training.evaluation import Results, Score, fingerprint, labelled_images, score_images
+from ..training.interrupt import exit_status
+from ..training.scoring import Results, Score, fingerprint, labelled_images, score_images
 from .common import UsageError, default_backend, positive
-
-INTERRUPTED = 130
 
 
 def add(commands: Any) -> None:
@@ -84,14 +83,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
                 score=score,
                 save=results.write,
             )
-        except Interrupted:
+        except Interrupted as error:
             kept, _ = results.read()
             print(
                 f"\ninterrupted behind {kept.images:,} of {len(images):,} images; {results.path} is saved. To go on:\n"
                 f"  {_command(arguments)}",
                 file=sys.stderr,
             )
-            return INTERRUPTED
+            return exit_status(error.by)
     print(_json(arguments, score) if arguments.json else _text(arguments, score))
     return 0
 

@@ -7,6 +7,7 @@ from .dataset import Dataset, batches, from_arrays, moments, normalize
 from .folder import FileList, FolderDataset, ImageFolder, image_folders
 from .idx import read_idx
 from .imagenet import imagenet_classes
+from .mixing import cutmix, mixup
 from .part import ImageDataset, Part, SkippedImage, batch_count
 from .picture import load_digit
 from .preprocessing import Preprocessing
@@ -28,12 +29,14 @@ __all__ = [
     "batches",
     "cifar10",
     "cifar100",
+    "cutmix",
     "digits",
     "fashion_mnist",
     "from_arrays",
     "image_folders",
     "imagenet_classes",
     "load_digit",
+    "mixup",
     "mnist",
     "moments",
     "normalize",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import replay
-from .._border import any_array
+from .._border import FLOATS, any_array
 from ..autograd import Function, grad_enabled
 from ..backends.contract import Array, Backend
 from ..backends.registry import device_of
@@ -18,7 +18,7 @@ from ._arrays import binary_array, constant, full
 from ._autocast import wide
 from ._common import autocast_region, backend_of, same_kind, tensor
 from .binary import add, div, exp, log, mul, neg, sub
-from .layout import reshape
+from .layout import cast, reshape, to
 from .reduce import max as largest
 from .reduce import sum as total
 
@@ -52,12 +52,14 @@ def cross_entropy(
     ignore_index: int | None = None,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """-log softmax(logits)[label] of logits (..., classes) and integer labels (...) in [0, classes).
+    """-log softmax(logits)[label] of logits (..., classes) and integer labels (...) in [0, classes); of targets
+    (..., classes), floating-point probabilities of the classes, -sum(target * log softmax(logits)).
 
     ``reduction``: "mean" or "sum" over the rows, or "none" for all their losses. ``weight`` (classes,) says how much a
     row of each label counts, in the mean too. Rows labelled ``ignore_index`` do not count. With ``label_smoothing`` s a
-    row's target is 1 - s of its label and s / classes of every class (Szegedy et al. 2016). Raises ValueError for
-    shapes and labels out of range, TypeError for labels that are no integers.
+    row's target is 1 - s of its label and s / classes of every class (Szegedy et al. 2016). With probabilities the mean
+    is over all rows, ``weight`` weighs their terms, and no rows are ignored. Raises ValueError for shapes and labels
+    out of range, TypeError for labels that are neither integers nor probabilities of all classes.
     """
     logits = tensor(logits)
     if autocast_region() is not None:
@@ -68,6 +70,8 @@ def cross_entropy(
         raise ValueError(f"cross_entropy: logits must be (..., classes) and not empty, received {shape}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"cross_entropy: reduction must be one of {', '.join(REDUCTIONS)}, received {reduction!r}")
+    if (targets := _probabilities(labels, shape)) is not None:
+        return _soft(logits, targets, reduction, weight, ignore_index, label_smoothing)
     if len(shape) != 2 or weight is not None or ignore_index is not None or label_smoothing:
         return _composed(logits, labels, reduction, weight, ignore_index, label_smoothing)
     backend = backend_of("cross_entropy", logits)
@@ -88,14 +92,63 @@ def cross_entropy(
     return wrap(loss)
 
 
+def _probabilities(labels: Any, shape: tuple[int, ...]) -> Tensor | None:
+    """The labels as a Tensor, where they are floating-point numbers of the logits' shape."""
+    if isinstance(labels, Tensor):
+        return labels if labels.shape == shape else None
+    if type(labels) is np.ndarray and labels.dtype == INT64:  # as most are
+        return None
+    array = any_array(labels)
+    return Tensor(array) if array.shape == shape and array.dtype in FLOATS else None
+
+
+def _soft(
+    logits: Tensor,
+    targets: Tensor,
+    reduction: str,
+    weight: Tensor | None,
+    ignore_index: int | None,
+    smoothing: float,
+) -> Tensor:
+    """``cross_entropy`` against probabilities of the classes."""
+    if ignore_index is not None:
+        raise ValueError("cross_entropy: ignore_index is for integer labels, not for probabilities")
+    _check_smoothing(smoothing)
+    if autocast_region() is None and targets.dtype != logits.dtype and not targets.requires_grad:
+        targets = cast(targets, logits.dtype)  # a table of numbers, such as NumPy's float64
+    targets = to(targets, logits.device)
+    classes = logits.shape[-1]
+    if smoothing:
+        targets = add(mul(targets, 1 - smoothing), smoothing / classes)
+    terms = mul(targets, log_softmax(logits))
+    if weight is not None:
+        terms = mul(terms, _class_weight(logits, weight))
+    loss = neg(total(terms, axis=-1))
+    if reduction == "none":
+        return loss
+    return total(loss) if reduction == "sum" else mul(total(loss), 1.0 / loss.size)
+
+
+def _check_smoothing(smoothing: float) -> None:
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], received {smoothing!r}")
+
+
+def _class_weight(logits: Tensor, weight: Any) -> Tensor:
+    each, classes = tensor(weight), logits.shape[-1]
+    same_kind("cross_entropy", logits, "weight", each)
+    if each.shape != (classes,):
+        raise ValueError(f"cross_entropy: weight must be ({classes},), one a class, received {each.shape}")
+    return each
+
+
 def _composed(
     logits: Tensor, labels: Any, reduction: str, weight: Tensor | None, ignore_index: int | None, smoothing: float
 ) -> Tensor:
     """``cross_entropy`` whose rows count differently or have leading axes of their own: the losses of all rows, each
     times what it counts for."""
     replay.refuse_deferred("cross_entropy with weights, ignore_index, label_smoothing or leading axes")
-    if not 0 <= smoothing <= 1:
-        raise ValueError(f"cross_entropy: label_smoothing must be in [0, 1], received {smoothing!r}")
+    _check_smoothing(smoothing)
     *lead, classes = logits.shape
     labels = _integers(labels, classes)
     if labels.shape != tuple(lead):
@@ -109,10 +162,7 @@ def _composed(
     labels = _labels(backend, labels, len(labels), classes)
     counts = wrap(full(backend, labels.shape, dtype, 1.0))  # (M,) what each row counts for
     if weight is not None:
-        weight = tensor(weight)
-        same_kind("cross_entropy", logits, "weight", weight)
-        if weight.shape != (classes,):
-            raise ValueError(f"cross_entropy: weight must be ({classes},), one a class, received {weight.shape}")
+        weight = _class_weight(logits, weight)
         counts = wrap(weight.data[labels])
     if kept is not None:
         counts = mul(counts, kept)

@@ -36,8 +36,7 @@ class Adam(Optimizer):
 
     def check(self, options: Group) -> None:
         self.require_at_least_0(options, "lr", "eps", "weight_decay")
-        if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
-            raise ValueError(f"{type(self).__name__}: betas must be two numbers in [0, 1), received {options['betas']}")
+        self.require_betas(options)
 
     def hyper(self, options: Group, step: int) -> tuple[float, ...]:
         lr, decay, (beta1, beta2) = options["lr"], options["weight_decay"], options["betas"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -29,6 +29,7 @@ class Optimizer:
 
     kind: ClassVar[str]  # of the contract's OPTIMIZERS
     keeps: ClassVar[tuple[str, ...]]  # its states, in the contract's order
+    begins: ClassVar[Mapping[str, float]] = {}  # what fills a state at first, where that is not 0
     counts: ClassVar[bool]  # whether its numbers depend on how many steps a parameter has made
 
     def __init__(self, parameters: Iterable[Tensor] | Iterable[Mapping[str, Any]], **options: Any) -> None:
@@ -62,7 +63,7 @@ class Optimizer:
         self._group_of = [i for i, group in enumerate(self.param_groups) for _ in group["params"]]
         self._steps = [0] * len(self.parameters)
         self._states: dict[str, list[Array | None]] = {state: [None] * len(self.parameters) for state in self.keeps}
-        self._hyper: dict[tuple[int, str, int], tuple[tuple[float, ...], Array]] = {}
+        self._hyper: dict[tuple[int, str, int, int], tuple[tuple[float, ...], Array]] = {}
 
     def check(self, options: Group) -> None:
         """Raise ValueError for options of a group that are out of range."""
@@ -75,6 +76,18 @@ class Optimizer:
     def used(self, options: Group) -> tuple[str, ...]:
         """The states that a group needs."""
         return self.keeps
+
+    def apply(
+        self,
+        backend: Backend,
+        group: Group,
+        parameters: Sequence[Array],
+        gradients: Sequence[Array],
+        states: Sequence[Array],
+        hyper: Array,
+    ) -> None:
+        """One step of parameters of a group that share their numbers; the states as in the contract."""
+        backend.optimizer_step(self.kind, parameters, gradients, states, hyper)
 
     @property
     def lr(self) -> float:
@@ -115,10 +128,12 @@ class Optimizer:
             for i in indices:
                 state = kept[i]
                 if state is None:
-                    state = kept[i] = replay.lasting(partial(_zeros_like, self.parameters[i]))
+                    begin = partial(_full_like, self.parameters[i], self.begins.get(name, 0.0))
+                    state = kept[i] = replay.lasting(begin)
                 states.append(state)
-        backend.optimizer_step(
-            self.kind,
+        self.apply(
+            backend,
+            group,
             [self.parameters[i].data for i in indices],
             [self.parameters[i].grad.data for i in indices],  # type: ignore[union-attr]
             states,
@@ -157,7 +172,7 @@ class Optimizer:
     def _hyper_on(self, device: str, first: int, values: tuple[float, ...]) -> Array:
         """The contract's numbers of the call that begins with parameter ``first``, in an array of the device that stays
         in place, rewritten where they change."""
-        key = (self._group_of[first], device, first)
+        key = (self._group_of[first], device, first, len(values))
         if key not in self._hyper or self._hyper[key][0] != values:
             array = active_on(device).to_device(np.array(values, np.float32))
             if key in self._hyper:
@@ -223,12 +238,17 @@ class Optimizer:
                     f"{type(self).__name__}: {option} must be a finite number, 0 or above, received {options[option]}"
                 )
 
+    def require_betas(self, options: Group) -> None:
+        """Raise ValueError unless ``betas`` are two numbers in [0, 1)."""
+        if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
+            raise ValueError(f"{type(self).__name__}: betas must be two numbers in [0, 1), received {options['betas']}")
 
-def _zeros_like(parameter: Tensor) -> Array:
+
+def _full_like(parameter: Tensor, value: float) -> Array:
     """A state of a parameter at its beginning"""
     backend = active_on(parameter.device)
     state = backend.empty(parameter.shape, _state_dtype(parameter))
-    backend.fill(state, 0.0)
+    backend.fill(state, value)
     return state
 
 

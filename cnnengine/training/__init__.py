@@ -1,6 +1,8 @@
 """What the ``cnnengine`` command does: train a model into a run folder, draw its pictures, use it on images."""
 
-from .loop import Interrupted, Trainer, evaluate
+from .evaluation import evaluate
+from .interrupt import Interrupted
+from .loop import Trainer
 from .predict import classify, from_network, from_run
 from .run import RunFolder
 from .settings import Settings, load_dataset

@@ -1,202 +1,77 @@
-"""How often a network is right about a folder of labelled images; what was interrupted can go on."""
+"""How good a model is: loss, accuracies and the classes predicted for a part of a data set."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from .. import functional as F
 from ..autograd import no_grad
-from ..backends.registry import use_backend
-from ..data import FileList, ImageFolder, batch_count
-from ..data.part import OnError, epoch_order
-from ..errors import DataError
-from ..serialize import write_atomically
-from .interrupt import CtrlC
-from .loop import Interrupted
-from .predict import Classifier
+from ..data import Dataset, batches
+from ..nn import Module
+from ..tensor import Tensor
+from .interrupt import Interrupted
 
+EVALUATION_BATCH = 500  # images
+LARGE = 64 * 64  # numbers of an image: larger ones are evaluated in the batches of training
 TOP = 5
-SAVE_SECONDS = 10.0  # how much work is lost at most when the process is killed
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
-    """What is known behind ``batches`` batches: of ``images`` so many were right at once, or among the likeliest five.
+class Evaluation:
+    """Mean loss, accuracies in [0, 1], and for each image its label and the class predicted, (N,) int64."""
 
-    ``skipped`` has the images that could not be read, by name, with the reason.
+    loss: float
+    accuracy: float
+    top5: float
+    labels: np.ndarray
+    predictions: np.ndarray
+
+
+def evaluate_batches(
+    model: Module,
+    walk: Iterable[tuple[np.ndarray, np.ndarray]],
+    normalize: Callable[[np.ndarray], np.ndarray],
+    stop: Callable[[], signal.Signals | None] = lambda: None,
+) -> Evaluation:
+    """Evaluates the batches of ``walk`` on the active backend of the model's device, in the model's mode.
+
+    ``top5`` is the share of images whose label is among the five likeliest classes, all of them where there are fewer.
+    Raises Interrupted where ``stop()`` names a signal between two batches.
     """
-
-    batches: int = 0
-    images: int = 0
-    top1: int = 0
-    top5: int = 0
-    seconds: float = 0.0
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.top1 <= self.top5 <= self.images or self.batches < 0 or self.seconds < 0:
-            raise ValueError(f"counts that cannot be: {asdict(self)}")
-
-    def with_batch(self, right: np.ndarray, seconds: float) -> Score:
-        """The score behind one more batch; ``right`` (N,) is the place of each label among the predictions."""
-        top1, top5 = self.top1 + int((right < 1).sum()), self.top5 + int((right < TOP).sum())
-        return Score(self.batches + 1, self.images + len(right), top1, top5, self.seconds + seconds, self.skipped)
-
-    @property
-    def top1_error(self) -> float:
-        """The share of images whose likeliest class is not their label; NaN without images."""
-        return 1 - self.top1 / self.images if self.images else float("nan")
-
-    @property
-    def top5_error(self) -> float:
-        """The share of images whose label is not among the likeliest five classes; NaN without images."""
-        return 1 - self.top5 / self.images if self.images else float("nan")
+    device = next(model.parameters()).device
+    losses, among, labels, predicted = 0.0, 0, [], []
+    with no_grad():
+        for images, y in walk:
+            logits = model(Tensor(normalize(images)).to(device))
+            losses += F.cross_entropy(logits, y, reduction="sum").item()
+            scores = logits.numpy()
+            predicted.append(scores.argmax(1))
+            labels.append(y)
+            among += in_top(scores, y)
+            if by := stop():
+                raise Interrupted(by)
+    known, classes = np.concatenate(labels), np.concatenate(predicted)
+    return Evaluation(losses / len(known), float((classes == known).mean()), among / len(known), known, classes)
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """The file of an evaluation: what is evaluated, and its score so far. It is written beside and renamed."""
-
-    path: Path
-    facts: dict[str, Any]
-
-    def write(self, score: Score, done: bool) -> None:
-        """Keeps the score."""
-        content = json.dumps({"evaluated": self.facts, "done": done, "score": asdict(score)}, indent=2)
-        write_atomically(self.path, (content + "\n").encode())
-
-    def read(self) -> tuple[Score, bool]:
-        """The score so far, and whether it is that of all images. Raises DataError where the file is missing, is none,
-        or is of another evaluation."""
-        try:
-            content = json.loads(self.path.read_bytes())
-            score, facts, done = Score(**content["score"]), dict(content["evaluated"]), bool(content["done"])
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror or error}") from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{self.path}: not the results of an evaluation: {error!r}") from error
-        differ = [
-            f"{key} is {facts.get(key)!r} there, not {mine!r}"
-            for key, mine in self.facts.items()
-            if facts.get(key) != mine
-        ]
-        if differ:
-            raise DataError(f"{self.path}: the results of another evaluation: {'; '.join(differ)}")
-        return score, done
+def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
+    """How many rows of ``scores`` (N, classes) have fewer than ``k`` scores above that of their label."""
+    own = scores[np.arange(len(labels)), labels][:, np.newaxis]
+    return int(((scores > own).sum(1) < k).sum() - np.isnan(own).sum())
 
 
-def labelled_images(
-    classifier: Classifier,
-    root: str | os.PathLike[str],
-    *,
-    labels: str | os.PathLike[str] | None = None,
-    limit: int | None = None,
-    on_error: OnError = "raise",
-) -> FileList:
-    """The images of ``root/CLASS/`` with the classifier's numbers for labels, read as it wants them.
-
-    Which class a folder is: its line in the file ``labels``, whose lines begin with the folders' names in the order of
-    the classes; else its name, where the network has classes of these names; else its place among the sorted folders,
-    as with ImageNet's wnids, of which there must then be one for each class. ``limit`` takes so many images at random,
-    always the same. Raises DataError.
-    """
-    outputs = len(classifier.classes)
-    if labels is not None:
-        names = _folder_names(Path(labels))
-        if len(names) > outputs:
-            raise DataError(f"{labels}: {len(names)} lines, but the network has {outputs} classes")
-    else:
-        names = tuple(classifier.classes)
-        folders = ImageFolder(root).classes
-        if not set(folders) <= set(names):
-            if len(folders) != outputs:
-                raise DataError(
-                    f"{root}: {len(folders)} folders, but the network has {outputs} classes; a file of the folders'"
-                    " names in the order of the classes tells which they are"
-                )
-            names = folders
-    images = ImageFolder(root, classes=names)
-    if not len(images):
-        raise DataError(f"{root}: there are no images in its folders")
-    rows = np.sort(epoch_order(len(images), 0, 0)[:limit])
-    files = [(images.paths[row], int(images.labels[row])) for row in rows]
-    return FileList(files, names, name=str(root), read=classifier.read, on_error=on_error)
+def evaluate(
+    model: Module, dataset: Dataset, images: np.ndarray, labels: np.ndarray
+) -> tuple[float, float, np.ndarray]:
+    """Mean loss, accuracy in [0, 1], and the predicted classes (N,) of uint8 images (N, H, W, C)."""
+    result = evaluate_batches(model, batches(images, labels, EVALUATION_BATCH), dataset.normalize)
+    return result.loss, result.accuracy, result.predictions
 
 
-def _folder_names(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    names = tuple(line.split()[0] for line in lines if line.strip())
-    if len(set(names)) != len(names):
-        twice = next(name for i, name in enumerate(names) if name in names[:i])
-        raise DataError(f"{path}: {twice} is there twice")
-    return names
-
-
-def fingerprint(images: FileList) -> str:
-    """Changes with the files' names in their folder, their order and their labels."""
-    names = (os.path.relpath(path, images.name) for path in images.paths)
-    lines = (f"{name} {label}\n" for name, label in zip(names, images.labels.tolist(), strict=True))
-    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def places(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(N,): how many classes come before each label; of equal ones the lower number comes first, NaN last."""
-    order = np.argsort(-logits, axis=1, kind="stable")
-    place: np.ndarray = (order == labels[:, np.newaxis]).argmax(1)
-    return np.where(np.isnan(logits[np.arange(len(labels)), labels]), logits.shape[1], place)
-
-
-def score_images(
-    classifier: Classifier,
-    images: FileList,
-    backend: str,
-    *,
-    batch_size: int = 64,
-    workers: int = 0,
-    score: Score | None = None,
-    save: Callable[[Score, bool], object] = lambda score, done: None,
-) -> Score:
-    """The score of all images, from that of the first batches on. The network is fused, for good.
-
-    ``save`` gets the score now and then, and at the end. Raises Interrupted behind the batch in which Ctrl-C was
-    pressed, DataError for images that cannot be read; whatever is raised, the score was saved.
-    """
-    score = score or Score()
-    images.faults.update(score.skipped)
-    total = batch_count(len(images), batch_size)
-    walk = images.batches(batch_size, start=score.batches, workers=workers)
-    bar = tqdm(walk, images.name, total, initial=score.batches, unit="batch", leave=False, disable=None)
-    saved = began = time.monotonic()
-    with use_backend(backend) as kernels, no_grad(), CtrlC() as ctrl_c, bar:
-        model = classifier.model.to(kernels.device).fuse()
-        try:
-            for pictures, labels in bar:
-                x = F.normalize_images(kernels.to_device(pictures), classifier.mean, classifier.std)
-                right = places(model(x).numpy(), labels)
-                now = time.monotonic()
-                score, began = score.with_batch(right, now - began), now
-                score.skipped.update(images.faults)
-                bar.set_postfix_str(f"top-1 error {100 * score.top1_error:.2f} %", refresh=False)
-                if ctrl_c.pressed and score.batches < total:
-                    raise Interrupted
-                if now - saved > SAVE_SECONDS:
-                    save(score, False)
-                    saved = now
-        finally:
-            if score.batches:
-                save(score, score.batches == total)
-            walk.close()  # type: ignore[attr-defined]
-    return score
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """(classes, classes) int64: row true, column predicted."""
+    return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)

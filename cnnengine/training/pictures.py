@@ -12,13 +12,16 @@ from ..autograd import no_grad
 from ..backends.registry import use_backend
 from ..nn import Conv2d, Module, ReLU
 from ..tensor import Tensor
+from .evaluation import confusion_matrix
 from .loop import Trainer
+from .recipe import test_transform
 from .run import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_NAMED = 20  # classes whose names and numbers the confusion matrix has room for
 INK, TRAIN, TEST = "#333333", "#c8553d", "#2a6f97"
 
 
@@ -30,11 +33,13 @@ def draw(trainer: Trainer) -> list[str]:
         title = f"{trainer.settings.model} on {dataset.name}"
         for name, figure in (
             ("curves.png", curves(trainer.progress.history, title)),
-            ("confusion.png", confusion(dataset.test_labels, trainer.predictions, dataset.classes, title)),
-            ("filters.png", filters(trainer.model, title)),
-            ("feature_maps.png", feature_maps(trainer, title)),
+            ("confusion.png", confusion(trainer.labels, trainer.predictions, dataset.classes, title)),
         ):
             names.append(_write(folder, name, figure))
+        if any(isinstance(module, Conv2d) for module in trainer.model.modules()):
+            names.append(_write(folder, "filters.png", filters(trainer.model, title)))
+            if any(isinstance(module, ReLU) for module in trainer.model.modules()):
+                names.append(_write(folder, "feature_maps.png", feature_maps(trainer, title)))
     return names
 
 
@@ -68,23 +73,22 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str
     share = count / count.sum(1, keepdims=True).clip(1)
     # the square root lets a handful of errors among hundreds be seen
     axes.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
+    few = len(classes) <= MOST_NAMED
     for (row, column), n in np.ndenumerate(count):
-        if n:
+        if n and few:
             colour = "white" if share[row, column] > 0.4 else INK
             axes.text(column, row, str(n), ha="center", va="center", size=8, color=colour)
     slanted = max(map(len, classes)) > 2
-    axes.set_xticks(range(len(classes)), classes, rotation=45 if slanted else 0, ha="right" if slanted else "center")
-    axes.set_yticks(range(len(classes)), classes)
+    if few:
+        axes.set_xticks(
+            range(len(classes)), classes, rotation=45 if slanted else 0, ha="right" if slanted else "center"
+        )
+        axes.set_yticks(range(len(classes)), classes)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     wrong = int(count.sum() - np.trace(count))
     axes.set_title(f"{title}: {wrong} of {count.sum():,} test images taken for another class", size=10)
     return figure
-
-
-def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) int64: row true, column predicted."""
-    return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
 
 
 def filters(model: Module, title: str) -> Figure:
@@ -111,15 +115,16 @@ def filters(model: Module, title: str) -> Figure:
 def feature_maps(trainer: Trainer, title: str, examples: int = 4) -> Figure:
     """A few test images of different classes, and what the first convolution makes of each, behind its ReLU."""
     dataset, model = trainer.dataset, trainer.model
-    chosen = [int(np.flatnonzero(dataset.test_labels == c)[0]) for c in np.unique(dataset.test_labels)[:examples]]
-    maps = _first_activation(model, dataset.normalize(dataset.test_images[chosen]))  # (N, P, Q, K)
+    chosen = _of_different_classes(trainer, examples)
+    images, labels = np.stack([image for image, _ in chosen]), [label for _, label in chosen]
+    maps = _first_activation(model, dataset.normalize(images))  # (N, P, Q, K)
     columns = 1 + min(maps.shape[3], 8)
     figure = _figure(1.25 * columns, 1.3 * len(chosen) + 0.8)
     grid = np.array(_grid(figure, len(chosen), columns)).reshape(len(chosen), columns)
     limit = float(maps.max())
-    for row, example in enumerate(chosen):
-        grid[row, 0].imshow(dataset.test_images[example].squeeze(-1), cmap="gray")
-        grid[row, 0].set_ylabel(f"true: {dataset.classes[dataset.test_labels[example]]}", size=9)
+    for row, (image, label) in enumerate(zip(images, labels, strict=True)):
+        grid[row, 0].imshow(image.squeeze(-1) if image.shape[2] == 1 else image, cmap="gray")
+        grid[row, 0].set_ylabel(f"true: {dataset.classes[label]}", size=9)
         for k in range(columns - 1):
             grid[row, k + 1].imshow(maps[row, :, :, k], cmap="magma", vmin=0, vmax=limit)
     for column, axes in enumerate(grid[0]):
@@ -127,6 +132,17 @@ def feature_maps(trainer: Trainer, title: str, examples: int = 4) -> Figure:
     name, _ = _first_convolution(model)
     figure.suptitle(f"{title}: feature maps of {name} behind ReLU (black 0, bright {limit:.1f})", size=10)
     return figure
+
+
+def _of_different_classes(trainer: Trainer, count: int) -> list[tuple[np.ndarray, int]]:
+    """The first test image of each of the first ``count`` classes, where there are as many, in their order."""
+    found: dict[int, np.ndarray] = {}
+    wanted = set(np.unique(trainer.labels)[:count].tolist())
+    for images, labels in trainer.dataset.test.batches(1, transform=test_transform(trainer.settings)):
+        found.setdefault(int(labels[0]), images[0])
+        if wanted <= found.keys():
+            break
+    return [(found[label], label) for label in sorted(wanted)]
 
 
 def _first_convolution(model: Module) -> tuple[str, Conv2d]:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,17 @@ from ..errors import DataError
 from ..serialize import load_with_metadata, save, write_atomically
 
 METADATA = "cnnengine"  # the key of our entry in a safetensors file's header
-RESULTS = ("metrics.json", "epochs.csv", "curves.png", "confusion.png", "filters.png", "feature_maps.png")
-COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "seconds")
+BEST = "best.safetensors"
+RESULTS = (
+    "metrics.json",
+    "epochs.csv",
+    "confusion.csv",
+    "curves.png",
+    "confusion.png",
+    "filters.png",
+    "feature_maps.png",
+)
+COLUMNS = ("epoch", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_top5", "seconds")
 
 
 @dataclass(slots=True)
@@ -53,13 +63,21 @@ class Checkpoint:
     progress: Progress
     random: dict[str, Any]
     model: dict[str, np.ndarray]
-    velocity: list[np.ndarray | None]
+    states: dict[str, list[np.ndarray | None]]  # of the optimizer, one of each parameter
+    steps: list[int] | None  # of each parameter, where the optimizer counts them
+    scaler: dict[str, Any]
+    averages: dict[str, np.ndarray]  # of the weights, empty without
+    updates: int  # of the averages
 
 
 def first_fault(error: Exception) -> str:
     """The first line of a list of faults, such as ``load_state_dict`` raises, and how many more there are."""
     first, *others = str(error).splitlines()[1:] or [str(error)]
     return first.strip() + (f", and {len(others)} more like it" if others else "")
+
+
+def _below(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _finite(value: Any) -> Any:
@@ -86,8 +104,15 @@ class RunFolder:
         OSError, before anything is trained, where the folder cannot be written."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / "metrics.json", b"{}\n")
-        for name in RESULTS:
+        for name in (*RESULTS, BEST):
             (self.path / name).unlink(missing_ok=True)
+        self.remove_unfinished()
+
+    def remove_unfinished(self) -> None:
+        """Removes what a killed process had begun to write beside the files of the folder."""
+        for name in (*RESULTS, BEST, self.model.name, self.checkpoint.name):
+            for path in self.path.glob(f".{name}.*"):
+                path.unlink(missing_ok=True)
 
     def write(self, name: str, content: bytes) -> Path:
         """Writes one file of the folder."""
@@ -107,19 +132,31 @@ class RunFolder:
         writer.writerows(history)
         return self.write("epochs.csv", text.getvalue().encode())
 
-    def write_model(self, state: dict[str, Any], description: dict[str, Any]) -> None:
-        """model.safetensors: the weights, described for ``cnnengine predict``."""
+    def write_confusion(self, matrix: np.ndarray, classes: Sequence[str]) -> Path:
+        """confusion.csv: a row for each true class, how many images of it were taken for each class."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["true", *classes])
+        writer.writerows([name, *map(int, row)] for name, row in zip(classes, matrix, strict=True))
+        return self.write("confusion.csv", text.getvalue().encode())
+
+    def write_model(self, state: dict[str, Any], description: dict[str, Any], name: str | None = None) -> None:
+        """model.safetensors, or the file of that name: the weights, described for ``cnnengine predict``."""
         self.path.mkdir(parents=True, exist_ok=True)
-        save(state, self.model, metadata={METADATA: json.dumps(description)})
+        save(state, self.path / name if name else self.model, metadata={METADATA: json.dumps(description)})
 
     def write_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """checkpoint.safetensors: the weights as "model.NAME", the velocities as "velocity.NUMBER", the rest JSON."""
+        """checkpoint.safetensors: the weights as "model.NAME", the optimizer's states as "STATE.NUMBER", averages as
+        "average.NAME", the rest JSON."""
         self.path.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Any] = {f"model.{name}": value for name, value in checkpoint.model.items()}
-        tensors |= {f"velocity.{i}": v for i, v in enumerate(checkpoint.velocity) if v is not None}
+        for state, arrays in checkpoint.states.items():
+            tensors |= {f"optimizer.{state}.{i}": array for i, array in enumerate(arrays) if array is not None}
+        tensors |= {f"average.{name}": value for name, value in checkpoint.averages.items()}
         progress = {name: getattr(checkpoint.progress, name) for name in Progress.__slots__}
         facts: dict[str, Any] = {"settings": checkpoint.settings, "progress": progress, "random": checkpoint.random}
-        facts["parameters"] = len(checkpoint.velocity)
+        facts |= {"states": {state: len(arrays) for state, arrays in checkpoint.states.items()}}
+        facts |= {"steps": checkpoint.steps, "scaler": checkpoint.scaler, "updates": checkpoint.updates}
         save(tensors, self.checkpoint, metadata={METADATA: json.dumps(facts)})
 
     def read_checkpoint(self) -> Checkpoint:
@@ -129,8 +166,16 @@ class RunFolder:
         arrays, metadata = load_with_metadata(self.checkpoint)
         try:
             facts = json.loads(metadata[METADATA])
-            model = {n.removeprefix("model."): a for n, a in arrays.items() if n.startswith("model.")}
-            velocity = [arrays.get(f"velocity.{i}") for i in range(facts["parameters"])]
-            return Checkpoint(facts["settings"], Progress(**facts["progress"]), facts["random"], model, velocity)
-        except (KeyError, TypeError, ValueError) as error:
+            return Checkpoint(
+                facts["settings"],
+                Progress(**facts["progress"]),
+                facts["random"],
+                _below("model.", arrays),
+                {s: [arrays.get(f"optimizer.{s}.{i}") for i in range(n)] for s, n in facts["states"].items()},
+                facts["steps"],
+                facts["scaler"],
+                _below("average.", arrays),
+                facts["updates"],
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self.checkpoint}: not a checkpoint of this version of cnnengine: {error!r}") from error
