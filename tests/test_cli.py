@@ -438,7 +438,11 @@ def test_precompile_needs_a_gpu_or_an_architecture(capsys: pytest.CaptureFixture
 def test_python_m_cnnengine_is_the_command() -> None:
     process = _start("predict", "gone", "gone.png")
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (2, "", "cnnengine: error: gone: cannot be read: No such file or directory\n")
+    assert (process.returncode, out, err) == (
+        2,
+        "",
+        "cnnengine: error: gone: cannot be read: No such file or directory\n",
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
