@@ -114,7 +114,9 @@ def check_against_torch(
     theirs, mine = run_torch(reference, x, labels, torch.float32), run_ours(ours, x, labels)
     mine.gradients = {_renamed(name, names): g for name, g in mine.gradients.items()}
     assert mine.gradients.keys() == truth.gradients.keys()
-    errors = {"gradients": (_of_gradients(mine.gradients, truth.gradients), _of_gradients(theirs.gradients, truth.gradients))}
+    errors = {
+        "gradients": (_of_gradients(mine.gradients, truth.gradients), _of_gradients(theirs.gradients, truth.gradients))
+    }
     for part in ("logits", "evaluated"):
         known = getattr(truth, part)
         errors[part] = (_error(getattr(mine, part), known), _error(getattr(theirs, part), known))
