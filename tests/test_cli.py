@@ -118,6 +118,48 @@ def test_a_new_run_does_not_keep_the_results_of_the_old(
     assert {p.name for p in (tmp_path / "run").iterdir()} == {"model.safetensors", "checkpoint.safetensors"}
 
 
+def test_the_settings_are_flags(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnnengine.training.results.find_spec", lambda name: None)  # no pictures, to save time
+    arguments = ["train", "lenet5", "--data", "mnist", "--root", str(tiny), "--epochs", "3", "--name", "mine"]
+    flags = "--optimizer rmsprop_tf --lr 0.001 --schedule multi_step --milestones 1,1.5 --factor 0.5 --no-decay-vectors"
+    flags += " --augment crop,flip --mixup 0.1 --label-smoothing 0.1 --ema 0.9 --clip-norm 5 --accumulate 2"
+    flags += " --monitor test_loss --patience 2 --warmup 0.25 --checkpoint-every 2"
+    assert cli.main([*arguments, *flags.split()]) == 0
+    metrics = json.loads((tmp_path / "runs" / "mine" / "metrics.json").read_text())
+    expected = {"optimizer": "rmsprop_tf", "milestones": [1, 1.5], "augment": ["crop", "flip"], "decay_vectors": False}
+    assert {name: metrics[name] for name in expected} == expected
+    assert (tmp_path / "runs" / "mine" / "best.safetensors").is_file()
+    again = ["train", "lenet5", "--name", "mine", "--resume"]
+    assert cli.main([*again, "--checkpoint-every", "9", "--augment", "crop,flip"]) == 0
+    assert _error(capsys, *again, "--ema", "0.5").endswith("with other settings: ema is 0.9 there, not 0.5")
+
+
+def test_settings_that_do_not_fit_together_are_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = _error(capsys, "train", "lenet5", "--optimizer", "adam", "--nesterov")
+    assert message == "nesterov is for sgd, the optimizer is adam"
+    message = _error(capsys, "train", "lenet5", "--precision", "float16", "--backend", "native")
+    assert message == "precision float16: backend 'native' computes in float32"
+    assert not list(tmp_path.iterdir())
+
+
+def test_sigterm_exits_with_143(
+    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, batches = Trainer._step, iter(range(100))
+
+    def step_and_end(trainer: Trainer, images: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+        if next(batches) == 1:
+            signal.raise_signal(signal.SIGTERM)
+        return step(trainer, images, labels)
+
+    monkeypatch.setattr(Trainer, "_step", step_and_end)
+    arguments = ["train", "lenet5", "--data", "mnist", "--root", str(tiny), "--name", "ended"]
+    assert cli.main(arguments) == 143
+    assert "interrupted in epoch 1 of 5, behind batch 2 of 4" in capsys.readouterr().err
+
+
 def test_ctrl_c_leaves_a_checkpoint_that_goes_on_bit_for_bit(tiny: Path, tmp_path: Path) -> None:
     arguments = ["train", "lenet5", "--data", "mnist", "--root", str(tiny), "--epochs", "30", "--batch-size", "50"]
     process = _start(*arguments, "--name", "parts")

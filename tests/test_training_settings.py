@@ -318,13 +318,11 @@ def test_files_of_all_sizes_are_cut_to_one(tmp_path: Path, monkeypatch: pytest.M
             for i in range(6):
                 picture = rng.integers(0, 100, (20 + i, 30, 3)) + 150 * c
                 Image.fromarray(picture.astype(np.uint8)).save(tmp_path / part / colour / f"{i}.png")
-    monkeypatch.setitem(
-        registry.ENTRIES,
-        "colour",
-        registry.Entry(
-            lambda num_classes: nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, num_classes)), (16, 16, 3)
-        ),
-    )
+
+    def build(num_classes: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, num_classes))
+
+    monkeypatch.setitem(registry.ENTRIES, "colour", registry.Entry(build, (16, 16, 3)))
     settings = {"model": "colour", "data": "folder", "batch_size": 4, "augment": ("resized_crop", "flip"), "epochs": 3}
     trainer = _train(data.image_folders(tmp_path), tmp_path / "run", **settings)
     assert trainer.progress.history[-1]["test_accuracy"] == 1

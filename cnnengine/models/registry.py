@@ -19,7 +19,7 @@ class Entry:
 
     build: Callable[..., Module]
     image: tuple[int, int, int]
-    preprocessing: Preprocessing | None
+    preprocessing: Preprocessing | None = None
 
 
 ENTRIES: dict[str, Entry] = {}

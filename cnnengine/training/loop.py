@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
 from math import prod
 
 import numpy as np
@@ -180,7 +180,7 @@ class Trainer:
             leave=False,
             disable=None,
         )
-        with bar:
+        with bar, closing(walk) if isinstance(walk, Generator) else nullcontext():  # ends the workers
             for images, labels in bar:
                 started = time.perf_counter()
                 loss, correct = self._step(images, labels)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data import transforms
-from ..data.preprocessing import default_preprocessing
+from ..data.preprocessing import Preprocessing, default_preprocessing
 from ..models.registry import entry
 from ..nn import Module
 from ..optim import LAMB, SGD, Adam, AdamW, Muon, Optimizer, RMSprop, RMSpropTF, decay_groups, muon_groups, schedule
@@ -83,16 +83,21 @@ def training_transform(settings: Settings) -> Transform | None:
     }
     chosen = [make() for name, make in made.items() if name in settings.augment]
     if size and "resized_crop" not in settings.augment:  # files are of all sizes
-        chosen.insert(0, default_preprocessing((size, size, 3)))
+        chosen.insert(0, _to_one_size(settings))
     return transforms.Compose(*chosen) if chosen else None
 
 
 def test_transform(settings: Settings) -> Transform | None:
     """What happens to each test image: nothing, but that files are cut to one size."""
-    size = image_size(settings)
-    return default_preprocessing((size, size, 3)) if size else None
+    return _to_one_size(settings) if image_size(settings) else None
 
 
 def image_size(settings: Settings) -> int:
     """The side that images from files are cut to; 0: they have one size already."""
     return (settings.size or entry(settings.model).image[0]) if settings.data == "folder" else 0
+
+
+def _to_one_size(settings: Settings) -> Preprocessing:
+    """The network's own way to cut a picture, or for another size the usual one."""
+    size, known = image_size(settings), entry(settings.model).preprocessing
+    return known if known is not None and known.size == size else default_preprocessing((size, size, 3))
