@@ -1,4 +1,4 @@
-"""The ``cnnengine`` command: train, predict, precompile, summary, backends, cache.
+"""The ``cnnengine`` command: train, predict, evaluate, precompile, summary, backends, cache.
 
 Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
@@ -17,10 +17,10 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES
-from .commands import predict, summary, train_flags
+from .commands import evaluate, predict, summary, train_flags
 from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
-from .errors import BackendUnavailable, DataError, KernelError, Unsupported
+from .errors import BackendUnavailable, DataError, KernelError, Unsupported, WorkerDied
 from .jit import cache
 from .models import registry
 from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone: nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (UsageError, DataError, BackendUnavailable, Unsupported, KernelError) as error:
+    except (UsageError, DataError, BackendUnavailable, Unsupported, KernelError, WorkerDied) as error:
         print(f"cnnengine: error: {error}", file=sys.stderr)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
@@ -238,6 +238,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds a run")
 
     predict.add(commands)
+    evaluate.add(commands)
 
     ahead = commands.add_parser(
         "precompile",

@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import cnnengine as cnn
+import cnnengine.functional as F
 from cnnengine import data
+from cnnengine.backends.registry import unavailable
 from cnnengine.data import transforms as T
 from cnnengine.data import workers as workers_module
 from cnnengine.data.part import sample_rng
@@ -164,6 +167,27 @@ def test_other_start_methods(root: Path, tmp_path: Path, method: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def _convolved(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
+    """Computes with all threads of the native backend."""
+    x = np.asarray(picture.resize((96, 96)), np.float32)[np.newaxis] / 255
+    w = np.random.default_rng(0).random((8, 3, 3, 3), np.float32)
+    with cnn.use_backend("native"), cnn.no_grad():
+        return F.relu(F.conv2d(cnn.Tensor(x), cnn.Tensor(w), padding=1)).numpy()[0]
+
+
+def test_the_native_backend_works_on_both_sides(root: Path) -> None:
+    """Its threads run while workers are forked, in this process between two batches, and anew in the workers."""
+    if reason := unavailable("native"):
+        pytest.skip(f"backend native is absent: {reason}")
+    part = data.ImageFolder(root)
+    alone = [x.tobytes() for x, _ in part.batches(4, transform=_convolved)]
+    beside = []
+    for x, _ in part.batches(4, transform=_convolved, workers=2):
+        _convolved(tiny_images.picture(0, 0), np.random.default_rng())
+        beside.append(x.tobytes())
+    assert beside == alone
+
+
 # ---- what goes wrong
 
 
@@ -307,7 +331,10 @@ def test_leaving_early_ends_the_workers(root: Path) -> None:
 
 PROGRAM = """
 import sys, time
+import cnnengine as cnn
+import cnnengine.functional as F
 from cnnengine import data
+from cnnengine.backends.registry import unavailable
 from cnnengine.data import transforms as T
 walk = data.ImageFolder(sys.argv[1]).batches(1, transform=T.Resize(300), workers=2)
 next(walk)
@@ -341,6 +368,39 @@ def test_nothing_is_left_when_the_program_is_ended(root: Path, number: signal.Si
     while any(_runs(pid) for pid in children):
         assert time.monotonic() < deadline, "a worker outlived its program"
         time.sleep(0.02)
+
+
+STOPPED_LATER = """
+import signal, sys, time
+from cnnengine import data
+stopped = []
+signal.signal(signal.SIGTERM, lambda number, frame: stopped.append(number))
+walk = data.ImageFolder(sys.argv[1]).batches(1, workers=2)
+next(walk)
+print("ready", flush=True)
+while not stopped:
+    time.sleep(0.01)
+for x, labels in walk:
+    print(labels[0], flush=True)
+    if sys.argv[2] == "leave":
+        break
+"""
+
+
+@pytest.mark.parametrize(("how", "batches"), [("finish", 14), ("leave", 1)])
+def test_a_signal_to_the_group_leaves_it_to_the_program(root: Path, how: str, batches: int) -> None:
+    """SIGTERM, which a batch system sends to all processes of a job, does not end the workers; the end of the program
+    does, also where it still holds the walk."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    command = [sys.executable, "-c", STOPPED_LATER, str(root), how]
+    program = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert program.stdout is not None
+    assert program.stdout.readline() == "ready\n"
+    os.killpg(program.pid, signal.SIGTERM)
+    out, errors = program.communicate(timeout=60)
+    assert (program.returncode, errors, len(out.split())) == (0, "", batches)
 
 
 def _runs(pid: int) -> bool:

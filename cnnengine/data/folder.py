@@ -14,14 +14,15 @@ from PIL import Image
 from ..errors import DataError
 from .dataset import Numbers, normalize
 from .decode import MODES, SUFFIXES, decode
-from .part import OnError, Part, Sample, epoch_order
+from .part import OnError, Part, Picture, Sample, epoch_order
 from .preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 TRAIN, TEST = ("train",), ("val", "test", "validation")  # names of the folders of the two parts
 
 
 class FileList(Part):
-    """``files``, any iterable of (path, label), as pictures of ``channels`` 3 (RGB) or 1 (grey).
+    """``files``, any iterable of (path, label), as pictures of ``channels`` 3 (RGB) or 1 (grey), or as ``read(path)``
+    makes of them.
 
     Raises DataError for a label outside [0, len(classes)).
     """
@@ -33,12 +34,14 @@ class FileList(Part):
         *,
         name: str = "files",
         channels: int = 3,
+        read: Callable[[str], Picture] | None = None,
         on_error: OnError = "raise",
     ) -> None:
         super().__init__(name, tuple(classes), on_error)
         if channels not in MODES:
             raise ValueError(f"{name}: channels must be 1 or 3, received {channels!r}")
         self.channels = channels
+        self.read = read
         pairs = [(os.fspath(path), int(label)) for path, label in files]
         self.paths = [path for path, _ in pairs]
         self.labels = np.array([label for _, label in pairs], np.int64)
@@ -53,8 +56,8 @@ class FileList(Part):
         order = epoch_order(len(self), seed, epoch) if shuffle else np.arange(len(self))
         return (Sample(i, int(self.labels[i]), self.paths[i], self.paths[i]) for i in map(int, order[start:]))
 
-    def reader(self) -> Callable[[Sample], Image.Image]:
-        return partial(read_sample, channels=self.channels)
+    def reader(self) -> Callable[[Sample], Picture]:
+        return partial(read_sample, channels=self.channels) if self.read is None else partial(read_by, self.read)
 
 
 class ImageFolder(FileList):
@@ -146,6 +149,11 @@ def read_sample(sample: Sample, channels: int) -> Image.Image:
     if isinstance(sample.source, DataError):
         raise sample.source
     return decode(sample.source, sample.name, channels)
+
+
+def read_by(read: Callable[[str], Picture], sample: Sample) -> Picture:
+    """What ``read`` makes of a sample's file."""
+    return read(sample.source)
 
 
 def _images(folder: str, nested: bool) -> Iterator[str]:

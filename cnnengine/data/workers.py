@@ -7,6 +7,7 @@ workers own nothing, so that they can be killed at any moment: whatever ends, no
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import multiprocessing
@@ -103,6 +104,7 @@ class _Pool:
                 MEMORY,
             )
         self.memory = SharedMemory(f"cnnengine-{os.getpid()}-{secrets.token_hex(4)}", create=True, size=size)
+        atexit.register(self.close)  # before multiprocessing asks the workers to end, and waits
         try:
             context = _context()
             for number in range(count):
@@ -151,6 +153,7 @@ class _Pool:
 
     def close(self) -> None:
         """Ends the workers and frees the memory."""
+        atexit.unregister(self.close)
         for worker in self.workers:
             worker.process.kill()  # also where it is stopped; it has nothing to tidy up
         for worker in self.workers:
@@ -208,8 +211,8 @@ def _work(
     number: int, connection: Connection[Any, Any], memory: SharedMemory, slot_bytes: int, prepare: Prepare
 ) -> None:
     """A worker's life: slots and samples come in, replies go out, until the pipe closes or it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for ignored in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)  # they reach the whole group of processes; the parent decides
     gc.freeze()  # a forked child leaves its parent's objects alone
     tasks: queue.SimpleQueue[tuple[int, list[Sample]]] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(connection, tasks), daemon=True).start()

@@ -151,8 +151,14 @@ def _classifier(
         return Classifier(model.eval(), classes, load_digit, mean, std)
     given = {key: facts[key] for key in ("mean", "std") if key in facts}
     preprocessing = replace(preprocessing, **given)
-    return Classifier(model.eval(), classes, _reader(preprocessing), preprocessing.mean, preprocessing.std)
+    return Classifier(model.eval(), classes, Photograph(preprocessing), preprocessing.mean, preprocessing.std)
 
 
-def _reader(preprocessing: Preprocessing) -> Callable[[str], np.ndarray]:
-    return lambda path: preprocessing(decode(path, path))
+@dataclass(frozen=True, slots=True)
+class Photograph:
+    """Reads a photograph, and cuts and scales it. Raises DataError."""
+
+    preprocessing: Preprocessing
+
+    def __call__(self, path: str) -> np.ndarray:
+        return self.preprocessing(decode(path, path))
