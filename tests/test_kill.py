@@ -20,6 +20,7 @@ from . import tiny_mnist
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_AN_EPOCH = 0.05  # at the least; the epochs are so many that all kills come before the end
+STARTING = 0.4  # seconds that the command needs before it trains
 LONGEST = 0.1  # seconds from a first checkpoint to a kill: several steps, each with a checkpoint behind it
 # everything that a checkpoint has to hold: averages, half of a group of batches, positions of random numbers
 SETTINGS: dict[str, str] = {
@@ -69,7 +70,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, kills: int) -> None:
     root = tiny_mnist.write(tmp_path / "data")
-    epochs = str(round(kills * 1.3 * LONGEST / SECONDS_AN_EPOCH) + 4)
+    epochs = str(round(kills * (LONGEST + STARTING / 5 + 0.03) / SECONDS_AN_EPOCH) + 4)
     settings = ["--data", "mnist", "--root", str(root), "--epochs", epochs]
     settings += [text for name, value in SETTINGS.items() for text in (f"--{name}", value)]
     parts, whole = tmp_path / "parts", tmp_path / "whole"
@@ -79,12 +80,13 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, kills: int) -> None:
         again = checkpoint.is_file()
         run = ["--run-dir", str(parts), "--checkpoint-every", "1", "--resume" if again else "--overwrite"]
         process = _start(*([] if again else settings), *run)
-        if kill % 5 != 4:  # every fifth comes anywhere, while it starts, reads the checkpoint or trains
+        anywhere = kill % 5 == 4  # every fifth: while it starts, reads the checkpoint or trains
+        if not anywhere:
             before = _written(checkpoint)
             while _written(checkpoint) == before:
                 assert process.poll() is None, process.communicate()[0]
                 time.sleep(0.001)
-        time.sleep(random.uniform(0, LONGEST))
+        time.sleep(random.uniform(0, STARTING + LONGEST if anywhere else LONGEST))
         process.send_signal(signal.SIGKILL)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL, f"it ended before kill {kill + 1}: {out}"

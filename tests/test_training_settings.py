@@ -14,11 +14,10 @@ import pytest
 import cnnengine as cnn
 from cnnengine import data, nn, optim
 from cnnengine.models import registry
-from cnnengine.training import Interrupted, RunFolder, Settings, Trainer, scalars
+from cnnengine.training import Interrupted, RunFolder, Settings, Trainer, results, scalars
 from cnnengine.training.evaluation import in_top
 from cnnengine.training.interrupt import StopSignals
 from cnnengine.training.recipe import learning_rate, make_optimizer, training_transform
-from cnnengine.training.results import write_results
 from cnnengine.training.settings import OPTIMIZERS
 
 BACKEND = cnn.backends.active_on("cpu").name
@@ -235,9 +234,12 @@ def test_a_diverged_run_has_no_best(dataset: data.Dataset, tmp_path: Path) -> No
     assert not (tmp_path / "best.safetensors").exists()
 
 
-def test_top5_and_the_confusion_matrix_are_written(dataset: data.Dataset, tmp_path: Path) -> None:
+def test_top5_and_the_confusion_matrix_are_written(
+    dataset: data.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "find_spec", lambda name: None)  # no pictures, to save time
     trainer = _train(dataset, tmp_path, model="plain")
-    write_results(trainer)
+    results.write_results(trainer)
     with (tmp_path / "confusion.csv").open() as file:
         head, *rows = csv.reader(file)
     assert head == ["true", *dataset.classes]
@@ -327,7 +329,7 @@ def test_files_of_all_sizes_are_cut_to_one(tmp_path: Path, monkeypatch: pytest.M
     trainer = _train(data.image_folders(tmp_path), tmp_path / "run", **settings)
     assert trainer.progress.history[-1]["test_accuracy"] == 1
     assert trainer.progress.history[-1]["test_top5"] == 1
-    assert write_results(trainer)
+    assert results.write_results(trainer)
 
 
 def test_images_that_a_model_does_not_take_are_named(dataset: data.Dataset, tmp_path: Path) -> None:
