@@ -1,0 +1,204 @@
+"""An ONNX graph under construction: names, weights, and values whose axes may lie in another order than here.
+
+A value's axes are named as in the engine, images N, H, W, C; ONNX's operators on images want arrays N, C, H, W. Each
+value remembers the order of the array that holds it (see ``order``), transpositions are made only where an operator
+needs another order than there is, and each at most once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..backends.contract import PackedWeight
+from ..errors import Unsupported
+from ..tensor import Tensor, wrap
+from ._library import library
+from .order import Order, path, plain, shape_of
+from .trace import Call, Trace
+
+OPSET = 17
+IR_VERSION = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value that depends on the input: its array's name, its shape, which sizes vary with the batch, its order."""
+
+    name: str
+    shape: tuple[int, ...]
+    varies: tuple[bool, ...]
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A weight, or a number; ``name`` is a weight's in the state dict."""
+
+    array: np.ndarray
+    name: str | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+
+Operand = Value | Constant
+
+
+class Writer:
+    """Nodes and weights of one graph, from two traces of the same module on batches of different size."""
+
+    def __init__(self, weights: Mapping[int, str], first: Trace, second: Trace) -> None:
+        self.onnx = library()
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.inputs: list[Any] = []
+        self._weights = weights  # the name of a parameter's array, by its id
+        self._first, self._second = first, second
+        self._values: dict[int, Value] = {}  # by the id of the array that the first trace holds
+        self._taken: set[str] = set()
+        self._written: dict[Any, str] = {}  # constants and transposed arrays that are there already
+        self._counts: dict[str, int] = {}
+        self._batch: tuple[str, int] | None = None  # the graph's input and the first trace's batch
+
+    # ---- values
+
+    def begin(self, first: Tensor, second: Tensor, name: str, order: Order, batch: str | None) -> None:
+        """Declares the graph's input."""
+        shape = first.shape
+        varies = tuple(a != b for a, b in zip(shape, second.shape, strict=True))
+        value = Value(self.fresh(name), shape, varies, order)
+        self._values[id(first.data)] = value
+        sizes: list[Any] = list(shape_of(order, shape))
+        if batch is not None:
+            sizes[order.index(0)] = batch
+        self.inputs.append(self.onnx.helper.make_tensor_value_info(value.name, self.kind(first.dtype), sizes))
+        self._batch = (value.name, shape[0])
+
+    def knows(self, tensor: Any) -> bool:
+        """Whether it is, or holds, something that depends on the input."""
+        if isinstance(tensor, list | tuple):
+            return any(map(self.knows, tensor))
+        return isinstance(tensor, Tensor) and id(tensor.data) in self._values
+
+    def value(self, tensor: Tensor) -> Value:
+        return self._values[id(tensor.data)]
+
+    def operand(self, operation: str, given: Any, twin: Any) -> Operand:
+        """An argument of the first trace and the same one of the second: a value, or a constant that is equal in
+        both. Raises Unsupported for a tensor that came from the input some other way."""
+        if isinstance(given, PackedWeight):
+            given, twin = wrap(given.w), wrap(twin.w)
+        if self.knows(given):
+            return self.value(given)
+        a, b = (np.asarray(t.numpy() if isinstance(t, Tensor) else t) for t in (given, twin))
+        name = self._weights.get(id(given.data)) if isinstance(given, Tensor) else None
+        if name is None and not (a is b or (a.shape == b.shape and np.array_equal(a, b, equal_nan=True))):
+            repeated = self._repeated(a, b)
+            if repeated is not None:
+                return repeated
+            origin = self._first.others.get(id(given.data)) if isinstance(given, Tensor) else None
+            made = f"made by F.{origin}, which has no counterpart" if origin else "made outside cnnengine.functional"
+            raise Unsupported(
+                f"onnx.export: an operand of {operation}, shape {a.shape}, depends on the input but was {made}"
+            )
+        return Constant(a, name)
+
+    def _repeated(self, a: np.ndarray, b: np.ndarray) -> Value | None:
+        """A constant of one row for each image, all of them equal, as a value."""
+        axes = [i for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=False)) if m != n]
+        if a.ndim != b.ndim or len(axes) != 1 or self._batch is None:
+            return None
+        axis = axes[0]
+        row = a.take([0], axis)
+        if not (np.array_equal(np.broadcast_to(row, a.shape), a) and np.array_equal(row, b.take([0], axis))):
+            return None
+        input_name, batch = self._batch
+        if a.shape[axis] % batch:
+            return None
+        size = self.node("Gather", [self.node("Shape", [input_name]), self.integers([0])], axis=0)
+        if a.shape[axis] != batch:
+            size = self.node("Mul", [size, self.integers([a.shape[axis] // batch])])
+        sizes = [self.integers([n]) if i != axis else size for i, n in enumerate(a.shape)]
+        name = self.node("Expand", [self.constant(row), self.node("Concat", sizes, axis=0)])
+        return Value(name, a.shape, tuple(i == axis for i in range(a.ndim)), plain(a.ndim))
+
+    def result(self, call: Call, twin: Call, name: str, order: Order | None = None) -> None:
+        """A call's result is the array of that name."""
+        tensor, other = call.result, twin.result
+        varies = tuple(a != b for a, b in zip(tensor.shape, other.shape, strict=True))
+        self._values[id(tensor.data)] = Value(name, tensor.shape, varies, order or plain(tensor.ndim))
+
+    def alias(self, call: Call, value: Value) -> None:
+        """A call's result is a value that is there."""
+        self._values[id(call.result.data)] = value
+
+    # ---- arrays
+
+    def array(self, operand: Operand, order: Order | None = None) -> str:
+        """The name of the operand's array in that order; None is the plain one."""
+        order = order or plain(len(operand.shape))
+        if isinstance(operand, Constant):
+            return self.constant(operand.array.transpose(order), operand.name)
+        if operand.order == order:
+            return operand.name
+        perm = path(operand.order, order)
+        key = (operand.name, perm)
+        if key not in self._written:
+            self._written[key] = self.node("Transpose", [operand.name], perm=perm)
+        return self._written[key]
+
+    def constant(self, array: np.ndarray, name: str | None = None) -> str:
+        """The name of an initializer; equal small ones are one."""
+        array = np.array(array, order="C")
+        key = ("named", name, array.shape, array.dtype.str) if name else (array.tobytes(), array.shape, array.dtype.str)
+        if key not in self._written:
+            fresh = self.fresh(name or "constant")
+            self.initializers.append(self.onnx.numpy_helper.from_array(array, fresh))
+            self._written[key] = fresh
+        return self._written[key]
+
+    def integers(self, values: Iterable[int]) -> str:
+        return self.constant(np.array(list(values), np.int64))
+
+    def number(self, value: float, dtype: Any) -> str:
+        return self.constant(np.array(value, dtype))
+
+    def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
+        """Adds a node and returns the name of its result; it is called after its weight where it has one."""
+        weight = next((i for i in inputs if i in self._weight_names), None)
+        name = self.fresh(weight.rpartition(".")[0] or kind if weight else kind, numbered=weight is None)
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    @property
+    def _weight_names(self) -> set[str]:
+        return {key[1] for key in self._written if isinstance(key, tuple) and key[0] == "named"}
+
+    def fresh(self, wanted: str, numbered: bool = False) -> str:
+        """A name that nothing has yet."""
+        name = wanted
+        while numbered or name in self._taken:
+            self._counts[wanted] = self._counts.get(wanted, 0) + 1
+            name, numbered = f"{wanted}_{self._counts[wanted]}", False
+        self._taken.add(name)
+        return name
+
+    def rename(self, old: str, new: str) -> None:
+        """Gives the result of a node the name it has outside."""
+        self._taken.add(new)
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [new if n == old else n for n in names]
+        self._values = {
+            key: Value(new, v.shape, v.varies, v.order) if v.name == old else v for key, v in self._values.items()
+        }
+        self._written = {key: new if name == old else name for key, name in self._written.items()}
+
+    def kind(self, dtype: Any) -> int:
+        """ONNX's number for a dtype."""
+        return int(self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
