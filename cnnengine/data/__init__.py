@@ -2,15 +2,19 @@
 
 from .dataset import Dataset, batch_count, batches, normalize
 from .idx import read_idx
+from .imagenet import imagenet_classes
 from .picture import load_digit
+from .preprocessing import Preprocessing
 from .sets import digits, fashion_mnist, mnist
 
 __all__ = [
     "Dataset",
+    "Preprocessing",
     "batch_count",
     "batches",
     "digits",
     "fashion_mnist",
+    "imagenet_classes",
     "load_digit",
     "mnist",
     "normalize",

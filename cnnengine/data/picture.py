@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import warnings
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from ..errors import DataError
+from .decode import decode
 
 SIDE = 28  # pixels of the square MNIST picture
 FIGURE = 20  # pixels of the figure's longer side in it
@@ -21,43 +20,8 @@ def load_digit(path: str | os.PathLike[str]) -> np.ndarray:
     than its middle grey is taken as dark on light and inverted. A picture of exactly 28 x 28 is otherwise used as it
     is; any other is cropped to its figure, scaled and centred. Raises DataError for a missing or corrupt file.
     """
-    grey = _to_light_on_dark(_read_grey(path))
+    grey = _to_light_on_dark(np.asarray(decode(path, str(path), channels=1)))
     return (grey if grey.shape == (SIDE, SIDE) else _centre(grey))[..., np.newaxis]
-
-
-def _read_grey(path: str | os.PathLike[str]) -> np.ndarray:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of TIFF tags; what matters is raised
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                image: Image.Image = file
-                if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-                    rgba = image.convert("RGBA")
-                    image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-                if image.mode[0] in "IF":
-                    return _eight_bits(np.asarray(image, np.float64), image.mode)
-                return np.asarray(image.convert("L"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such image") from error
-    except (IsADirectoryError, PermissionError) as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not an image in a format Pillow reads") from error
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: the picture is too large: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a broken PNG chunk
-        raise DataError(f"{path}: the image is truncated or corrupt: {error}") from error
-
-
-def _eight_bits(wide: np.ndarray, mode: str) -> np.ndarray:
-    """Grey of 16 bits, or of 32 whose range only its largest value tells: 1 (floats only), 255 or 65535."""
-    if not np.isfinite(wide).all():
-        raise ValueError("some of its pixels are not finite")
-    white = 65535
-    if mode in ("I", "F") and wide.max() <= 255:
-        white = 1 if mode == "F" and wide.max() <= 1 else 255
-    return (wide * (255 / white)).clip(0, 255).round().astype(np.uint8)
 
 
 def _to_light_on_dark(grey: np.ndarray) -> np.ndarray:

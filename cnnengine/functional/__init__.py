@@ -16,6 +16,7 @@ from .activation import (
 from .binary import add, div, exp, log, mul, neg, pow, sqrt, sub
 from .conv2d import conv2d, conv2d_norm_act, conv2d_prepare
 from .conv2d_batch_norm import conv2d_batch_norm
+from .drop_path import drop_path
 from .dropout import dropout
 from .gemm import linear, matmul
 from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
@@ -47,6 +48,7 @@ __all__ = [
     "conv2d_prepare",
     "cross_entropy",
     "div",
+    "drop_path",
     "dropout",
     "elu",
     "exp",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..data.preprocessing import Preprocessing, default_preprocessing
 from ..nn import Module
 
 Builder = TypeVar("Builder", bound=Callable[..., Module])
@@ -13,22 +14,29 @@ Builder = TypeVar("Builder", bound=Callable[..., Module])
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A network: ``build(num_classes=..., **options)``, and the (H, W, C) of the images it was designed for."""
+    """A network: ``build(num_classes=..., **options)``, the (H, W, C) of the images it was designed for, and how a
+    photograph becomes one; None for networks that do not take colour."""
 
     build: Callable[..., Module]
     image: tuple[int, int, int]
+    preprocessing: Preprocessing | None
 
 
 ENTRIES: dict[str, Entry] = {}
 
 
-def register(image: tuple[int, int, int] = (224, 224, 3)) -> Callable[[Builder], Builder]:
-    """Decorates a builder: the network is then known by the function's name."""
+def register(
+    image: tuple[int, int, int] = (224, 224, 3), preprocessing: Preprocessing | None = None
+) -> Callable[[Builder], Builder]:
+    """Decorates a builder: the network is then known by the function's name. Without ``preprocessing`` photographs are
+    prepared as is usual for ImageNet."""
+    if preprocessing is None and image[2] == 3:
+        preprocessing = default_preprocessing(image)
 
     def decorate(build: Builder) -> Builder:
         name = build.__name__
         assert name not in ENTRIES, name
-        ENTRIES[name] = Entry(build, image)
+        ENTRIES[name] = Entry(build, image, preprocessing)
         return build
 
     return decorate

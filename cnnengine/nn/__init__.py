@@ -15,15 +15,20 @@ from .activation import (
 )
 from .container import Sequential
 from .conv2d import Conv2d
+from .conv2d_norm_activation import Conv2dNormActivation
+from .conv_norm import conv_norm
 from .dropout import Dropout
 from .flatten import Flatten
 from .hooks import RemovableHandle
+from .identity import Identity
 from .linear import Linear
 from .loss import CrossEntropyLoss
 from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
 from .parameter import Parameter
 from .pool2d import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
+from .squeeze_excitation import SqueezeExcitation
+from .stochastic_depth import StochasticDepth
 
 __all__ = [
     "ELU",
@@ -34,6 +39,7 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
+    "Conv2dNormActivation",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
@@ -42,6 +48,7 @@ __all__ = [
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
+    "Identity",
     "LayerNorm",
     "LeakyReLU",
     "Linear",
@@ -54,6 +61,9 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SqueezeExcitation",
+    "StochasticDepth",
     "Tanh",
+    "conv_norm",
     "init",
 ]

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 from ..autograd import grad_enabled
-from .activation import ReLU, ReLU6
 from .conv2d import Conv2d
+from .conv_norm import activation_kind
 from .hooks import changes
+from .identity import Identity
 from .linear import Linear
 from .module import Module, is_plain
+from .norm import BatchNorm2d
 from .pool2d import MaxPool2d
 
-FUSED: dict[type, str] = {ReLU: "relu", ReLU6: "relu6"}  # activations that rise and round nothing
-Step = tuple[Module, bool, str | None]  # a module, whether its call is its class's forward, the activation it also does
+RISING = ("relu", "relu6")  # activations that never fall
+Step = tuple[Module, bool, tuple[Any, ...]]  # a module, whether its call is its class's forward, arguments beside x
 
 
 class Sequential(Module):
     """``Sequential(a, b, c)(x)`` is ``c(b(a(x)))``. Children are named "0", "1", ..., or by the keys of one dict.
 
-    ``len``, iteration and indexing work; a slice is a Sequential of the same modules. A Conv2d or Linear and a ReLU or
-    ReLU6 behind it are computed in one pass over memory. Where gradients are recorded and a MaxPool2d comes next, the
-    activation goes behind it, where there are fewer elements: the largest of what a rising function gives is what it
-    gives for the largest. Neither is done to a module with a hook; no bit of the result changes.
+    ``len``, iteration and indexing work; a slice is a Sequential of the same modules. A Conv2d, Linear or BatchNorm2d
+    and the activation behind it are computed in one pass over memory, and a BatchNorm2d takes the statistics of the
+    Conv2d in front of it from that one's kernel. Where gradients are recorded and a MaxPool2d comes behind a layer and
+    a ReLU or ReLU6, the activation goes behind the pooling, where there are fewer elements: the largest of what a
+    rising function gives is what it gives for the largest. None of it is done to a module with a hook. Results are
+    those of the modules one by one up to rounding; for ReLU and ReLU6 behind Conv2d and Linear no bit changes.
     """
 
     def __init__(self, *modules: Module | dict[str, Module]) -> None:
@@ -38,11 +43,8 @@ class Sequential(Module):
             setattr(self, str(name), module)
 
     def forward(self, x: Any) -> Any:
-        for module, plain, activation in self._steps(grad_enabled()):
-            if plain:
-                x = module.forward(x) if activation is None else module.forward(x, activation)
-                continue
-            x = module(x)
+        for module, plain, arguments in self._steps(grad_enabled()):
+            x = module.forward(x, *arguments) if plain else module(x)
         return x
 
     def _steps(self, recorded: bool) -> list[Step]:
@@ -52,6 +54,12 @@ class Sequential(Module):
             count, steps = changes[0], _plan(self, recorded)
             self._plans[recorded] = count, steps
         return steps
+
+    def conv_norm_pairs(self) -> list[tuple[str, str]]:
+        if type(self).forward is not Sequential.forward:
+            return []
+        layers = [(name, type(module)) for name, module in self._modules.items()]
+        return [(a, b) for (a, first), (b, second) in pairwise(layers) if first is Conv2d and second is BatchNorm2d]
 
     def __len__(self) -> int:
         return len(self._modules)
@@ -68,18 +76,24 @@ class Sequential(Module):
 def _plan(modules: Iterable[Module], recorded: bool) -> list[Step]:
     steps: list[Step] = []
     for module in modules:
-        kind, plain = type(module), is_plain(module)
-        last, last_plain, activation = steps[-1] if steps else (module, False, None)
+        plain, kind = is_plain(module), activation_kind(module)
+        if plain and type(module) is Identity:
+            continue
+        last, last_plain, arguments = steps[-1] if steps else (module, False, ())
         if plain and last_plain:
-            is_layer = type(last) in (Conv2d, Linear)
-            if kind in FUSED and is_layer and activation is None:
-                steps[-1] = (last, True, FUSED[kind])
+            layer, activation = type(last), arguments[0] if arguments else "identity"
+            is_layer = layer in (Conv2d, Linear)
+            if kind is not None and (is_layer or layer is BatchNorm2d) and activation == "identity":
+                steps[-1] = (last, True, (kind, *arguments[1:]))
                 continue
-            if kind is MaxPool2d and recorded and type(last) in FUSED:
-                steps[-1] = (module, True, FUSED[type(last)])
+            if type(module) is BatchNorm2d and layer is Conv2d and not arguments:
+                steps[-1] = (module, True, ("identity", None, last))
                 continue
-            if kind is MaxPool2d and recorded and is_layer and activation is not None:
-                steps[-1:] = [(last, True, None), (module, True, activation)]
+            if type(module) is MaxPool2d and recorded and not arguments and activation_kind(last) in RISING:
+                steps[-1] = (module, True, (activation_kind(last),))
                 continue
-        steps.append((module, plain, None))
+            if type(module) is MaxPool2d and recorded and is_layer and activation in RISING:
+                steps[-1:] = [(last, True, ()), (module, True, (activation,))]
+                continue
+        steps.append((module, plain, ()))
     return steps

@@ -20,8 +20,9 @@ class Conv2d(Module):
 
     ``weight`` is (out_channels, R, S, in_channels / groups), ``bias`` (out_channels,) or None; both start uniform in
     +-1 / sqrt(fan_in). ``padding`` is a number, a pair, two pairs, "same" or "valid", as in ``functional.conv2d``;
-    ``algorithm`` names a kernel. Raises ValueError for sizes that cannot be. ``freeze()`` makes the weight read-only
-    and keeps it packed for every input size and backend it meets.
+    ``algorithm`` names a kernel. Called with ``activation`` or ``residual``, which is added before it, it does these on
+    the way to memory. Raises ValueError for sizes that cannot be. ``freeze()`` makes the weight read-only and keeps it
+    packed for every input size and backend it meets.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class Conv2d(Module):
         self.register_parameter("bias", init.layer_bias(self.weight.shape) if bias else None)
         self._packed: dict[tuple[object, ...], PackedWeight] | None = None  # a dict while frozen
 
-    def forward(self, x: Tensor, activation: str = "identity") -> Tensor:
+    def forward(self, x: Tensor, activation: str = "identity", residual: Tensor | None = None) -> Tensor:
         filters, geometry = self.operands(x)
-        return F.conv2d(x, *filters, activation=activation, **geometry)
+        if residual is None:
+            return F.conv2d(x, *filters, activation=activation, **geometry)
+        return F.conv2d_norm_act(x, *filters, residual=residual, activation=activation, **geometry)
 
     def operands(self, x: Tensor) -> tuple[tuple[Tensor | PackedWeight, Tensor | None], dict[str, Any]]:
         """What F.conv2d takes beside x: weight and bias, and the rest by name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -219,6 +219,22 @@ class Module:
         for module in self.modules():
             module._set_frozen(False)
         return self
+
+    def fuse(self) -> Self:
+        """For inference: ``freeze()`` after every batch norm was folded into the convolution in front of it, which then
+        does the activation and the residual behind it in one pass; see ``nn.fuse``. Returns self.
+
+        Results change by roundings. The norms are gone, and their names from ``state_dict()``: load weights before.
+        Raises RuntimeError in training mode.
+        """
+        from .fuse import fuse
+
+        fuse(self)
+        return self
+
+    def conv_norm_pairs(self) -> Iterable[tuple[str, str]]:
+        """Names of children, a convolution and the norm of its result, that ``fuse()`` may fold; see ``nn.fuse``."""
+        return ()
 
     def _set_frozen(self, frozen: bool) -> None:
         for name, parameter in self._parameters.items():
