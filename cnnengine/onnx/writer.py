@@ -101,12 +101,16 @@ class Writer:
             repeated = self._repeated(a, b)
             if repeated is not None:
                 return repeated
-            origin = self._first.others.get(id(given.data)) if isinstance(given, Tensor) else None
-            made = f"made by F.{origin}, which has no counterpart" if origin else "made outside cnnengine.functional"
             raise Unsupported(
-                f"onnx.export: an operand of {operation}, shape {a.shape}, depends on the input but was {made}"
+                f"onnx.export: an operand of {operation}, shape {a.shape}, depends on the input but was"
+                f" {self.origin(given)}"
             )
         return Constant(a, name)
+
+    def origin(self, given: Any) -> str:
+        """Who made a tensor that no rule did."""
+        name = self._first.others.get(id(given.data)) if isinstance(given, Tensor) else None
+        return f"made by F.{name}, which has no counterpart" if name else "made outside cnnengine.functional"
 
     def _repeated(self, a: np.ndarray, b: np.ndarray) -> Value | None:
         """A constant of one row for each image, all of them equal, as a value."""

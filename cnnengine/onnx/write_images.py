@@ -1,0 +1,193 @@
+"""Rules for functions of images: convolution, pooling, resizing. Their arrays are (N, C, H, W) in ONNX."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import Unsupported
+from ..functional.conv2d import conv2d, conv2d_norm_act
+from ..functional.pool2d import (
+    adaptive_avg_pool2d,
+    adaptive_max_pool2d,
+    avg_pool2d,
+    global_avg_pool2d,
+    global_max_pool2d,
+    max_pool2d,
+)
+from ..shapes import Conv2dShape, Pool2dShape, adaptive_pool2d_shape, conv2d_shape, pool2d_shape
+from .order import channels_second
+from .rules import Context, activated, rule
+from .writer import Constant, Operand, Value
+
+NCHW = channels_second(4)
+
+
+@rule(conv2d)
+def _conv2d(c: Context) -> None:
+    y = _convolved(c, c.operand("w"), c.optional("b"))
+    c.done(activated(c, y, c.argument("activation"), c.argument("activation_parameter")), NCHW)
+
+
+@rule(conv2d_norm_act)
+def _conv2d_norm_act(c: Context) -> None:
+    """The scale and shift go into the weights where these are constant, as they are once a norm is folded."""
+    writer = c.writer
+    w, b, scale, shift = c.operand("w"), c.optional("b"), c.optional("scale"), c.optional("shift")
+    if scale is not None or shift is not None:
+        parts = [part for part in (w, b, scale, shift) if part is not None]
+        if not all(isinstance(part, Constant) for part in parts):
+            raise Unsupported("onnx.export: conv2d_norm_act with weights, scale or shift that depend on the input")
+        factor = np.ones(w.shape[0], c.dtype) if scale is None else _array(scale)
+        offset = np.zeros(w.shape[0], c.dtype) if b is None else _array(b) * factor
+        offset = offset if shift is None else offset + _array(shift)
+        assert isinstance(w, Constant)
+        w = Constant(w.array * factor[:, None, None, None], w.name)
+        b = Constant(offset, None if w.name is None else w.name.rpartition(".")[0] + ".bias")
+    y = _convolved(c, w, b)
+    residual = c.optional("residual")
+    if residual is not None:
+        y = writer.node("Add", [y, writer.array(residual, NCHW)])
+    c.done(activated(c, y, c.argument("activation"), c.argument("activation_parameter")), NCHW)
+
+
+def _array(operand: Operand) -> np.ndarray:
+    assert isinstance(operand, Constant)
+    return operand.array
+
+
+def _convolved(c: Context, w: Operand, b: Operand | None) -> str:
+    writer, x = c.writer, c.value("x")
+    if not isinstance(w, Constant):
+        raise Unsupported("onnx.export: conv2d with a weight that depends on the input")
+    given: list[Any] = [c.argument(name) for name in ("stride", "padding", "dilation", "groups")]
+    shape = conv2d_shape(x.shape, w.shape, *(tuple(g) if isinstance(g, list) else g for g in given))
+    inputs = [writer.array(x, NCHW), writer.array(w, NCHW)] + ([] if b is None else [writer.array(b)])
+    return writer.node(
+        "Conv",
+        inputs,
+        kernel_shape=[shape.R, shape.S],
+        strides=[shape.stride_h, shape.stride_w],
+        dilations=[shape.dilation_h, shape.dilation_w],
+        pads=_pads(shape),
+        group=shape.groups,
+    )
+
+
+def _pads(s: Conv2dShape | Pool2dShape) -> list[int]:
+    """[top, left, bottom, right]: below and right as much as the last window needs"""
+    bottom = (s.P - 1) * s.stride_h + s.dilation_h * (s.R - 1) + 1 - s.H - s.pad_h
+    right = (s.Q - 1) * s.stride_w + s.dilation_w * (s.S - 1) + 1 - s.W - s.pad_w
+    return [s.pad_h, s.pad_w, max(bottom, 0), max(right, 0)]
+
+
+@rule(max_pool2d)
+def _max_pool2d(c: Context) -> None:
+    x = c.value("x")
+    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    shape = pool2d_shape("max_pool2d", x.shape, *_hashable(c, names))
+    y = _max_pooled(c, x, shape)
+    c.done(activated(c, y, c.argument("activation"), c.argument("activation_parameter")), NCHW)
+
+
+def _max_pooled(c: Context, x: Value, s: Pool2dShape) -> str:
+    name, pads = c.writer.array(x, NCHW), _pads(s)
+    if max(pads[0], pads[2]) >= s.R or max(pads[1], pads[3]) >= s.S:  # which runtimes refuse
+        name, pads = _padded(c, name, pads, -np.inf), [0, 0, 0, 0]
+    return c.writer.node(
+        "MaxPool",
+        [name],
+        kernel_shape=[s.R, s.S],
+        strides=[s.stride_h, s.stride_w],
+        dilations=[s.dilation_h, s.dilation_w],
+        pads=pads,
+    )
+
+
+@rule(avg_pool2d)
+def _avg_pool2d(c: Context) -> None:
+    x = c.value("x")
+    names = ("kernel_size", "stride", "padding")
+    counted = ("ceil_mode", "count_include_pad", "divisor_override")
+    shape = pool2d_shape("avg_pool2d", x.shape, *_hashable(c, names), 1, *_hashable(c, counted))
+    c.done(_averaged(c, x, shape), NCHW)
+
+
+def _averaged(c: Context, x: Value, s: Pool2dShape) -> str:
+    """Where windows hang over the padding, or all are divided by one number, each window's sum is divided here: what
+    counts there is not the same for all runtimes."""
+    writer, name, pads = c.writer, c.writer.array(x, NCHW), _pads(s)
+    kernel = {"kernel_shape": [s.R, s.S], "strides": [s.stride_h, s.stride_w]}
+    inside = pads[2] <= s.pad_h and pads[3] <= s.pad_w and s.pad_h < s.R and s.pad_w < s.S
+    if inside and not s.divisor:
+        return writer.node("AveragePool", [name], pads=pads, count_include_pad=s.count_include_pad, **kernel)
+    mean = writer.node("AveragePool", [_padded(c, name, pads, 0.0)], **kernel)
+    return writer.node("Mul", [mean, writer.constant((s.R * s.S / _divisors(s)).astype(c.dtype))])
+
+
+def _divisors(s: Pool2dShape) -> np.ndarray:
+    """(P, Q): what the sum of each window is divided by"""
+    if s.divisor:
+        return np.full((s.P, s.Q), s.divisor, np.float64)
+
+    def counted(size: int, window: int, stride: int, pad: int, positions: int) -> np.ndarray:
+        start = np.arange(positions) * stride - pad
+        end = np.minimum(start + window, size + pad)
+        return end - start if s.count_include_pad else np.minimum(end, size) - np.maximum(start, 0)
+
+    return np.outer(counted(s.H, s.R, s.stride_h, s.pad_h, s.P), counted(s.W, s.S, s.stride_w, s.pad_w, s.Q))
+
+
+def _padded(c: Context, name: str, pads: list[int], value: float) -> str:
+    if not any(pads):
+        return name
+    top, left, bottom, right = pads
+    widths = c.writer.integers([0, 0, top, left, 0, 0, bottom, right])
+    return c.writer.node("Pad", [name, widths, c.writer.number(value, c.dtype)], mode="constant")
+
+
+def _hashable(c: Context, names: tuple[str, ...]) -> list[Any]:
+    return [tuple(v) if isinstance(v := c.argument(name), list) else v for name in names]
+
+
+@rule(adaptive_avg_pool2d, adaptive_max_pool2d)
+def _adaptive(c: Context) -> None:
+    x = c.value("x")
+    size = c.argument("output_size")
+    kind = "avg" if c.call.name == "adaptive_avg_pool2d" else "max"
+    c.done(_covered(c, x, kind, adaptive_pool2d_shape(c.call.name, x.shape, size)), NCHW)
+
+
+@rule(global_avg_pool2d, global_max_pool2d)
+def _global(c: Context) -> None:
+    kind = "GlobalAveragePool" if c.call.name == "global_avg_pool2d" else "GlobalMaxPool"
+    c.done(c.writer.node("Flatten", [c.writer.node(kind, [c.writer.array(c.value("x"), NCHW)])], axis=1))
+
+
+def _covered(c: Context, x: Value, kind: str, s: Pool2dShape) -> str:
+    """P x Q windows that cover the image: equal ones where the sizes divide; else averages are products with two
+    matrices."""
+    writer, name = c.writer, c.writer.array(x, NCHW)
+    if s.P * s.Q == 1:
+        return writer.node("GlobalAveragePool" if kind == "avg" else "GlobalMaxPool", [name])
+    if s.H % s.P == 0 and s.W % s.Q == 0:
+        size = [s.H // s.P, s.W // s.Q]
+        return writer.node("AveragePool" if kind == "avg" else "MaxPool", [name], kernel_shape=size, strides=size)
+    if kind == "max":
+        raise Unsupported(
+            f"onnx.export: adaptive_max_pool2d of {s.H} x {s.W} to {s.P} x {s.Q}: only windows of one size can be"
+            " exported"
+        )
+    rows = writer.constant(_shares(s.H, s.P).astype(c.dtype))
+    columns = writer.constant(_shares(s.W, s.Q).T.astype(c.dtype))
+    return writer.node("MatMul", [writer.node("MatMul", [rows, name]), columns])
+
+
+def _shares(size: int, positions: int) -> np.ndarray:
+    """(positions, size): what each window takes of each element"""
+    shares = np.zeros((positions, size))
+    for p in range(positions):
+        start, end = p * size // positions, -(-(p + 1) * size // positions)
+        shares[p, start:end] = 1 / (end - start)
+    return shares
