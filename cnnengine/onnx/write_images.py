@@ -16,7 +16,7 @@ from ..functional.pool2d import (
     global_max_pool2d,
     max_pool2d,
 )
-from ..shapes import Conv2dShape, Pool2dShape, adaptive_pool2d_shape, conv2d_shape, pool2d_shape
+from ..shapes import Conv2dShape, Pool2dShape, adaptive_pool2d_shape, conv2d_shape, output_size, pool2d_shape
 from .order import channels_second
 from .rules import Context, activated, rule
 from .writer import Constant, Operand, Value
@@ -76,10 +76,17 @@ def _convolved(c: Context, w: Operand, b: Operand | None) -> str:
 
 
 def _pads(s: Conv2dShape | Pool2dShape) -> list[int]:
-    """[top, left, bottom, right]: below and right as much as the last window needs"""
-    bottom = (s.P - 1) * s.stride_h + s.dilation_h * (s.R - 1) + 1 - s.H - s.pad_h
-    right = (s.Q - 1) * s.stride_w + s.dilation_w * (s.S - 1) + 1 - s.W - s.pad_w
-    return [s.pad_h, s.pad_w, max(bottom, 0), max(right, 0)]
+    """[top, left, bottom, right]: below and right as above and left where that gives the size, else as much as the last
+    window needs"""
+    bottom = _end(s.H, s.R, s.stride_h, s.pad_h, s.dilation_h, s.P)
+    right = _end(s.W, s.S, s.stride_w, s.pad_w, s.dilation_w, s.Q)
+    return [s.pad_h, s.pad_w, bottom, right]
+
+
+def _end(size: int, window: int, stride: int, pad: int, dilation: int, positions: int) -> int:
+    if output_size(size, window, stride, pad, pad, dilation) == positions:
+        return pad
+    return max((positions - 1) * stride + dilation * (window - 1) + 1 - size - pad, 0)
 
 
 @rule(max_pool2d)
