@@ -41,7 +41,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"Preprocessing: size must be at least 1, received {self.size}")
-        if isinstance(self.crop, int) and self.crop < self.size or isinstance(self.crop, str) and self.crop != "padded":
+        if (isinstance(self.crop, int) and self.crop < self.size) or (
+            isinstance(self.crop, str) and self.crop != "padded"
+        ):
             raise ValueError(
                 f"Preprocessing: crop must be 'padded' or at least the size of {self.size}, received {self.crop!r}"
             )

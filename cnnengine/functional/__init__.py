@@ -13,12 +13,15 @@ from .activation import (
     silu,
     tanh,
 )
+from .attention import multi_head_attention, scaled_dot_product_attention
 from .binary import add, div, exp, log, mul, neg, pow, sqrt, sub
 from .conv2d import conv2d, conv2d_norm_act, conv2d_prepare
 from .conv2d_batch_norm import conv2d_batch_norm
+from .conv_transpose2d import conv_transpose2d
 from .drop_path import drop_path
 from .dropout import dropout
 from .gemm import linear, matmul
+from .interpolate import interpolate
 from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
 from .normalize_images import normalize_images
@@ -32,6 +35,7 @@ from .pool2d import (
 )
 from .reduce import max, mean, sum
 from .softmax_cross_entropy import cross_entropy, log_softmax, softmax
+from .split import pad, split, stack
 
 __all__ = [
     "adaptive_avg_pool2d",
@@ -46,6 +50,7 @@ __all__ = [
     "conv2d_batch_norm",
     "conv2d_norm_act",
     "conv2d_prepare",
+    "conv_transpose2d",
     "cross_entropy",
     "div",
     "drop_path",
@@ -62,6 +67,7 @@ __all__ = [
     "hardswish",
     "index",
     "instance_norm",
+    "interpolate",
     "layer_norm",
     "leaky_relu",
     "linear",
@@ -72,17 +78,22 @@ __all__ = [
     "max_pool2d",
     "mean",
     "mul",
+    "multi_head_attention",
     "neg",
     "normalize_images",
+    "pad",
     "permute",
     "pow",
     "relu",
     "relu6",
     "reshape",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softmax",
+    "split",
     "sqrt",
+    "stack",
     "sub",
     "sum",
     "tanh",

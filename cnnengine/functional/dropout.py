@@ -38,7 +38,7 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
     data = x.data
     if not data.size:
         raise ValueError(f"dropout: empty x: {data.shape}")
-    threshold, scale = _numbers(float(p))
+    threshold, scale = threshold_and_scale(float(p))
     if not training or threshold == 0:
         return x
     backend = backend_of("dropout", x)
@@ -51,6 +51,6 @@ def dropout(x: Tensor, p: float = 0.5, training: bool = True) -> Tensor:
 
 
 @lru_cache(256)
-def _numbers(p: float) -> tuple[int, float]:
+def threshold_and_scale(p: float) -> tuple[int, float]:
     """(what a kept element's word is at least, what it is multiplied by)"""
     return min(round(p * 2**32), 2**32 - 1), 1.0 / (1.0 - p)

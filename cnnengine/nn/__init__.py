@@ -13,10 +13,12 @@ from .activation import (
     SiLU,
     Tanh,
 )
+from .attention import Attention
 from .container import Sequential
 from .conv2d import Conv2d
 from .conv2d_norm_activation import Conv2dNormActivation
 from .conv_norm import conv_norm
+from .conv_transpose2d import ConvTranspose2d
 from .dropout import Dropout
 from .flatten import Flatten
 from .hooks import RemovableHandle
@@ -29,17 +31,20 @@ from .parameter import Parameter
 from .pool2d import AdaptiveAvgPool2d, AdaptiveMaxPool2d, AvgPool2d, GlobalAvgPool2d, GlobalMaxPool2d, MaxPool2d
 from .squeeze_excitation import SqueezeExcitation
 from .stochastic_depth import StochasticDepth
+from .upsample import Upsample
 
 __all__ = [
     "ELU",
     "GELU",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool2d",
+    "Attention",
     "AvgPool2d",
     "BatchNorm1d",
     "BatchNorm2d",
     "Conv2d",
     "Conv2dNormActivation",
+    "ConvTranspose2d",
     "CrossEntropyLoss",
     "Dropout",
     "Flatten",
@@ -64,6 +69,7 @@ __all__ = [
     "SqueezeExcitation",
     "StochasticDepth",
     "Tanh",
+    "Upsample",
     "conv_norm",
     "init",
 ]

@@ -97,8 +97,7 @@ class Network(Module):
                 else:
                     given.append(constants[name] if name in constants else values[name])
             made = node.function(node, given, training)
-            for name, value in zip(node.outputs, made if type(made) is list else (made,), strict=False):
-                values[name] = value
+            values.update(zip(node.outputs, made if type(made) is list else (made,), strict=False))
             for name in node.last:
                 values.pop(name, None)
         results = [self._output(name, values) for name in self._outputs]
