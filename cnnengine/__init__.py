@@ -21,7 +21,7 @@ from .serialize import load, load_torch, save
 from .tensor import Tensor
 from .tuning import autotune
 
-from . import amp, cuda, data, models, nn, optim  # isort: skip  (built on the names above)
+from . import amp, cuda, data, models, nn, onnx, optim  # isort: skip  (built on the names above)
 
 __version__ = "0.1.0"
 
@@ -49,6 +49,7 @@ __all__ = [
     "models",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "random",
     "save",

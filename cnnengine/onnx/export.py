@@ -13,7 +13,7 @@ from ..errors import Unsupported
 from ..nn import Module
 from ..serialize import write_atomically
 from ..tensor import Tensor
-from . import write_arrays, write_images, write_layers
+from . import write_arrays, write_attention, write_images, write_layers
 from ._library import library
 from .order import channels_second, plain
 from .rules import FUNCTIONS, RULES, Context
@@ -21,7 +21,7 @@ from .trace import Trace, trace
 from .writer import IR_VERSION, OPSET, Value, Writer
 
 LAYOUTS = ("NCHW", "NHWC")
-RULE_FILES = (write_arrays, write_images, write_layers)  # whose import fills RULES
+RULE_FILES = (write_arrays, write_attention, write_images, write_layers)  # whose import fills RULES
 
 
 def export(
@@ -105,7 +105,7 @@ def _write(writer: Writer, first: Trace, second: Trace) -> None:
 
 def _outputs(writer: Writer, result: Any, name: str, layout: str) -> list[Any]:
     tensors = list(_tensors(result))
-    outputs = []
+    outputs: list[Any] = []
     for i, tensor in enumerate(tensors):
         if not writer.knows(tensor):
             origin = writer.origin(tensor)

@@ -19,7 +19,7 @@ def axes_of(node: Node, given: Arrays, at: int = 1) -> list[int] | None:
     if len(given) > at and given[at] is not None:
         return [int(a) for a in given[at]]
     axes = node.get("axes")
-    return None if axes is None else list(axes)
+    return None if axes is None else [int(a) for a in axes]
 
 
 def _squeeze(node: Node, given: Arrays) -> np.ndarray:

@@ -51,6 +51,9 @@ def load(path: str | os.PathLike[str], *, layout: str | None = None) -> Network:
     nodes = _folded([_node(onnx, path, i, n) for i, n in enumerate(graph.node)], constants, named)
     wanted = [output.name for output in graph.output]
     nodes = _ordered(simplified(nodes, constants, wanted), wanted, constants)
+    for node in nodes:
+        if node.function is _unknown:
+            raise Unsupported(f"onnx.load: {path}: node {node.name!r}: the operator {node.kind} is not known")
     inputs = {i.name: i.type.tensor_type for i in graph.input if i.name not in constants}
     orders, last = _inputs(path, inputs, layout)
     network = Network(nodes, orders, dict.fromkeys(wanted, last))
@@ -92,20 +95,19 @@ def _check_softmax(path: Any, graph: Any) -> None:
 
 def _node(onnx: Any, path: Any, number: int, node: Any) -> Node:
     name = node.name or f"number {number}"
-    where = f"onnx.load: {path}: node {name!r} ({', '.join(node.output)})"
     if node.domain not in ("", "ai.onnx"):
-        raise Unsupported(f"{where}: the operator {node.domain}.{node.op_type} is not ONNX's own")
-    function = computed(node.op_type)
-    if function is None and node.op_type != "Constant":
-        raise Unsupported(f"{where}: the operator {node.op_type} is not known")
+        kind = f"{node.domain}.{node.op_type}"
+        raise Unsupported(f"onnx.load: {path}: node {name!r}: the operator {kind} is not ONNX's own")
+    function = computed(node.op_type) or _unknown
     attributes = {a.name: _attribute(onnx, a) for a in node.attribute}
     if node.op_type in ("Softmax", "LogSoftmax"):
         attributes.setdefault("axis", -1)
-    return Node(node.op_type, name, function or _no_function, tuple(node.input), tuple(node.output), attributes)
+    return Node(node.op_type, name, function, tuple(node.input), tuple(node.output), attributes)
 
 
-def _no_function(node: Node, given: Any, training: bool) -> Any:
-    raise AssertionError(f"{node.kind} is folded when it is read")
+def _unknown(node: Node, given: Any, training: bool) -> Any:
+    """In place of what computes an operator that is not known, and that must be part of a pattern that is"""
+    raise AssertionError(f"{node.kind} is refused when it is read")
 
 
 def _attribute(onnx: Any, attribute: Any) -> Any:
@@ -216,7 +218,7 @@ class _Weights:
                 setattr(owner, part, Module())
             owner = owner._modules[part]
         leaf = _free(owner, leaf, ())
-        array = np.ascontiguousarray(self.constants[name].transpose(order))
+        array = np.array(self.constants[name].transpose(order), order="C")
         if trained:
             setattr(owner, leaf, Parameter(array))
         else:

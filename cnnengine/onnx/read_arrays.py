@@ -83,7 +83,7 @@ def _hard_sigmoid(node: Node, given: Given, training: bool) -> Laid:
 
 @reader("Clip")
 def _clip(node: Node, given: Given, training: bool) -> Laid:
-    bounds = [None, None]
+    bounds: list[float | None] = [None, None]
     for i, name in enumerate(("min", "max")):
         bound = given[i + 1] if len(given) > i + 1 else node.get(name)
         bounds[i] = None if bound is None else float(np.asarray(host(node, np.asarray(bound), name)).reshape(()))

@@ -122,7 +122,7 @@ def _resize(node: Node, given: Given, training: bool) -> Laid:
     wanted = host(node, scales if sizes is None else sizes, "the size").tolist()
     if any(a != b for a, b in zip(wanted[:2], given[0].shape[:2] if scales is None else (1, 1), strict=True)):
         raise node.refuse("N or C change size")
-    size = {"size": tuple(wanted[2:])} if scales is None else {"scale_factor": tuple(wanted[2:])}
+    size: dict[str, Any] = {"size": tuple(wanted[2:])} if scales is None else {"scale_factor": tuple(wanted[2:])}
     rounding = node.get("nearest_mode", "round_prefer_floor")
     if mode == "nearest" and place == "asymmetric" and rounding == "floor":
         return Laid(F.interpolate(x, **size), NHWC)
@@ -133,7 +133,7 @@ def _resize(node: Node, given: Given, training: bool) -> Laid:
     ):
         corners = place == "align_corners"
         if corners and scales is not None:
-            size = {"size": tuple(int(n * s) for n, s in zip(x.shape[1:3], wanted[2:], strict=True))}
+            size: dict[str, Any] = {"size": tuple(int(n * s) for n, s in zip(x.shape[1:3], wanted[2:], strict=True))}
         return Laid(F.interpolate(x, **size, mode="bilinear", align_corners=corners), NHWC)
     raise node.refuse(f"mode {mode!r} with coordinates {place!r} and rounding {rounding!r}")
 
@@ -193,14 +193,9 @@ def _matmul(node: Node, given: Given, training: bool) -> Laid:
 def _batch_norm(node: Node, given: Given, training: bool) -> Laid:
     x, scale, bias, mean, variance = given
     order = channels_last(len(x.order))
-    y = F.batch_norm(
-        array(x, order),
-        *(array(value) for value in (mean, variance, scale, bias)),
-        training,
-        1.0 - node.get("momentum", 0.9),
-        node.get("epsilon", 1e-5),
-    )
-    return Laid(y, order)
+    momentum, eps = 1.0 - node.get("momentum", 0.9), node.get("epsilon", 1e-5)
+    mean, variance, scale, bias = (array(value) for value in (mean, variance, scale, bias))
+    return Laid(F.batch_norm(array(x, order), mean, variance, scale, bias, training, momentum, eps), order)
 
 
 @reader("LayerNormalization")
@@ -208,8 +203,8 @@ def _layer_norm(node: Node, given: Given, training: bool) -> Laid:
     x, scale, bias = (*given, None)[:3]
     axis = node.get("axis", -1) % len(x.order)
     shape = x.shape[axis:]
-    weights = [None if v is None else F.reshape(array(v), shape) for v in (scale, bias)]
-    return Laid(F.layer_norm(array(x), shape, *weights, node.get("epsilon", 1e-5)), plain(len(x.order)))
+    gain, offset = (None if v is None else F.reshape(array(v), shape) for v in (scale, bias))
+    return Laid(F.layer_norm(array(x), shape, gain, offset, node.get("epsilon", 1e-5)), plain(len(x.order)))
 
 
 @reader("InstanceNormalization")

@@ -50,7 +50,7 @@ class Context:
 
     def done(self, name: str, order: tuple[int, ...] | None = None) -> None:
         """The call's result is that array."""
-        self.writer.result(self.call, self.twin, name, order)
+        self.writer.put(self.call.result, self.twin.result, name, order)
 
 
 Rule = Callable[[Context], None]

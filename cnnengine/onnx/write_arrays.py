@@ -15,6 +15,7 @@ from ..functional.reduce import max as largest
 from ..functional.reduce import mean
 from ..functional.reduce import sum as total
 from ..functional.softmax_cross_entropy import log_softmax, softmax
+from ..functional.split import pad, split
 from .order import Order, channels_second, path, permuted, plain, same_memory, without
 from .rules import Context, activated, rule
 from .writer import Constant, Operand, Value
@@ -142,11 +143,33 @@ def _concatenate(c: Context) -> None:
     c.done(c.writer.node("Concat", [c.writer.array(part, order) for part in parts], axis=order.index(axis)), order)
 
 
+@rule(split)
+def _split(c: Context) -> None:
+    x, rank = c.value("x"), len(c.value("x").shape)
+    axis = c.argument("axis") % rank
+    if x.varies[axis]:
+        raise Unsupported("onnx.export: split of the axis that varies with the batch")
+    sizes = [part.shape[axis] for part in c.call.result]
+    names = c.writer.nodes_of("Split", [x.name, c.writer.integers(sizes)], len(sizes), axis=x.order.index(axis))
+    for part, twin, name in zip(c.call.result, c.twin.result, names, strict=True):
+        c.writer.put(part, twin, name, x.order)
+
+
+@rule(pad)
+def _pad(c: Context) -> None:
+    x, widths = c.value("x"), [tuple(pair) for pair in c.argument("widths")]
+    sizes = [widths[a][side] for side in (0, 1) for a in x.order]
+    value = c.writer.number(c.argument("value"), c.dtype)
+    c.done(c.writer.node("Pad", [x.name, c.writer.integers(sizes), value], mode="constant"), x.order)
+
+
 @rule(index)
 def _index(c: Context) -> None:
     x = c.value("x")
     key, twin = (_expanded(call.arguments["key"], len(x.shape)) for call in (c.call, c.twin))
-    starts, ends, axes, steps, dropped, added = [], [], [], [], [], []
+    bounds: list[tuple[int, int, int, int]] = []  # start, end, axis of the array, step
+    dropped: list[int] = []
+    added: list[int] = []
     name, axis = x.name, 0
     for place, (part, other) in enumerate(zip(key, twin, strict=True)):
         if part is None:
@@ -168,11 +191,11 @@ def _index(c: Context) -> None:
             dropped.append(axis)
         else:
             raise Unsupported("onnx.export: an index that is no integer, slice, None or Ellipsis")
-        starts.append(start), ends.append(stop), axes.append(x.order.index(axis)), steps.append(step)
+        bounds.append((start, stop, x.order.index(axis), step))
         axis += 1
     writer = c.writer
-    if axes:
-        name = writer.node("Slice", [name, *map(writer.integers, (starts, ends, axes, steps))])
+    if bounds:
+        name = writer.node("Slice", [name, *map(writer.integers, zip(*bounds, strict=True))])
     order = x.order
     if dropped:
         name = writer.node("Squeeze", [name, writer.integers([order.index(a) for a in dropped])])

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..errors import Unsupported
 from ..functional.conv2d import conv2d, conv2d_norm_act
+from ..functional.conv_transpose2d import conv_transpose2d
+from ..functional.interpolate import interpolate
 from ..functional.pool2d import (
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -198,3 +200,51 @@ def _shares(size: int, positions: int) -> np.ndarray:
         start, end = p * size // positions, -(-(p + 1) * size // positions)
         shares[p, start:end] = 1 / (end - start)
     return shares
+
+
+@rule(interpolate)
+def _interpolate(c: Context) -> None:
+    """The size is given, not the factor, where the factor gives the same positions."""
+    writer, x = c.writer, c.value("x")
+    mode, corners, factor = (c.argument(name) for name in ("mode", "align_corners", "scale_factor"))
+    P, Q = c.call.result.shape[1:3]
+    place = "asymmetric" if mode == "nearest" else "align_corners" if corners else "half_pixel"
+    if factor is None or corners:
+        sizes = [writer.array(x, NCHW), "", "", _sizes(c, x, P, Q)]
+    else:
+        given = list(factor) if isinstance(factor, tuple | list) else [factor, factor]
+        sizes = [writer.array(x, NCHW), "", writer.constant(np.array([1, 1, *given], np.float32))]
+    kind = {"mode": "nearest" if mode == "nearest" else "linear", "nearest_mode": "floor"}
+    c.done(writer.node("Resize", sizes, coordinate_transformation_mode=place, **kind), NCHW)
+
+
+def _sizes(c: Context, x: Value, P: int, Q: int) -> str:
+    """(N, C, P, Q), N as it is when the network runs"""
+    writer = c.writer
+    if not x.varies[0]:
+        return writer.integers([x.shape[0], x.shape[3], P, Q])
+    first = writer.node("Slice", [writer.node("Shape", [writer.array(x, NCHW)]), *map(writer.integers, ([0], [2]))])
+    return writer.node("Concat", [first, writer.integers([P, Q])], axis=0)
+
+
+@rule(conv_transpose2d)
+def _conv_transpose2d(c: Context) -> None:
+    writer, x, w, b = c.writer, c.value("x"), c.operand("w"), c.optional("b")
+    if not isinstance(w, Constant):
+        raise Unsupported("onnx.export: conv_transpose2d with a weight that depends on the input")
+    names = ("stride", "dilation", "output_padding")
+    stride, dilation, extra = (list(v) if isinstance(v := c.argument(n), tuple | list) else [v, v] for n in names)
+    pads = c.argument("padding")
+    pads = pads if isinstance(pads, tuple | list) else (pads, pads)
+    (top, bottom), (left, right) = (p if isinstance(p, tuple | list) else (p, p) for p in pads)
+    y = writer.node(
+        "ConvTranspose",
+        [writer.array(x, NCHW), writer.array(w, NCHW)] + ([] if b is None else [writer.array(b)]),
+        kernel_shape=list(w.shape[1:3]),
+        strides=stride,
+        dilations=dilation,
+        pads=[top, left, bottom, right],
+        output_padding=extra,
+        group=c.argument("groups"),
+    )
+    c.done(y, NCHW)

@@ -18,7 +18,7 @@ from ..errors import Unsupported
 from ..tensor import Tensor, wrap
 from ._library import library
 from .order import Order, path, plain, shape_of
-from .trace import Call, Trace
+from .trace import Trace
 
 OPSET = 17
 IR_VERSION = 8
@@ -131,15 +131,10 @@ class Writer:
         name = self.node("Expand", [self.constant(row), self.node("Concat", sizes, axis=0)])
         return Value(name, a.shape, tuple(i == axis for i in range(a.ndim)), plain(a.ndim))
 
-    def result(self, call: Call, twin: Call, name: str, order: Order | None = None) -> None:
-        """A call's result is the array of that name."""
-        tensor, other = call.result, twin.result
+    def put(self, tensor: Tensor, other: Tensor, name: str, order: Order | None = None) -> None:
+        """A tensor of the first trace, another in the second, is the array of that name."""
         varies = tuple(a != b for a, b in zip(tensor.shape, other.shape, strict=True))
         self._values[id(tensor.data)] = Value(name, tensor.shape, varies, order or plain(tensor.ndim))
-
-    def alias(self, call: Call, value: Value) -> None:
-        """A call's result is a value that is there."""
-        self._values[id(call.result.data)] = value
 
     # ---- arrays
 
@@ -157,12 +152,17 @@ class Writer:
         return self._written[key]
 
     def constant(self, array: np.ndarray, name: str | None = None) -> str:
-        """The name of an initializer; equal small ones are one."""
+        """The name of a weight, which is an initializer, or of numbers without a name; equal ones are one. Numbers that
+        could be taken for a weight are made by a node."""
         array = np.array(array, order="C")
         key = ("named", name, array.shape, array.dtype.str) if name else (array.tobytes(), array.shape, array.dtype.str)
         if key not in self._written:
             fresh = self.fresh(name or "constant")
-            self.initializers.append(self.onnx.numpy_helper.from_array(array, fresh))
+            held = self.onnx.numpy_helper.from_array(array, fresh)
+            if name is None and array.size > 1 and array.dtype.kind not in "iub":
+                self.nodes.append(self.onnx.helper.make_node("Constant", [], [fresh], name=fresh, value=held))
+            else:
+                self.initializers.append(held)
             self._written[key] = fresh
         return self._written[key]
 
@@ -178,6 +178,12 @@ class Writer:
         name = self.fresh(weight.rpartition(".")[0] or kind if weight else kind, numbered=weight is None)
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
+
+    def nodes_of(self, kind: str, inputs: Sequence[str], count: int, **attributes: Any) -> list[str]:
+        """Adds a node of several results."""
+        names = [self.fresh(kind, numbered=True) for _ in range(count)]
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
+        return names
 
     @property
     def _weight_names(self) -> set[str]:
