@@ -91,7 +91,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "linear of images": (lambda: nn.Sequential(nn.Conv2d(4, 5, 1), nn.Linear(5, 6)), IMAGE),
     "matmul": (apply(lambda x: F.matmul(x, x.permute(0, 2, 1))), (1, 7, 5)),
     "matmul, weight on the left": (lambda: Apply(lambda x, w: F.matmul(w, x), w=weight(3, 7)), (1, 7, 5)),
-    **{name: (apply(lambda x, f=getattr(F, name): f(x)), IMAGE) for name in ACTIVATIONS},
+    **{name: (apply(getattr(F, name)), IMAGE) for name in ACTIVATIONS},
     "gelu, tanh": (apply(lambda x: F.gelu(x, "tanh")), IMAGE),
     "leaky_relu, slope": (apply(lambda x: F.leaky_relu(x, 0.3)), IMAGE),
     "elu, alpha": (apply(lambda x: F.elu(x, 0.7)), IMAGE),
@@ -119,7 +119,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...]]] = {
         IMAGE,
     ),
     "a parameter a pixel": (
-        lambda: Apply(lambda x, conv, g: conv(x) + g, c=nn.Conv2d(4, 6, 1), g=weight(8, 6, 1)),
+        lambda: Apply(lambda x, conv, g: conv(x) + g, conv=nn.Conv2d(4, 6, 1), g=weight(8, 6, 1)),
         IMAGE,
     ),
     "squeeze and excitation": (

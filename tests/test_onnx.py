@@ -111,9 +111,8 @@ def test_networks_of_convolutions_have_no_transpositions(tmp_path: Path) -> None
 
 
 def test_a_file_is_read_without_needless_transpositions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = nn.Sequential(
-        nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 5)
-    )
+    body = nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2)
+    model = nn.Sequential(*body, nn.Flatten(), nn.Linear(36, 5))
     cnn.onnx.export(model, IMAGE, tmp_path / "m.onnx")
     again = cnn.onnx.load(tmp_path / "m.onnx")
     monkeypatch.setattr("cnnengine.onnx.network.F.permute", None)  # nothing is moved, the flatten of H, W, C included

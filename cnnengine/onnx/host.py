@@ -50,7 +50,7 @@ def sizes_of(node: Node, given: Arrays, length: int, outputs: int) -> list[int]:
     if len(given) > 1 and given[1] is not None:
         return [int(n) for n in given[1]]
     if node.get("split") is not None:
-        return list(node.get("split"))
+        return [int(n) for n in node.get("split")]
     size = -(-length // outputs)
     return [min(size, length - i * size) for i in range(outputs)]
 

@@ -47,7 +47,7 @@ def load(path: str | os.PathLike[str], *, layout: str | None = None) -> Network:
         raise ValueError(f"onnx.load: layout must be one of {', '.join(LAYOUTS)} or None, received {layout!r}")
     graph = _graph(onnx, path)
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-    named = set(constants)
+    named = {name: name for name in constants}
     nodes = _folded([_node(onnx, path, i, n) for i, n in enumerate(graph.node)], constants, named)
     wanted = [output.name for output in graph.output]
     nodes = _ordered(simplified(nodes, constants, wanted), wanted, constants)
@@ -121,9 +121,9 @@ def _attribute(onnx: Any, attribute: Any) -> Any:
     return tuple(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
 
 
-def _folded(nodes: Iterable[Node], constants: dict[str, np.ndarray], named: set[str]) -> list[Node]:
-    """The nodes that are left once what depends on constants alone is computed; a weight that was only turned or
-    reshaped keeps its name."""
+def _folded(nodes: Iterable[Node], constants: dict[str, np.ndarray], named: dict[str, str]) -> list[Node]:
+    """The nodes that are left once what depends on constants alone is computed. ``named`` has the name of each weight;
+    one that was only turned or reshaped keeps it."""
     left: list[Node] = []
     for node in nodes:
         if node.kind == "Constant":
@@ -132,7 +132,8 @@ def _folded(nodes: Iterable[Node], constants: dict[str, np.ndarray], named: set[
             made = HOST[node.kind](node, [constants.get(name) for name in node.inputs])
             for name, value in zip(node.outputs, made if type(made) is list else (made,), strict=False):
                 constants[name] = np.asarray(value)
-            named |= set(node.outputs) if node.inputs[0] in named else set()
+            if node.inputs[0] in named:
+                named |= dict.fromkeys(node.outputs, named[node.inputs[0]])
         else:
             left.append(node)
     return left
@@ -182,8 +183,9 @@ def _inputs(path: Any, types: Mapping[str, Any], layout: str | None) -> tuple[di
 class _Weights:
     """Puts constants into a network: parameters, buffers, and numbers that NumPy keeps."""
 
-    def __init__(self, network: Network, constants: dict[str, np.ndarray], named: set[str]) -> None:
+    def __init__(self, network: Network, constants: dict[str, np.ndarray], named: dict[str, str]) -> None:
         self.network, self.constants, self.named = network, constants, named
+        self._taken: set[str] = set()
 
     def place(self, nodes: Iterable[Node], outputs: Iterable[str]) -> None:
         for node in nodes:
@@ -192,7 +194,7 @@ class _Weights:
                     self._place(node, i, name)
         for name in outputs:
             if name in self.constants and name not in self.network._weights:
-                self._register(name, plain(self.constants[name].ndim), trained=False)
+                self._register(name, name, plain(self.constants[name].ndim), trained=False)
 
     def _place(self, node: Node, i: int, name: str) -> None:
         value = self.constants[name]
@@ -207,11 +209,23 @@ class _Weights:
         elif i == 1 and value.ndim == 2 and (node.kind == "MatMul" or (node.kind == "Gemm" and not node.get("transB"))):
             order = (1, 0)
         running = node.kind == "BatchNormalization" and i > 2
-        self._register(name, order, trained=name in self.named and not running)
+        self._register(name, self._title(node, i, name), order, trained=name in self.named and not running)
 
-    def _register(self, name: str, order: Order, trained: bool) -> None:
+    def _title(self, node: Node, i: int, name: str) -> str:
+        """What a weight is called. PyTorch's exporter numbers those it has turned or folded, "onnx::MatMul_126"; the
+        node's name, "/head/MatMul", then tells the module."""
+        title = self.named.get(name, name)
+        if title.startswith("onnx::") and node.kind in LAYERS and i in (1, 2) and node.name.startswith("/"):
+            path = [""]
+            for part in node.name.split("/")[1:-1]:
+                path[-1:] = [part] if part.startswith(f"{path[-1]}.") else [path[-1], part]
+            title = ".".join([*path[1:], "weight" if i == 1 else "bias"])
+        return name if title in self._taken else title
+
+    def _register(self, name: str, title: str, order: Order, trained: bool) -> None:
+        self._taken.add(title)
         owner: Module = self.network
-        *path, leaf = (part or "_" for part in name.split("."))
+        *path, leaf = (part or "_" for part in title.split("."))
         for part in path:
             part = _free(owner, part, owner._modules)
             if part not in owner._modules:

@@ -126,14 +126,11 @@ def _resize(node: Node, given: Given, training: bool) -> Laid:
     rounding = node.get("nearest_mode", "round_prefer_floor")
     if mode == "nearest" and place == "asymmetric" and rounding == "floor":
         return Laid(F.interpolate(x, **size), NHWC)
-    if (
-        mode == "linear"
-        and place in ("half_pixel", "pytorch_half_pixel", "align_corners")
-        and not node.get("antialias")
-    ):
+    centres = ("half_pixel", "pytorch_half_pixel", "align_corners")
+    if mode == "linear" and place in centres and not node.get("antialias"):
         corners = place == "align_corners"
         if corners and scales is not None:
-            size: dict[str, Any] = {"size": tuple(int(n * s) for n, s in zip(x.shape[1:3], wanted[2:], strict=True))}
+            size = {"size": tuple(int(n * s) for n, s in zip(x.shape[1:3], wanted[2:], strict=True))}
         return Laid(F.interpolate(x, **size, mode="bilinear", align_corners=corners), NHWC)
     raise node.refuse(f"mode {mode!r} with coordinates {place!r} and rounding {rounding!r}")
 
