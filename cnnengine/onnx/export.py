@@ -99,7 +99,7 @@ def _traced(model: Module, first: Tensor, second: Tensor) -> tuple[Trace, Trace]
 def _write(writer: Writer, first: Trace, second: Trace) -> None:
     for call, twin in zip(first.calls, second.calls, strict=True):
         arguments = list(call.arguments.values())
-        if any(map(writer.knows, arguments)) and not writer.knows(call.result):
+        if any(map(writer.concerns, arguments)) and not writer.knows(call.result):
             RULES[call.name](Context(writer, call, twin))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import Unsupported
+from .order import plain
 from .trace import Call
-from .writer import Operand, Value, Writer
+from .writer import Constant, Operand, Value, Writer
 
 
 class Context:
@@ -38,11 +39,19 @@ class Context:
         return None if self.call.arguments[name] is None else self.operand(name)
 
     def value(self, name: str) -> Value:
-        """A tensor that must depend on the input. Raises Unsupported."""
+        """A tensor as a value, a constant under the name it has in the file."""
         operand = self.operand(name)
-        if not isinstance(operand, Value):
-            raise Unsupported(f"onnx.export: {self.call.name} of a constant {name} with operands that are none")
-        return operand
+        if isinstance(operand, Value):
+            return operand
+        order = plain(len(operand.shape))
+        return Value(self.writer.array(operand, order), operand.shape, (False,) * len(order), order)
+
+    def beside(self, name: str, axes: int) -> str:
+        """The array (K, 1, ...) of one number a channel, to go with (N, K, ...) of that many axes more."""
+        operand = self.operand(name)
+        if isinstance(operand, Constant):
+            return self.writer.constant(operand.array.reshape(-1, *(1,) * axes), operand.name)
+        return self.writer.node("Unsqueeze", [self.writer.array(operand), self.writer.integers(range(1, axes + 1))])
 
     @property
     def dtype(self) -> Any:

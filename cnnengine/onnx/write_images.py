@@ -37,32 +37,34 @@ def _conv2d_norm_act(c: Context) -> None:
     """The scale and shift go into the weights where these are constant, as they are once a norm is folded."""
     writer = c.writer
     w, b, scale, shift = c.operand("w"), c.optional("b"), c.optional("scale"), c.optional("shift")
-    if scale is not None or shift is not None:
-        parts = [part for part in (w, b, scale, shift) if part is not None]
-        if not all(isinstance(part, Constant) for part in parts):
-            raise Unsupported("onnx.export: conv2d_norm_act with weights, scale or shift that depend on the input")
-        factor = np.ones(w.shape[0], c.dtype) if scale is None else _array(scale)
-        offset = np.zeros(w.shape[0], c.dtype) if b is None else _array(b) * factor
-        offset = offset if shift is None else offset + _array(shift)
-        assert isinstance(w, Constant)
-        w = Constant(w.array * factor[:, None, None, None], w.name)
-        b = Constant(offset, None if w.name is None else w.name.rpartition(".")[0] + ".bias")
+    known = [part.array for part in (w, b, scale, shift) if isinstance(part, Constant)]
+    if len(known) == sum(part is not None for part in (w, b, scale, shift)) and len(known) > 1 + (b is not None):
+        w, b = _folded(c, *(None if part is None else part.array for part in (b, scale, shift)))  # type: ignore[union-attr]
+        scale = shift = None
     y = _convolved(c, w, b)
+    y = y if scale is None else writer.node("Mul", [y, c.beside("scale", 2)])
+    y = y if shift is None else writer.node("Add", [y, c.beside("shift", 2)])
     residual = c.optional("residual")
     if residual is not None:
         y = writer.node("Add", [y, writer.array(residual, NCHW)])
     c.done(activated(c, y, c.argument("activation"), c.argument("activation_parameter")), NCHW)
 
 
-def _array(operand: Operand) -> np.ndarray:
-    assert isinstance(operand, Constant)
-    return operand.array
+def _folded(
+    c: Context, b: np.ndarray | None, scale: np.ndarray | None, shift: np.ndarray | None
+) -> tuple[Constant, Constant]:
+    """Weight and bias of the convolution that also scales and shifts"""
+    w = c.operand("w")
+    assert isinstance(w, Constant)
+    factor = np.ones(w.shape[0], c.dtype) if scale is None else scale
+    offset = np.zeros(w.shape[0], c.dtype) if b is None else b * factor
+    offset = offset if shift is None else offset + shift
+    bias = None if w.name is None else f"{w.name.rpartition('.')[0]}.bias".removeprefix(".")
+    return Constant(w.array * factor[:, None, None, None], w.name), Constant(offset, bias)
 
 
 def _convolved(c: Context, w: Operand, b: Operand | None) -> str:
     writer, x = c.writer, c.value("x")
-    if not isinstance(w, Constant):
-        raise Unsupported("onnx.export: conv2d with a weight that depends on the input")
     given: list[Any] = [c.argument(name) for name in ("stride", "padding", "dilation", "groups")]
     shape = conv2d_shape(x.shape, w.shape, *(tuple(g) if isinstance(g, list) else g for g in given))
     inputs = [writer.array(x, NCHW), writer.array(w, NCHW)] + ([] if b is None else [writer.array(b)])
@@ -230,8 +232,6 @@ def _sizes(c: Context, x: Value, P: int, Q: int) -> str:
 @rule(conv_transpose2d)
 def _conv_transpose2d(c: Context) -> None:
     writer, x, w, b = c.writer, c.value("x"), c.operand("w"), c.optional("b")
-    if not isinstance(w, Constant):
-        raise Unsupported("onnx.export: conv_transpose2d with a weight that depends on the input")
     names = ("stride", "dilation", "output_padding")
     stride, dilation, extra = (list(v) if isinstance(v := c.argument(n), tuple | list) else [v, v] for n in names)
     pads = c.argument("padding")

@@ -82,13 +82,9 @@ def _group_norm(c: Context) -> None:
     normal = writer.node("InstanceNormalization", [together, ones, zeros], epsilon=c.argument("eps"))
     first = -1 if x.varies[0] else x.shape[0]
     y = writer.node("Reshape", [normal, writer.integers([first, channels, *x.shape[1:-1]])])
-    beside = (channels, *(1 for _ in range(rank - 2)))
     for kind, name in (("Mul", "weight"), ("Add", "bias")):
-        part = c.optional(name)
-        if part is not None:
-            if isinstance(part, Value):
-                raise Unsupported("onnx.export: group_norm with a weight or bias that depends on the input")
-            y = writer.node(kind, [y, writer.constant(part.array.reshape(beside), part.name)])
+        if c.call.arguments[name] is not None:
+            y = writer.node(kind, [y, c.beside(name, rank - 2)])
     c.done(y, order)
 
 

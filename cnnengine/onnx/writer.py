@@ -26,7 +26,7 @@ IR_VERSION = 8
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value that depends on the input: its array's name, its shape, which sizes vary with the batch, its order."""
+    """What a node makes, or the input: its array's name, its shape, which sizes vary with the batch, its order."""
 
     name: str
     shape: tuple[int, ...]
@@ -84,6 +84,15 @@ class Writer:
         if isinstance(tensor, list | tuple):
             return any(map(self.knows, tensor))
         return isinstance(tensor, Tensor) and id(tensor.data) in self._values
+
+    def concerns(self, argument: Any) -> bool:
+        """Whether it depends on the input, or is a weight, or holds one of these: what is computed from them is
+        written, so that weights can be trained where the file is read."""
+        if isinstance(argument, list | tuple):
+            return any(map(self.concerns, argument))
+        return isinstance(argument, Tensor) and (
+            id(argument.data) in self._values or id(argument.data) in self._weights
+        )
 
     def value(self, tensor: Tensor) -> Value:
         return self._values[id(tensor.data)]
