@@ -142,6 +142,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "concatenate": (lambda: Apply(lambda x, conv: F.concatenate([conv(x), x], -1), conv=nn.Conv2d(4, 3, 1)), IMAGE),
     "index": (apply(lambda x: x[:, 1:7:2, :, 1:] + x[:, 0, None, :, :3]), IMAGE),
     "index, numbers": (apply(lambda x: x[:, -1, 2]), IMAGE),
+    "index, array": (apply(lambda x: x[:, :, np.array([[0, -1], [3, 0]])]), IMAGE),
     "split": (apply(lambda x: F.mul(*F.split(x, 2, -1))), IMAGE),
     "stack": (apply(lambda x: F.stack([x, x * 2.0], 1)), (1, 5)),
     "pad": (apply(lambda x: F.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), 0.5)), IMAGE),

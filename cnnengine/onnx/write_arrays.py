@@ -167,6 +167,9 @@ def _pad(c: Context) -> None:
 def _index(c: Context) -> None:
     x = c.value("x")
     key, twin = (_expanded(call.arguments["key"], len(x.shape)) for call in (c.call, c.twin))
+    if any(isinstance(part, np.ndarray | list) for part in key):
+        _gather(c, x, key, twin)
+        return
     bounds: list[tuple[int, int, int, int]] = []  # start, end, axis of the array, step
     dropped: list[int] = []
     added: list[int] = []
@@ -190,7 +193,7 @@ def _index(c: Context) -> None:
             stop = start + 1
             dropped.append(axis)
         else:
-            raise Unsupported("onnx.export: an index that is no integer, slice, None or Ellipsis")
+            raise Unsupported(f"onnx.export: an index of type {type(part).__name__}")
         bounds.append((start, stop, x.order.index(axis), step))
         axis += 1
     writer = c.writer
@@ -207,6 +210,16 @@ def _index(c: Context) -> None:
         name = writer.node("Unsqueeze", [name, writer.integers(added)])
         order = plain(c.call.result.ndim)
     c.done(name, order)
+
+
+def _gather(c: Context, x: Value, key: list[Any], twin: list[Any]) -> None:
+    """Along one axis, by an array of integers"""
+    places = [i for i, part in enumerate(key) if not (isinstance(part, slice) and part == slice(None))]
+    wanted = np.asarray(key[places[0]])
+    if len(places) > 1 or wanted.dtype.kind not in "iu" or not np.array_equal(wanted, np.asarray(twin[places[0]])):
+        raise Unsupported("onnx.export: an index by arrays, other than by one of integers that are always the same")
+    indices = c.writer.constant(wanted.astype(np.int64) % x.shape[places[0]])
+    c.done(c.writer.node("Gather", [c.writer.array(x), indices], axis=places[0]))
 
 
 def _expanded(key: Any, rank: int) -> list[Any]:
