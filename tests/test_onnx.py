@@ -162,3 +162,27 @@ def test_weights_have_their_names_and_can_be_trained(tmp_path: Path) -> None:
     for name, t in again.state_dict().items():
         np.testing.assert_allclose(t.numpy(), own[name].numpy(), rtol=1e-5, atol=1e-6, err_msg=name)
     assert not np.allclose(again.state_dict()["body.norm.running_mean"].numpy(), 0)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "mobilevit_s"])
+def test_whole_networks(tmp_path: Path, name: str) -> None:
+    model = cnn.models.create(name, num_classes=10).eval()
+    rng = np.random.default_rng(3)
+    for buffer, tensor in model.named_buffers():  # statistics other than those of a network that has seen nothing
+        if buffer.endswith("running_mean"):
+            tensor.data[...] = rng.normal(0, 0.1, tensor.shape)
+        elif buffer.endswith("running_var"):
+            tensor.data[...] = rng.uniform(0.5, 1.5, tensor.shape)
+    path, x = tmp_path / "m.onnx", batch_of((1, 64, 64, 3), 2)
+    cnn.onnx.export(model, (1, 64, 64, 3), path)
+    again = cnn.onnx.load(path)
+    ours = results(model, x)
+    close(ours, run(path, turned(x)), 1e-4)
+    close(ours, results(again, x), 1e-4)
+    if name != "mobilevit_s":
+        assert "Transpose" not in kinds(path)
+    trained = {n for n, _ in model.named_parameters()}
+    assert {n for n, _ in again.named_parameters()} == trained
+    again.train()
+    F.cross_entropy(again(cnn.Tensor(x)), np.array([1, 2])).backward()
+    assert all(p.grad is not None and np.isfinite(p.grad.numpy()).all() for p in again.parameters())

@@ -47,7 +47,7 @@ def export(
     onnx = library()
     if layout not in LAYOUTS:
         raise ValueError(f"onnx.export: layout must be one of {', '.join(LAYOUTS)}, received {layout!r}")
-    first, second = _examples(example, dynamic_batch)
+    first, second = _examples(model, example, dynamic_batch)
     traces = _traced(model, first, second)
     weights = {id(t.data): name for name, t in (*model.named_parameters(), *model.named_buffers())}
     writer = Writer(weights, *traces)
@@ -64,19 +64,23 @@ def export(
     write_atomically(path, made.SerializeToString())
 
 
-def _examples(example: Any, dynamic_batch: bool) -> tuple[Tensor, Tensor]:
-    """Two inputs of different numbers, and of different batches where these are free"""
+def _examples(model: Module, example: Any, dynamic_batch: bool) -> tuple[Tensor, Tensor]:
+    """Two inputs of different numbers, and of different batches where these are free; of a shape alone, with the dtype
+    and the device of the weights"""
+    weight = next(model.parameters(), None)
+    device = "cpu" if weight is None else weight.device
     if isinstance(example, tuple | list) and all(isinstance(n, int | np.integer) for n in example):
-        shape, dtype = tuple(int(n) for n in example), np.dtype(np.float32)
+        shape = tuple(int(n) for n in example)
+        dtype = np.dtype(np.float32) if weight is None else weight.dtype
     else:
         given = example if isinstance(example, Tensor) else Tensor(example)
-        shape, dtype = given.shape, given.dtype
+        shape, dtype, device = given.shape, given.dtype, given.device
     if not shape or min(shape) < 1:
         raise ValueError(f"onnx.export: expected the shape of an input, or one, received {example!r}")
     rng = np.random.default_rng(0)
     batches = (shape[0] + 1, shape[0] + 2) if dynamic_batch else (shape[0], shape[0])  # 1 would look like no axis
     arrays = (rng.random((batch, *shape[1:]), np.float32).astype(dtype) for batch in batches)
-    return Tensor(next(arrays)), Tensor(next(arrays))
+    return Tensor(next(arrays)).to(device), Tensor(next(arrays)).to(device)
 
 
 def _traced(model: Module, first: Tensor, second: Tensor) -> tuple[Trace, Trace]:

@@ -24,11 +24,11 @@ def axes_of(node: Node, given: Arrays, at: int = 1) -> list[int] | None:
 
 def _squeeze(node: Node, given: Arrays) -> np.ndarray:
     axes = axes_of(node, given)
-    return np.squeeze(given[0], None if axes is None else tuple(axes))
+    return np.asarray(np.squeeze(given[0], None if axes is None else tuple(axes)))
 
 
 def _unsqueeze(node: Node, given: Arrays) -> np.ndarray:
-    return np.expand_dims(given[0], tuple(axes_of(node, given) or ()))
+    return np.asarray(np.expand_dims(given[0], tuple(axes_of(node, given) or ())))
 
 
 def slices(node: Node, given: Arrays, rank: int) -> list[slice]:

@@ -63,6 +63,7 @@ class Writer:
         self._taken: set[str] = set()
         self._written: dict[Any, str] = {}  # constants and transposed arrays that are there already
         self._counts: dict[str, int] = {}
+        self._named: set[str] = set()  # initializers that are weights
         self._batch: tuple[str, int] | None = None  # the graph's input and the first trace's batch
 
     # ---- values
@@ -172,6 +173,7 @@ class Writer:
                 self.nodes.append(self.onnx.helper.make_node("Constant", [], [fresh], name=fresh, value=held))
             else:
                 self.initializers.append(held)
+                self._named |= {fresh} if name else set()
             self._written[key] = fresh
         return self._written[key]
 
@@ -183,8 +185,8 @@ class Writer:
 
     def node(self, kind: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Adds a node and returns the name of its result; it is called after its weight where it has one."""
-        weight = next((i for i in inputs if i in self._weight_names), None)
-        name = self.fresh(weight.rpartition(".")[0] or kind if weight else kind, numbered=weight is None)
+        module = next((i.rpartition(".")[0] for i in inputs if i in self._named), "")
+        name = self.fresh(module or kind, numbered=not module)
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
@@ -193,10 +195,6 @@ class Writer:
         names = [self.fresh(kind, numbered=True) for _ in range(count)]
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
         return names
-
-    @property
-    def _weight_names(self) -> set[str]:
-        return {key[1] for key in self._written if isinstance(key, tuple) and key[0] == "named"}
 
     def fresh(self, wanted: str, numbered: bool = False) -> str:
         """A name that nothing has yet."""
