@@ -74,6 +74,8 @@ class _Watcher:
         elif event == "return":
             if frame is self._inside:
                 self._inside = None
+                if any(value is argument for argument in self._arguments.values()):
+                    return  # a dropout in evaluation, a cast to the dtype there is
                 self.calls.append(Call(self._functions[frame.f_code], self._arguments, value))
                 self.held.append((self._arguments, value))
             elif self._inside is None and frame.f_code in self._unknown and isinstance(value, Tensor):
