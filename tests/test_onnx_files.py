@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,11 @@ def test_files_of_pytorch(tmp_path: Path) -> None:
 
 
 # ---- what is refused
+
+
+def test_the_library_is_imported_only_where_it_is_needed() -> None:
+    program = "import sys, cnnengine; assert cnnengine.onnx.load and 'onnx' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
