@@ -1,4 +1,4 @@
-"""The ``cnnengine`` command: train, predict, precompile, backends, cache.
+"""The ``cnnengine`` command: train, predict, precompile, summary, backends, cache.
 
 Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C.
 """
@@ -16,24 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from . import __version__, backends
-from .backends.registry import NAMES, unavailable
+from .backends.registry import NAMES
+from .commands import predict, summary
+from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported
 from .jit import cache
 from .models import registry
-from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset, predict
+from .training import Interrupted, RunFolder, Settings, Trainer, load_dataset
 from .training.results import write_results
 from .training.settings import DATASETS, EPOCHS
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 INTERPRETED = ("emulator", "numba")  # on the CPU these run a GPU's threads one by one
-PREFERRED = ("cuda", "native", "numpy")  # backends, by default the first that can run here
-NATIVE_SETTINGS = ("CNNENGINE_ISA", "CNNENGINE_NUM_THREADS")  # a wrong one makes the native backend unavailable
 RUNS = Path("runs")
-
-
-class UsageError(Exception):
-    """Something the user asked for that cannot be; the message is one sentence."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return exit_.code if isinstance(exit_.code, int) else USAGE_ERROR
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *where, **how: _warn(str(message))
+            warnings.showwarning = lambda message, *where, **how: warn(str(message))
             return arguments.run(arguments)  # type: ignore[no-any-return]
     except KeyboardInterrupt:
         print("\ncnnengine: interrupted", file=sys.stderr)
@@ -58,10 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{error.filename}: " if error.filename else ""
         print(f"cnnengine: error: {name}{error.strerror or error}", file=sys.stderr)
     return USAGE_ERROR
-
-
-def _warn(message: str) -> None:
-    print(f"cnnengine: warning: {message}", file=sys.stderr)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -114,32 +106,15 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     print("\n".join(lines))
     if not math.isfinite(last["train_loss"]):
-        _warn(f"the loss is {last['train_loss']}: training has diverged, a smaller --lr may help")
+        warn(f"the loss is {last['train_loss']}: training has diverged, a smaller --lr may help")
     return 0
 
 
 def _settings(given: dict[str, Any]) -> Settings:
     try:
-        return Settings(**given | {"backend": given.get("backend") or _default_backend()})
+        return Settings(**given | {"backend": given.get("backend") or default_backend()})
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _default_backend() -> str:
-    named = os.environ.get("CNNENGINE_BACKEND")
-    if named:
-        if named not in NAMES:
-            raise UsageError(f"CNNENGINE_BACKEND must be one of {', '.join(NAMES)}, received {named!r}")
-        if reason := unavailable(named):
-            raise BackendUnavailable(f"CNNENGINE_BACKEND: backend {named!r} is not available: {reason}")
-        return named
-    name = next(name for name in PREFERRED if unavailable(name) is None)
-    if name == "numpy":
-        reason = str(unavailable("native"))
-        if any(setting in reason for setting in NATIVE_SETTINGS):
-            raise UsageError(reason)
-        _warn(f"computing with NumPy, slowly: {reason}")
-    return name
 
 
 def _run_folder(arguments: argparse.Namespace) -> RunFolder:
@@ -170,15 +145,6 @@ def _run_folder(arguments: argparse.Namespace) -> RunFolder:
 
 def _resume_command(arguments: argparse.Namespace, folder: RunFolder) -> str:
     return shlex.join(["cnnengine", "train", arguments.model, "--run-dir", str(folder.path), "--resume"])
-
-
-def _predict(arguments: argparse.Namespace) -> int:
-    backend = arguments.backend or _default_backend()
-    results = predict(arguments.weights, arguments.images, backend)
-    width = max(map(len, arguments.images))
-    for image, best in zip(arguments.images, results, strict=True):
-        print(f"{image:{width}}  " + "   ".join(f"{name} {100 * p:5.1f} %" for name, p in best))
-    return 0
 
 
 def _precompile(arguments: argparse.Namespace) -> int:
@@ -215,7 +181,7 @@ def _backends(arguments: argparse.Namespace) -> int:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         print("  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)) + f"  {row[3]}")
-    print(f"by default: {_default_backend()} (--backend, or CNNENGINE_BACKEND, chooses another)")
+    print(f"by default: {default_backend()} (--backend, or CNNENGINE_BACKEND, chooses another)")
     return 0
 
 
@@ -251,8 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         help="folder that holds MNIST/raw or FashionMNIST/raw (default: CNNENGINE_DATA, else data)",
     )
     epochs = ", ".join(f"{count} for {name}" for name, count in EPOCHS.items())
-    train.add_argument("--epochs", type=_positive, metavar="N", help=f"default: {epochs}")
-    train.add_argument("--batch-size", type=_positive, metavar="N", help=f"default: {Settings().batch_size}")
+    train.add_argument("--epochs", type=positive, metavar="N", help=f"default: {epochs}")
+    train.add_argument("--batch-size", type=positive, metavar="N", help=f"default: {Settings().batch_size}")
     train.add_argument("--lr", type=_not_negative, metavar="X", help=f"first learning rate (default: {Settings().lr})")
     train.add_argument("--momentum", type=_not_negative, metavar="X", help=f"default: {Settings().momentum}")
     train.add_argument("--weight-decay", type=_not_negative, metavar="X", help=f"default: {Settings().weight_decay}")
@@ -265,16 +231,7 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, with its settings")
     again.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds a run")
 
-    use = commands.add_parser(
-        "predict",
-        help="classify images",
-        description="Prints the three likeliest classes of each image. A picture of any size is cropped to its figure,"
-        " scaled to 20 pixels and centred in 28 x 28 as MNIST's were; one with a light border is inverted.",
-    )
-    use.set_defaults(run=_predict)
-    use.add_argument("weights", metavar="MODEL", help="a run folder, or a .safetensors file")
-    use.add_argument("images", metavar="IMAGE", nargs="+", help="PNG, JPEG or any other format Pillow reads")
-    use.add_argument("--backend", choices=NAMES, help="default: the fastest that is here")
+    predict.add(commands)
 
     ahead = commands.add_parser(
         "precompile",
@@ -284,12 +241,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     ahead.set_defaults(run=_precompile)
     ahead.add_argument("model", choices=registry.names())
-    ahead.add_argument("--batch", type=_positive, default=64, metavar="N", help="images (default: 64)")
-    ahead.add_argument("--classes", type=_positive, default=10, metavar="N", help="of the model (default: 10)")
+    ahead.add_argument("--batch", type=positive, default=64, metavar="N", help="images (default: 64)")
+    ahead.add_argument("--classes", type=positive, default=10, metavar="N", help="of the model (default: 10)")
     ahead.add_argument("--dtype", choices=DTYPES, default="float32", help="of convolutions and products (autocast)")
     ahead.add_argument("--inference", action="store_true", help="not a training step with SGD, the forward pass alone")
     ahead.add_argument("--arch", metavar="SM", help="such as sm_90a (default: that of the GPU that is here)")
-    ahead.add_argument("--workers", type=_positive, metavar="N", help="processes (default: one a core)")
+    ahead.add_argument("--workers", type=positive, metavar="N", help="processes (default: one a core)")
+
+    summary.add(commands)
 
     table = commands.add_parser("backends", help="list the backends, and why one is not available")
     table.set_defaults(run=_backends)
@@ -298,13 +257,6 @@ def _parser() -> argparse.ArgumentParser:
     store.set_defaults(run=_cache)
     store.add_argument("action", choices=("info", "clear"), nargs="?", default="info")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
-    return value
 
 
 def _seed(text: str) -> int:

@@ -15,3 +15,7 @@ class KernelError(RuntimeError):
 
 class DataError(ValueError):
     """A data or weight file is missing, truncated or corrupt; the message names the file and what was expected."""
+
+
+class WorkerDied(RuntimeError):
+    """A process that prepares data ended before its work was done; the message names it and says how it ended."""

@@ -20,6 +20,7 @@ from PIL import Image
 import cnnengine as cnn
 from cnnengine import cli, data
 from cnnengine.backends.registry import NAMES, unavailable
+from cnnengine.commands import common, predict
 from cnnengine.jit import nvrtc
 from cnnengine.training import Interrupted, Trainer
 
@@ -270,7 +271,7 @@ def test_a_wrong_environment_is_named(
 def test_the_environments_backend_must_be_here(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "unavailable", lambda name: "it is not here")
+    monkeypatch.setattr(common, "unavailable", lambda name: "it is not here")
     monkeypatch.setenv("CNNENGINE_BACKEND", "cuda")
     message = _error(capsys, "train", "lenet5")
     assert message == "CNNENGINE_BACKEND: backend 'cuda' is not available: it is not here"
@@ -280,7 +281,7 @@ def test_numpy_in_place_of_native_is_said(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CNNENGINE_BACKEND", raising=False)
-    monkeypatch.setattr(cli, "unavailable", lambda name: None if name == "numpy" else "it is not built")
+    monkeypatch.setattr(common, "unavailable", lambda name: None if name == "numpy" else "it is not built")
     capsys.readouterr()
     assert cli.main(["predict", str(trained), _digit(tmp_path)]) == 0
     assert capsys.readouterr().err == "cnnengine: warning: computing with NumPy, slowly: it is not built\n"
@@ -292,7 +293,8 @@ def test_a_warning_is_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: 
         warnings.warn("the kernel cache cannot be written", RuntimeWarning, stacklevel=2)
         return [[]]
 
-    monkeypatch.setattr(cli, "predict", warn)
+    monkeypatch.setattr(predict, "from_run", lambda path: None)
+    monkeypatch.setattr(predict, "classify", warn)
     assert cli.main(["predict", "model", "image.png", "--backend", "numpy"]) == 0
     assert capsys.readouterr().err == "cnnengine: warning: the kernel cache cannot be written\n"
 
@@ -303,7 +305,7 @@ def test_ctrl_c_outside_the_loop_exits_with_130(
     def press(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "predict", press)
+    monkeypatch.setattr(predict, "from_run", press)
     assert cli.main(["predict", "model", "image.png"]) == 130
     assert capsys.readouterr().err == "\ncnnengine: interrupted\n"
 
@@ -436,7 +438,11 @@ def test_precompile_needs_a_gpu_or_an_architecture(capsys: pytest.CaptureFixture
 def test_python_m_cnnengine_is_the_command() -> None:
     process = _start("predict", "gone", "gone.png")
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (2, "", "cnnengine: error: gone.png: there is no such image\n")
+    assert (process.returncode, out, err) == (
+        2,
+        "",
+        "cnnengine: error: gone: cannot be read: No such file or directory\n",
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

@@ -19,9 +19,9 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".t
 def decode(source: str | os.PathLike[str] | bytes, name: str, channels: int = 3) -> Image.Image:
     """The picture in a file, or in the bytes of one, wholly read, in 3 channels (RGB) or 1 (grey).
 
-    Any format and mode that Pillow reads; transparency is laid on white; a photograph is turned the way
-    up that the camera noted (EXIF); the first frame of several. Raises DataError
-    that begins with ``name`` for a missing, truncated, corrupt or overly large picture (Pillow's MAX_IMAGE_PIXELS).
+    Any format and mode that Pillow reads; transparency is laid on white; a photograph is turned as the camera noted
+    (EXIF); the first frame of several. Raises DataError that begins with ``name`` for a missing, truncated, corrupt or
+    overly large picture (Pillow's MAX_IMAGE_PIXELS).
     """
     try:
         with warnings.catch_warnings():

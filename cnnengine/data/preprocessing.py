@@ -8,17 +8,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from .dataset import normalize
+from .dataset import Numbers, normalize
+from .transforms.pictures import FILTERS, to_array
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PADDING = 32  # pixels that EfficientNet's rule leaves out around the crop, of the side they make together
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +30,13 @@ class Preprocessing:
     size: int = 224
     crop: int | Literal["padded"] = 256
     interpolation: str = "bilinear"
-    mean: float | tuple[float, ...] = IMAGENET_MEAN
-    std: float | tuple[float, ...] = IMAGENET_STD
+    mean: Numbers = IMAGENET_MEAN
+    std: Numbers = IMAGENET_STD
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"Preprocessing: size must be at least 1, received {self.size}")
-        if (isinstance(self.crop, int) and self.crop < self.size) or (
-            isinstance(self.crop, str) and self.crop != "padded"
-        ):
+        if self.crop != "padded" and not (isinstance(self.crop, int) and self.crop >= self.size):
             raise ValueError(
                 f"Preprocessing: crop must be 'padded' or at least the size of {self.size}, received {self.crop!r}"
             )
@@ -64,8 +57,7 @@ class Preprocessing:
             width, height = int(self.crop * width / shorter), int(self.crop * height / shorter)
             left, top = round((width - self.size) / 2), round((height - self.size) / 2)
             image = image.resize((width, height), filter_).crop((left, top, left + self.size, top + self.size))
-        array = np.asarray(image)
-        return array if array.ndim == 3 else array[..., np.newaxis]
+        return to_array(image)
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """``(images / 255 - mean) / std`` as float32; ``images`` uint8 (..., C)."""

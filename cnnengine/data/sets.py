@@ -99,8 +99,13 @@ def digits() -> Dataset:
         )
 
 
+def root_folder(root: str | os.PathLike[str] | None) -> Path:
+    """``root``, or where it is None the environment variable CNNENGINE_DATA, or ``data``."""
+    return Path(root if root is not None else os.environ.get("CNNENGINE_DATA") or "data")
+
+
 def _load(source: IdxSet, root: str | os.PathLike[str] | None, download: bool) -> Dataset:
-    folder = Path(root if root is not None else os.environ.get("CNNENGINE_DATA") or "data") / source.folder / "raw"
+    folder = root_folder(root) / source.folder / "raw"
     missing = [name for name in source.sha256 if _find(folder, name) is None]
     if missing and download:
         try:

@@ -23,6 +23,7 @@ from .dropout import dropout
 from .gemm import linear, matmul
 from .interpolate import interpolate
 from .layout import cast, concatenate, flatten, from_nchw, index, permute, reshape, to, to_nchw
+from .local_response_norm import local_response_norm
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
 from .normalize_images import normalize_images
 from .pool2d import (
@@ -71,6 +72,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "local_response_norm",
     "log",
     "log_softmax",
     "matmul",

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+from .. import functional as F
 from .. import nn
 from ..data.preprocessing import Preprocessing
 from ..nn import init
@@ -57,7 +58,7 @@ class MBConv(nn.Module):
             y: Tensor = self.block(x)
             return y
         if self.training and self.stochastic_depth.p:
-            return x + self.stochastic_depth(self.block(x))
+            return F.add(x, self.stochastic_depth(self.block(x)))
         return with_shortcut(self.block, x)
 
 

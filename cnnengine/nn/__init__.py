@@ -24,6 +24,7 @@ from .flatten import Flatten
 from .hooks import RemovableHandle
 from .identity import Identity
 from .linear import Linear
+from .local_response_norm import LocalResponseNorm
 from .loss import CrossEntropyLoss
 from .module import Module
 from .norm import BatchNorm1d, BatchNorm2d, GroupNorm, LayerNorm
@@ -57,6 +58,7 @@ __all__ = [
     "LayerNorm",
     "LeakyReLU",
     "Linear",
+    "LocalResponseNorm",
     "MaxPool2d",
     "Module",
     "Parameter",

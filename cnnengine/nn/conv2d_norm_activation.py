@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from .. import functional as F
 from ..shapes import Padding
 from ..tensor import Tensor
 from . import init
@@ -21,7 +22,7 @@ class Conv2dNormActivation(Sequential):
 
     ``padding`` None is ``kernel_size // 2``, which keeps the size but for the stride; ``norm(out_channels)`` makes the
     norm, ``activation()`` the activation, None for neither. Called with ``residual`` it adds that before the
-    activation, in the norm's pass. Weights start normal with standard deviation sqrt(2 / fan_out), after He et al. 2015.
+    activation, in the norm's pass. Weights start normal, of standard deviation sqrt(2 / fan_out): He et al. 2015.
     """
 
     def __init__(
@@ -51,8 +52,8 @@ class Conv2dNormActivation(Sequential):
         y = rest[0](conv_norm(conv, norm, x, "identity", residual))
         return y
 
-    def conv_norm_pairs(self) -> Iterable[tuple[str, str]]:
-        return (("0", "1"),)
+    def conv_norm_pairs(self) -> list[tuple[str, str]]:
+        return [("0", "1")]
 
 
 def with_shortcut(branch: Sequential, x: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def with_shortcut(branch: Sequential, x: Tensor) -> Tensor:
     *front, before, last = branch
     if not is_plain(branch):
         y: Tensor = branch(x)
-        return y + x
+        return F.add(y, x)
     y = x
     for module in front:
         y = module(y)
@@ -71,4 +72,4 @@ def with_shortcut(branch: Sequential, x: Tensor) -> Tensor:
     elif isinstance(before, Conv2d):
         return conv_norm(before, last, y, "identity", x)
     y = last(before(y))
-    return y + x
+    return F.add(y, x)

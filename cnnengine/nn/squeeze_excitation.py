@@ -31,4 +31,4 @@ class SqueezeExcitation(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         factor = self.activation(self.fc1(F.adaptive_avg_pool2d(x, 1)))
-        return x * self.scale_activation(self.fc2(factor))
+        return F.mul(x, self.scale_activation(self.fc2(factor)))

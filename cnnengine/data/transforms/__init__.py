@@ -1,0 +1,25 @@
+"""Augmentation, one picture at a time: ``transform(picture, rng)`` gives a picture.
+
+A picture is an array uint8 (H, W, C) or a Pillow image; what comes back is of the same kind. All random numbers come
+from ``rng``, a NumPy generator.
+"""
+
+from .basic import Compose, HorizontalFlip, RandomCrop
+from .colour import ColorJitter
+from .erasing import RandomErasing
+from .policies import OPERATIONS, RandAugment, TrivialAugment
+from .sizes import CenterCrop, RandomResizedCrop, Resize
+
+__all__ = [
+    "OPERATIONS",
+    "CenterCrop",
+    "ColorJitter",
+    "Compose",
+    "HorizontalFlip",
+    "RandAugment",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomResizedCrop",
+    "Resize",
+    "TrivialAugment",
+]
