@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +117,34 @@ def scatter(network: nn.Module, rng: np.random.Generator) -> None:
             tensor.data[...] = np.abs(1 + spread) if ones else spread
 
 
+LOGITS = {  # of one image, by the reference in float64
+    "vit_tiny": [1.3259966, -0.6256076, 0.9345236, 1.1695459],
+    "coatnet_0": [-0.2464604, 0.9751528, 0.1109205, -1.0275235],
+    "coatnet_0_rw": [-0.0603981, -2.5315286, -0.6943809, 0.0202908],
+    "mobilevit_s": [0.083121, -0.0937331, -0.2080394, -0.1184517],
+}
+
+
+def numbered(name: str) -> tuple[nn.Module, np.ndarray]:
+    """The small network with weights, and an image, that NumPy draws the same everywhere"""
+    options, size = SMALL[name]
+    network = cnn.models.create(name, num_classes=4, **options).eval()
+    rng = np.random.default_rng(1)
+    for _, tensor in sorted(network.state_dict().items()):
+        tensor.data[...] = rng.standard_normal(tensor.shape) / np.sqrt(fan_in(tensor.shape))
+    scatter(network, rng)
+    return network, random_array(rng, (1, size, size, 3))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_logits_are_the_references(name: str) -> None:
+    """What needs no PyTorch; test_the_references_logits says that the numbers are its"""
+    network, image = numbered(name)
+    with cnn.no_grad():
+        logits = network(cnn.Tensor(image)).numpy()[0]
+    np.testing.assert_allclose(logits, LOGITS[name], rtol=0, atol=2e-5 * np.abs(LOGITS[name]).max())
+
+
 @pytest.fixture
 def torch() -> Iterator[Any]:
     """PyTorch on one thread, which small networks are quicker on"""
@@ -177,6 +208,17 @@ def check_against_pytorch(torch: Any, name: str, options: dict[str, Any], size: 
     assert gradients <= 2 * their_gradients, f"gradients: {gradients:.3g}, PyTorch {their_gradients:.3g}"
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_the_references_logits(torch: Any, name: str) -> None:
+    network, image = numbered(name)
+    theirs = reference(name)(num_classes=4, **SMALL[name][0]).double().eval()
+    state = {key: torch.from_numpy(tensor.numpy().copy()) for key, tensor in network.state_dict().items()}
+    theirs.load_state_dict({key: t.permute(0, 3, 1, 2) if t.ndim == 4 else t for key, t in state.items()})
+    with torch.no_grad():
+        logits = theirs(torch.from_numpy(image.transpose(0, 3, 1, 2).astype(np.float64))).numpy()[0]
+    np.testing.assert_allclose(LOGITS[name], logits, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", SMALL)
 def test_against_pytorch(torch: Any, name: str, training: bool) -> None:
@@ -188,3 +230,71 @@ def test_against_pytorch(torch: Any, name: str, training: bool) -> None:
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_networks_against_pytorch(torch: Any, name: str, training: bool) -> None:
     check_against_pytorch(torch, name, *WHOLE[name], training, 4, 1)
+
+
+def photographs(shared: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """64 images of CIFAR-10, made larger, and their labels"""
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
+    path = shared / "data/cifar10_jpeg_c.npz"
+    if not path.is_file():
+        pytest.skip(f"{path.name} is not among the real data beside this checkout")
+    with np.load(path) as archive:
+        jpeg, offset, labels = (archive[f"{name}_train"] for name in ("jpeg", "offset", "label"))
+    chosen = np.random.default_rng(0).choice(len(labels), 64, replace=False)
+    pixels = [np.asarray(image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes()))) for i in chosen]
+    x = (np.stack(pixels).astype(np.float32) / 255 - 0.47) / 0.25
+    return F.interpolate(cnn.Tensor(x), size, mode="bilinear").numpy(), labels[chosen].astype(np.int64)
+
+
+@LONG
+@pytest.mark.parametrize(("name", "rate"), [("vit_tiny", 5e-4), ("coatnet_0", 5e-4), ("mobilevit_s", 2e-3)])
+def test_64_photographs_are_learned_by_heart(name: str, rate: float, shared: Path) -> None:
+    """100 % of them in evaluation mode, within 60 epochs of two batches"""
+    x, labels = photographs(shared, 64)
+    cnn.manual_seed(0)
+    options = {} if name == "mobilevit_s" else {"image_size": 64}
+    network = cnn.models.create(name, num_classes=10, **options)
+    optimizer = cnn.optim.AdamW(network.parameters(), lr=rate, weight_decay=0.0)
+    order, started = np.random.default_rng(0), time.perf_counter()
+    epoch = right = 0
+    while right < 64 and epoch < 60:
+        epoch += 1
+        network.train()
+        for rows in order.permutation(64).reshape(2, 32):
+            optimizer.zero_grad()
+            F.cross_entropy(network(cnn.Tensor(x[rows])), labels[rows]).backward()
+            optimizer.step()
+        with cnn.no_grad():
+            right = int((network.eval()(cnn.Tensor(x)).argmax(1) == labels).sum())
+    print(f"{name}: {right} of 64 after {epoch} epochs, {time.perf_counter() - started:.1f} s")
+    assert right == 64
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="image_size must be a multiple of 16, received 100"):
+        cnn.models.create("vit_tiny", image_size=100)
+    with pytest.raises(ValueError, match="image_size must be a multiple of 32, received 16"):
+        cnn.models.create("coatnet_0", image_size=16)
+    for name in ("vit_tiny", "coatnet_0"):
+        network = cnn.models.create(name, **SMALL[name][0] | {"image_size": 64})
+        with pytest.raises(ValueError, match=r"expected images \(N, 64, 64, 3\), received \(1, 3, 64, 64\)"):
+            network(cnn.Tensor(np.zeros((1, 3, 64, 64), np.float32)))
+
+
+def test_a_hook_sees_what_an_activation_is_given(rng: np.random.Generator) -> None:
+    """A linear layer and its activation are one pass, unless somebody wants the layer's own result"""
+    network = cnn.models.create("vit_tiny", image_size=32, depth=1).eval()
+    image = cnn.Tensor(random_array(rng, (1, 32, 32, 3)))
+    alone, seen = network(image).numpy(), []
+    network.blocks[0].mlp.fc1.register_forward_hook(lambda *call: seen.append(call[2].numpy()))
+    np.testing.assert_allclose(network(image).numpy(), alone, rtol=1e-5, atol=1e-5)
+    assert (seen[0] < -0.5).any()  # which no gelu gives
+
+
+def test_branches_are_left_out_in_training(rng: np.random.Generator) -> None:
+    cnn.manual_seed(1)
+    network = cnn.models.create("vit_tiny", image_size=32, depth=4, drop_path_rate=0.9, drop_rate=0.1)
+    image = cnn.Tensor(random_array(rng, (2, 32, 32, 3)))
+    assert (network(image).numpy() != network(image).numpy()).any()
+    network.eval()
+    np.testing.assert_array_equal(network(image).numpy(), network(image).numpy())
