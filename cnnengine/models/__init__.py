@@ -2,6 +2,7 @@
 
 from .alexnet import alexnet, alexnet_2012
 from .cifar_resnet import resnet20, resnet56
+from .coatnet import coatnet_0, coatnet_0_rw
 from .efficientnet import (
     efficientnet_b0,
     efficientnet_b1,
@@ -22,14 +23,18 @@ from .efficientnet_lite import (
 from .lenet1 import lenet1
 from .lenet5 import lenet5
 from .mobilenet import mobilenet_v2
+from .mobilevit import mobilevit_s
 from .registry import create, names
 from .resnet import resnet18, resnet34, resnet50, resnet101, resnet152
 from .summary import summary
 from .vgg import vgg11, vgg11_bn, vgg13, vgg13_bn, vgg16, vgg16_bn, vgg19, vgg19_bn
+from .vit import vit_base, vit_small, vit_tiny
 
 __all__ = [
     "alexnet",
     "alexnet_2012",
+    "coatnet_0",
+    "coatnet_0_rw",
     "create",
     "efficientnet_b0",
     "efficientnet_b1",
@@ -47,6 +52,7 @@ __all__ = [
     "lenet1",
     "lenet5",
     "mobilenet_v2",
+    "mobilevit_s",
     "names",
     "resnet18",
     "resnet20",
@@ -64,4 +70,7 @@ __all__ = [
     "vgg16_bn",
     "vgg19",
     "vgg19_bn",
+    "vit_base",
+    "vit_small",
+    "vit_tiny",
 ]
