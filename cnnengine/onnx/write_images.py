@@ -10,6 +10,7 @@ from ..errors import Unsupported
 from ..functional.conv2d import conv2d, conv2d_norm_act
 from ..functional.conv_transpose2d import conv_transpose2d
 from ..functional.interpolate import interpolate
+from ..functional.local_response_norm import local_response_norm
 from ..functional.pool2d import (
     adaptive_avg_pool2d,
     adaptive_max_pool2d,
@@ -248,3 +249,12 @@ def _conv_transpose2d(c: Context) -> None:
         group=c.argument("groups"),
     )
     c.done(y, NCHW)
+
+
+@rule(local_response_norm)
+def _local_response_norm(c: Context) -> None:
+    x, size = c.value("x"), c.argument("size")
+    if len(x.shape) != 4 or size % 2 == 0:  # ONNX's even windows reach one channel further up, ours down
+        raise Unsupported(f"onnx.export: local_response_norm of {size} channels, x {x.shape}: odd, of images alone")
+    given = {"size": size, "alpha": c.argument("alpha"), "beta": c.argument("beta"), "bias": c.argument("k")}
+    c.done(c.writer.node("LRN", [c.writer.array(x, NCHW)], **given), NCHW)
