@@ -86,6 +86,7 @@ NETWORKS: dict[str, tuple[Build, tuple[int, ...]]] = {
         lambda: Apply(lambda x, w, b: F.instance_norm(x, weight=w, bias=b), w=weight(4), b=weight(4, seed=2)),
         IMAGE,
     ),
+    "local_response_norm": (apply(lambda x: F.local_response_norm(x, 3, 0.4, 0.6, 1.5)), IMAGE),
     "linear": (lambda: nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3, bias=False)), (1, 5)),
     "linear of tokens": (lambda: nn.Sequential(nn.Linear(5, 6), nn.GELU(), nn.Linear(6, 3)), (1, 7, 5)),
     "linear of images": (lambda: nn.Sequential(nn.Conv2d(4, 5, 1), nn.Linear(5, 6)), IMAGE),

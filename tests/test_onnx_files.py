@@ -97,6 +97,7 @@ case(
 case("gemm, a row", [node("Gemm", "a b c", transB=1)], {"a": floats(3, 4)}, b=floats(5, 4), c=floats(1, 5))
 case("matmul, broadcast", [node("MatMul", "a b")], {"a": floats(2, 3, 4, 5), "b": floats(3, 5, 2)})
 # as many images as channels: the specification's evaluator walks over one number where it should over the other
+case("lrn, odd", [node("LRN", "x", size=3)], {"x": floats(5, 5, 2, 3)})
 case("lrn", [node("LRN", "x", size=4, alpha=0.3, beta=0.6, bias=1.5)], {"x": floats(5, 5, 2, 3)})
 case("depth to space", [node("DepthToSpace", "x", blocksize=2)], X)
 case("depth to space, CRD", [node("DepthToSpace", "x", blocksize=2, mode="CRD")], X)
@@ -250,6 +251,7 @@ def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         (apply(lambda x: cnn.Tensor(x.numpy() * 2)), IMAGE, "the model's output, .* made outside"),
         (apply(lambda x: F.dropout(x, 0.5, True)), IMAGE, r"output, .* made by F\.dropout, which has no counterpart"),
         (lambda: nn.BatchNorm2d(4, track_running_stats=False), IMAGE, "batch_norm by the batch's own statistics"),
+        (apply(lambda x: F.local_response_norm(x, 2)), IMAGE, "local_response_norm of 2 channels"),
         (lambda: nn.AdaptiveMaxPool2d(5), IMAGE, "adaptive_max_pool2d of 8 x 6 to 5 x 5"),
         (
             apply(lambda x: F.matmul(x, x.T).reshape(x.shape[0], 1, -1)),

@@ -228,12 +228,17 @@ def _group_norm(node: Node, given: Given, training: bool) -> Laid:
 
 @reader("LRN")
 def _lrn(node: Node, given: Given, training: bool) -> Laid:
-    """x / (bias + alpha / size * sum of squares over ``size`` neighbouring channels) ** beta"""
+    """x / (bias + alpha / size * sum of squares over ``size`` channels) ** beta; an even window reaches one further up
+    than ours"""
     x, size = _image(node, given[0]), node.get("size")
+    numbers = node.get("alpha", 1e-4), node.get("beta", 0.75), node.get("bias", 1.0)
+    if size % 2:
+        return Laid(F.local_response_norm(x, size, *numbers), NHWC)
     squares = F.pad(F.mul(x, x), [(0, 0)] * 3 + [((size - 1) // 2, size // 2)])
     channels = x.shape[3]
     total = F.index(squares, (..., slice(0, channels)))
     for start in range(1, size):
         total = F.add(total, F.index(squares, (..., slice(start, start + channels))))
-    scaled = F.add(F.mul(total, node.get("alpha", 1e-4) / size), node.get("bias", 1.0))
-    return Laid(F.div(x, F.pow(scaled, node.get("beta", 0.75))), NHWC)
+    alpha, beta, bias = numbers
+    scaled = F.add(F.mul(total, alpha / size), bias)
+    return Laid(F.div(x, F.pow(scaled, beta)), NHWC)
