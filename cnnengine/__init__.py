@@ -23,6 +23,7 @@ from .tuning import autotune
 
 from .graphs import graph  # isort: skip  (built on the names above)
 from . import amp, cuda, data, models, nn, optim  # isort: skip
+from . import onnx  # isort: skip  (built on the names above)
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "models",
     "nn",
     "no_grad",
+    "onnx",
     "optim",
     "random",
     "save",

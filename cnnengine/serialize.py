@@ -6,7 +6,6 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from . import torch_file
 from .errors import DataError
 from .tensor import Tensor
 
@@ -33,6 +33,8 @@ DTYPES = {  # what safetensors calls them
     "U8": np.uint8,
     "BOOL": np.bool_,
 }
+NESTED = ("state_dict", "model")  # where checkpoints keep a state dict beside other things
+WRAPPERS = ("module.", "_orig_mod.")  # torch.nn.DataParallel and DistributedDataParallel, torch.compile
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -99,17 +101,20 @@ def load_with_metadata(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarr
 def load_torch(source: str | os.PathLike[str] | Mapping[str, Any]) -> dict[str, np.ndarray]:
     """A PyTorch state dict with every 4-D convolution weight turned from (K, C/groups, R, S) to (K, R, S, C/groups).
 
-    ``source`` is a .safetensors file, a .pt / .pth file (read with ``weights_only=True``; needs torch), or a mapping of
-    names to arrays or torch tensors. A linear layer that was trained behind a flatten of (C, H, W) keeps its weights:
-    give the model ``nn.Flatten(order="CHW")``. Raises DataError for a file that cannot be read.
+    ``source`` is a .safetensors file, a .pt / .pth file, or a mapping of names to arrays or torch tensors. A file is
+    read without torch, and nothing in it is run (see docs/weights.md): it may hold a state dict, or one under
+    "state_dict" or "model". bfloat16 stays bfloat16. Where every name begins with "module." or "_orig_mod.", which
+    PyTorch's DataParallel and compile put before all names, it is left out. A linear layer that was trained behind a
+    flatten of (C, H, W) keeps its weights: give the model ``nn.Flatten(order="CHW")``. Raises DataError for a file that
+    cannot be read and for an entry that is no array of numbers.
     """
     if isinstance(source, Mapping):
         state = source
     elif Path(source).suffix == ".safetensors":
         state = load(source)
     else:
-        state = _read_pickled(Path(source))
-    arrays = {str(name): _foreign_array(str(name), value) for name, value in state.items()}
+        state = _state_dict(torch_file.read(source), source)
+    arrays = {name: _foreign_array(name, value) for name, value in _bare_names(state).items()}
     return {n: np.ascontiguousarray(a.transpose(0, 2, 3, 1)) if a.ndim == 4 else a for n, a in arrays.items()}
 
 
@@ -136,29 +141,31 @@ def _in_fixed_order(content: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + content[8 + length :]
 
 
-def _read_pickled(path: Path) -> Mapping[str, Any]:
-    if find_spec("torch") is None:
-        raise DataError(
-            f"{path}: reading a PyTorch checkpoint needs torch; convert it to .safetensors where torch is installed"
-        )
-    import torch
+def _state_dict(content: Any, path: str | os.PathLike[str]) -> Mapping[str, Any]:
+    """The state dict in a checkpoint: itself, or under one of the names it is usually kept by."""
+    if isinstance(content, Mapping):
+        for name in NESTED:
+            if isinstance(content.get(name), Mapping):
+                return content[name]  # type: ignore[no-any-return]
+        return content
+    raise DataError(f"{path}: expected a state dict, found {type(content).__name__}")
 
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle, zip, runtime and OS errors for a bad file
-        raise DataError(f"{path}: cannot be read as a PyTorch checkpoint: {error}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
-    if not isinstance(state, Mapping):
-        raise DataError(f"{path}: expected a state dict, found {type(state).__name__}")
-    return state
+
+def _bare_names(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """The state without a prefix that a wrapper of the whole network put before every name."""
+    named = {str(name): value for name, value in state.items()}
+    for prefix in WRAPPERS * 2:  # one wrapper in another, in either order
+        if named and all(name.startswith(prefix) for name in named):
+            named = {name.removeprefix(prefix): value for name, value in named.items()}
+    return named
 
 
 def _foreign_array(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):  # a torch tensor, or ours
         value = value.detach()
-        value = value.cpu().float() if str(value.dtype) == "torch.bfloat16" else value
+        if str(value.dtype) == "torch.bfloat16":  # which NumPy cannot share; float32 holds the same numbers
+            return np.asarray(value.cpu().float()).astype(ml_dtypes.bfloat16)
     array = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in "fiub" and array.dtype != ml_dtypes.bfloat16:
         raise DataError(f"load_torch: {name} is not an array of numbers but {type(value).__name__} ({array.dtype})")
     return array

@@ -22,15 +22,16 @@ STEMS = (
     "optimizer_step",
     "normalize_images",
 )
-COMPOSED = {
-    "layout",
-    "conv2d_batch_norm",
+COMPOSED = {  # of the kernels of others
     "attention",
+    "conv2d_batch_norm",
     "conv_transpose2d",
+    "drop_path",
     "interpolate",
+    "layout",
     "local_response_norm",
     "split",
-}  # of the kernels of others
+}
 BENCHMARKED = set(STEMS) - {"reduce", "gemm"}  # sums are timed with the bias of `binary`, products with LeNet-5
 ROOMS = {
     "functional": "cnnengine/functional/{}.py",

@@ -132,6 +132,34 @@ def test_load_state_dict_lists_every_fault_and_changes_nothing() -> None:
         assert_identical(value.numpy(), before[name], name)
 
 
+def test_load_state_dict_is_short_where_much_is_wrong_and_guesses_why() -> None:
+    model = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(20)))
+    state = {f"backbone.{name}": value for name, value in model.state_dict().items()}
+    with pytest.raises(ValueError, match="load_state_dict into Sequential") as caught:
+        model.load_state_dict(state)
+    lines = str(caught.value).splitlines()
+    assert lines[1] == "  missing: 0.weight (3, 3, 3, 3)"
+    assert lines[9] == "  ... and 32 more missing (40 in all)"
+    assert lines[10] == "  unexpected: backbone.0.weight (3, 3, 3, 3)"
+    assert lines[18] == "  ... and 32 more unexpected (40 in all)"
+    assert lines[19:] == ["  hint: without 'backbone.' before them, unexpected names are among the missing ones"]
+    whole = nn.Sequential({"backbone": model})
+    with pytest.raises(ValueError, match=r"hint: with 'backbone\.' before them"):
+        whole.load_state_dict(model.state_dict())
+
+
+def test_load_state_dict_guesses_names_and_orders() -> None:
+    model = nn.Sequential({"conv": nn.Conv2d(2, 4, 3), "norm": nn.BatchNorm2d(4)})
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    state["conv.weight"] = state["conv.weight"].transpose(0, 3, 1, 2)
+    state["norm.runing_mean"] = state.pop("norm.running_mean")
+    with pytest.raises(ValueError, match="load_state_dict into Sequential") as caught:
+        model.load_state_dict(state)
+    text = str(caught.value)
+    assert "hint: norm.running_mean may be what is called norm.runing_mean here" in text
+    assert "hint: convolution weights are (K, R, S, C/groups) here; cnn.load_torch turns those of PyTorch" in text
+
+
 def test_load_state_dict_without_strict_passes_over_names_but_not_shapes() -> None:
     block = Block()
     block.load_state_dict({"scale": [2, 2, 2, 2], "extra": 1}, strict=False)

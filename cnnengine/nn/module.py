@@ -12,6 +12,7 @@ from ..backends.registry import active_on
 from ..tensor import Tensor
 from .hooks import Hooks, RemovableHandle, changes
 from .parameter import Parameter
+from .state import described, shortened
 
 
 class Module:
@@ -180,21 +181,17 @@ class Module:
         """Copy arrays or Tensors of any float dtype and device into the parameters and buffers of the same name.
 
         With ``strict`` the names must agree; without it names on one side only are passed over. Raises ValueError
-        listing missing and unexpected names and mismatched shapes, and TypeError for what is no array of numbers;
-        either way nothing is changed.
+        listing missing and unexpected names and mismatched shapes, a few of each kind where there are many, with a
+        guess at the cause; and TypeError for what is no array of numbers. Either way nothing is changed.
         """
         own: dict[str, Tensor] = dict(self.named_parameters()) | dict(self.named_buffers())
-        faults = []
-        if strict:
-            faults += [f"missing: {name} {own[name].shape}" for name in own if name not in state]
-            faults += [f"unexpected: {name} {np.shape(state[name])}" for name in state if name not in own]
-        arrays: dict[str, np.ndarray] = {}
-        for name in own.keys() & state.keys():
-            arrays[name] = _as_host(name, state[name])
-            if arrays[name].shape != own[name].shape:
-                faults.append(f"shape of {name}: {own[name].shape} expected, {arrays[name].shape} received")
-            elif not _writeable(own[name].data):
-                faults.append(f"{name} is frozen: call unfreeze() first")
+        arrays = {name: _as_host(name, state[name]) for name in own if name in state}
+        mismatched = [name for name, array in arrays.items() if array.shape != own[name].shape]
+        expected = {name: tensor.shape for name, tensor in own.items()}
+        received = {name: np.shape(value) for name, value in state.items()}
+        faults = described(expected, received, mismatched, strict)
+        frozen = [name for name in arrays if name not in mismatched and not _writeable(own[name].data)]
+        faults += shortened("frozen", [f"{name} is frozen: call unfreeze() first" for name in frozen])
         if faults:
             raise ValueError(f"load_state_dict into {type(self).__name__}:\n  " + "\n  ".join(faults))
         for name, array in arrays.items():
