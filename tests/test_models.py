@@ -122,7 +122,11 @@ NETWORKS: dict[str, tuple[int, int, dict[str, Any], Reference]] = {
     "lenet1": (16, 4, {}, _lenet1),
     "alexnet": (63, 2, NO_DROPOUT, _alexnet),
     "alexnet_2012": (227, 2, NO_DROPOUT, _alexnet_2012),
-    **{name: (32, 4, NO_DROPOUT, _vgg(name)) for name in PUBLISHED if name.startswith("vgg")},
+    **{
+        name: (32, 4 if name.endswith("_bn") else 2, NO_DROPOUT, _vgg(name))
+        for name in PUBLISHED
+        if name.startswith("vgg")
+    },
     "resnet18": (64, 2, {}, _resnet("resnet18")),
     "resnet34": (64, 2, {}, _resnet("resnet34")),
     "resnet50": (64, 2, {}, _resnet("resnet50")),

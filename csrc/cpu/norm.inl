@@ -368,16 +368,17 @@ void finish_gradients(const NormShape& s, const ColumnWalk& w, double* totals, i
   for (i64 g = first; g < last; g++) rstd[g - first] = 1 / __builtin_sqrt(variance[g] + epsilon);
   for (i64 g = first; g < last; g++) {
     const double r = rstd[g - first];
-    double average = 0, slope = 0;  // of du and du * (x - mean)
+    double average = 0, slope = 0;  // of dz * p, p as rounded, so that dx sums to 0; of du * (x - mean)
     for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
-      average += gain ? dz[c] * gain[c] : dz[c];
+      const auto p = static_cast<float>(gain ? r * gain[c] : r);
+      coefficients[w.width + c] = p;
+      average += dz[c] * p;
       slope += gain ? dzu[c] * gain[c] : dzu[c];
       dzu[c] *= r;
     }
     for (i64 c = g * s.D; c < (g + 1) * s.D; c++) {
-      coefficients[w.width + c] = static_cast<float>(gain ? r * gain[c] : r);
       coefficients[2 * w.width + c] = static_cast<float>(r * r * r * slope * share);
-      coefficients[3 * w.width + c] = static_cast<float>(r * average * share);
+      coefficients[3 * w.width + c] = static_cast<float>(average * share);
     }
   }
   repeat_coefficients(w, 4, first * s.D, last * s.D, coefficients);
