@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,35 +181,31 @@ def test_same_as_in_pytorch(name: str) -> None:
 
 @LONG
 def test_efficientnet_b0_learns_64_images_by_heart(shared: Path) -> None:
-    """CIFAR-10's first eight training images of eight classes, twice as large, in at most 60 steps of Adam."""
+    """Eight training images of each of eight classes of CIFAR-10 (JPEG), all right in evaluation behind 60 steps. The
+    norms' running statistics follow quickly, since there is but one batch."""
     stored = np.load(shared / "data" / "cifar10_jpeg_c.npz")
-    offsets = stored["offset_train"]
+    jpeg, offsets = stored["jpeg_train"], stored["offset_train"]
     chosen = [int(i) for c in range(8) for i in np.flatnonzero(stored["label_train"] == c)[:8]]
-    pictures = [Image.open(io.BytesIO(stored["jpeg_train"][offsets[i] : offsets[i + 1]].tobytes())) for i in chosen]
-    images = np.stack([np.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC)) for picture in pictures])
+    pictures = [Image.open(io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes())) for i in chosen]
     labels = stored["label_train"][chosen].astype(np.int64)
     cnn.manual_seed(0)
-    model = cnn.models.efficientnet_b0(num_classes=8, dropout=0.0, stochastic_depth=0.0)
+    norm = partial(nn.BatchNorm2d, momentum=0.5)
+    model = efficientnet.EfficientNet(efficientnet.B0, 8, dropout=0.0, stochastic_depth=0.0, norm=norm)
     optimizer = cnn.optim.Adam(model.parameters(), lr=1e-3)
-    x = F.normalize_images(images, 0.47, 0.25)
-    steps = 0
-    while steps < 60:
-        logits = model.train()(x)
-        loss = F.cross_entropy(logits, labels)
-        if (logits.numpy().argmax(1) == labels).all():
-            with cnn.no_grad():
-                evaluated = model.eval()(x).numpy()
-            if (evaluated.argmax(1) == labels).all():
-                break
+    x = F.normalize_images(np.stack([np.asarray(picture) for picture in pictures]), 0.47, 0.25)
+    for step in range(60):
+        optimizer.lr = cnn.optim.cosine(1e-3, step, 60)
+        loss = F.cross_entropy(model(x), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        steps += 1
-    print(f"all 64 right in evaluation behind {steps} steps")
-    assert (evaluated.argmax(1) == labels).all()
+    with cnn.no_grad():
+        logits = model.eval()(x)
+    print(f"loss {loss.item():.2e} in training, {F.cross_entropy(logits, labels).item():.2e} in evaluation")
+    assert (logits.numpy().argmax(1) == labels).all()
 
 
 @LONG
 @pytest.mark.parametrize("name", [n for n in SIZES if n not in SMALL])
 def test_large_ones_same_as_in_pytorch(name: str) -> None:
-    check(name, 2, 96)
+    check(name, 2, 64)
