@@ -22,7 +22,7 @@ STEMS = (
     "optimizer_step",
     "normalize_images",
 )
-COMPOSED = {"layout", "conv2d_batch_norm", "local_response_norm"}  # of the kernels of others
+COMPOSED = {"layout", "conv2d_batch_norm", "drop_path", "local_response_norm"}  # of the kernels of others
 BENCHMARKED = set(STEMS) - {"reduce", "gemm"}  # sums are timed with the bias of `binary`, products with LeNet-5
 ROOMS = {
     "functional": "cnnengine/functional/{}.py",
