@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import cnnengine.functional as F
 from cnnengine import nn
 from cnnengine.models import compound_scaling, efficientnet, efficientnet_lite, registry, summary
 
-from .torch_networks import batch, check_against_torch, fill
+from .torch_networks import batch, checked_errors, errors_against_torch, fill
 
 LONG = pytest.mark.skipif("CNNENGINE_LONG" not in os.environ, reason="takes minutes: CNNENGINE_LONG=1 runs it")
 SIZES = {  # parameters for 1000 classes, side of the image, multiply-adds of convolutions and linear layers
@@ -165,50 +166,48 @@ def reference(name: str, num_classes: int) -> Any:
     return (mobile.EfficientNetLite if "lite" in name else mobile.EfficientNet)(name, num_classes)
 
 
-def check(name: str, images: int, side: int) -> None:
+def check(name: str, draws: int) -> None:
+    """Root mean squares over so many batches of two images: the error of one is a matter of luck."""
     options = {} if name == "mobilenet_v2" else {"stochastic_depth": 0.0}
-    ours = fill(cnn.models.create(name, num_classes=10, dropout=0.0, **options))
-    x, labels = batch((images, side, side, 3), 10)
-    errors = check_against_torch(ours, reference(name, 10), x, labels)
+    ours, theirs = fill(cnn.models.create(name, num_classes=10, dropout=0.0, **options)), reference(name, 10)
+    found = [errors_against_torch(ours, theirs, *batch((2, 64, 64, 3), 10, str(draw))) for draw in range(draws)]
+    errors = {part: tuple(np.sqrt(np.mean([np.square(e[part]) for e in found], axis=0))) for part in found[0]}
+    checked_errors(errors)
     print(name, {part: f"{mine:.1e} {theirs:.1e}" for part, (mine, theirs) in errors.items()})
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_same_as_in_pytorch(name: str) -> None:
-    check(name, 2, 64)
+    check(name, 3)
 
 
 @LONG
 def test_efficientnet_b0_learns_64_images_by_heart(shared: Path) -> None:
-    """CIFAR-10's first eight training images of eight classes, twice as large, in at most 60 steps of Adam."""
+    """Eight training images of each of eight classes of CIFAR-10 (JPEG), all right in evaluation behind 60 steps. The
+    norms' running statistics follow quickly, since there is but one batch."""
     stored = np.load(shared / "data" / "cifar10_jpeg_c.npz")
-    offsets = stored["offset_train"]
+    jpeg, offsets = stored["jpeg_train"], stored["offset_train"]
     chosen = [int(i) for c in range(8) for i in np.flatnonzero(stored["label_train"] == c)[:8]]
-    pictures = [Image.open(io.BytesIO(stored["jpeg_train"][offsets[i] : offsets[i + 1]].tobytes())) for i in chosen]
-    images = np.stack([np.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC)) for picture in pictures])
+    pictures = [Image.open(io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes())) for i in chosen]
     labels = stored["label_train"][chosen].astype(np.int64)
     cnn.manual_seed(0)
-    model = cnn.models.efficientnet_b0(num_classes=8, dropout=0.0, stochastic_depth=0.0)
+    norm = partial(nn.BatchNorm2d, momentum=0.5)
+    model = efficientnet.EfficientNet(efficientnet.B0, 8, dropout=0.0, stochastic_depth=0.0, norm=norm)
     optimizer = cnn.optim.Adam(model.parameters(), lr=1e-3)
-    x = F.normalize_images(images, 0.47, 0.25)
-    steps = 0
-    while steps < 60:
-        logits = model.train()(x)
-        loss = F.cross_entropy(logits, labels)
-        if (logits.numpy().argmax(1) == labels).all():
-            with cnn.no_grad():
-                evaluated = model.eval()(x).numpy()
-            if (evaluated.argmax(1) == labels).all():
-                break
+    x = F.normalize_images(np.stack([np.asarray(picture) for picture in pictures]), 0.47, 0.25)
+    for step in range(60):
+        optimizer.lr = cnn.optim.cosine(1e-3, step, 60)
+        loss = F.cross_entropy(model(x), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        steps += 1
-    print(f"all 64 right in evaluation behind {steps} steps")
-    assert (evaluated.argmax(1) == labels).all()
+    with cnn.no_grad():
+        logits = model.eval()(x)
+    print(f"loss {loss.item():.2e} in training, {F.cross_entropy(logits, labels).item():.2e} in evaluation")
+    assert (logits.numpy().argmax(1) == labels).all()
 
 
 @LONG
 @pytest.mark.parametrize("name", [n for n in SIZES if n not in SMALL])
 def test_large_ones_same_as_in_pytorch(name: str) -> None:
-    check(name, 2, 96)
+    check(name, 4)

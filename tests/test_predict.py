@@ -13,6 +13,7 @@ from PIL import Image
 import cnnengine as cnn
 from cnnengine import cli
 from cnnengine.commands.predict import image_files
+from cnnengine.data.decode import decode
 from cnnengine.models import registry
 
 from .real_weights import lite0_weights
@@ -172,6 +173,32 @@ def test_folders_and_patterns(capsys: pytest.CaptureFixture[str], weights: Path)
     Path("empty").mkdir()
     assert error(capsys, "mobilenet_v2", "empty", "--weights", weights).startswith("empty: there is no image in this")
     assert error(capsys, "mobilenet_v2", "no*.png", "--weights", weights) == "no*.png: no file fits this pattern"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_photograph_is_turned_as_its_camera_noted(orientation: int) -> None:
+    """The stored rows and columns, undone by hand, for each of EXIF's orientations."""
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+    turn = {  # from upright to stored
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(turn(pixels))).save("turned.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(decode("turned.png", "turned.png")), pixels)
+
+
+def test_an_orientation_that_cannot_be_read_is_passed_over() -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
+    Image.fromarray(pixels).save("odd.png", exif=b"Exif\0\0no TIFF header here")
+    np.testing.assert_array_equal(np.asarray(decode("odd.png", "odd.png")), pixels)
 
 
 def test_errors_are_one_sentence(capsys: pytest.CaptureFixture[str], weights: Path) -> None:

@@ -54,9 +54,9 @@ def fill(model: nn.Module) -> nn.Module:
     return model
 
 
-def batch(shape: tuple[int, int, int, int], classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, H, W, C) in [-1, 1) and labels that go with nothing."""
-    return values("images", shape).astype(np.float32), np.arange(shape[0]) * 7 % classes
+def batch(shape: tuple[int, int, int, int], classes: int, draw: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, H, W, C) in [-1, 1), others for each ``draw``, and labels that go with nothing."""
+    return values(f"images{draw}", shape).astype(np.float32), np.arange(shape[0]) * 7 % classes
 
 
 @dataclass
@@ -96,7 +96,14 @@ def run_torch(model: Any, x: np.ndarray, labels: np.ndarray, dtype: Any) -> Run:
 def check_against_torch(
     ours: nn.Module, reference: Any, x: np.ndarray, labels: np.ndarray, names: dict[str, str] | None = None
 ) -> dict[str, tuple[float, float]]:
-    """Raises AssertionError unless our float32 errors are at most twice PyTorch's; returns both, (ours, theirs).
+    """Raises AssertionError unless ``errors_against_torch`` are at most twice PyTorch's; returns them."""
+    return checked_errors(errors_against_torch(ours, reference, x, labels, names))
+
+
+def errors_against_torch(
+    ours: nn.Module, reference: Any, x: np.ndarray, labels: np.ndarray, names: dict[str, str] | None = None
+) -> dict[str, tuple[float, float]]:
+    """What float32 costs: (our error, PyTorch's) of each part.
 
     Errors are relative, in the 2-norm, against float64: of the logits in training, of those in evaluation, and of the
     gradients: the root mean square of each tensor's. A tensor whose gradient is less than 1e-3 of the largest, as that
@@ -120,6 +127,11 @@ def check_against_torch(
     for part in ("logits", "evaluated"):
         known = getattr(truth, part)
         errors[part] = (_error(getattr(mine, part), known), _error(getattr(theirs, part), known))
+    return errors
+
+
+def checked_errors(errors: dict[str, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The errors themselves. Raises AssertionError unless ours are at most twice PyTorch's."""
     for part, (our_error, their_error) in errors.items():
         assert their_error < 1e-2, f"{part}: PyTorch's own float32 error is {their_error:.1e}: nothing can be compared"
         assert our_error <= 2 * their_error, f"{part}: our error {our_error:.2e}, PyTorch's {their_error:.2e}"
