@@ -1,1 +1,1 @@
-"""Commands of ``cnnengine``, one module each: ``add(commands)`` tells argparse about it."""
+"""Commands of ``cnnengine``, one file each: ``add(commands)`` adds its parser, whose ``run`` the command line calls."""

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import DataError
 from ..models import registry
 from ..models.summary import summary
+from .common import positive
 
 
 def add(commands: Any) -> None:
@@ -21,8 +22,8 @@ def add(commands: Any) -> None:
     table.set_defaults(run=_summary)
     table.add_argument("model", choices=registry.names())
     table.add_argument("--image", type=_image, metavar="H,W,C", help="height, width, channels (default: the model's)")
-    table.add_argument("--batch", type=_positive, default=1, metavar="N", help="images (default: 1)")
-    table.add_argument("--classes", type=_positive, metavar="N", help="of the model (default: the model's)")
+    table.add_argument("--batch", type=positive, default=1, metavar="N", help="images (default: 1)")
+    table.add_argument("--classes", type=positive, metavar="N", help="of the model (default: the model's)")
 
 
 def _summary(arguments: argparse.Namespace) -> int:
@@ -44,10 +45,3 @@ def _image(text: str) -> tuple[int, int, int]:
     if min(height, width, channels) < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, received {text!r}")
     return height, width, channels
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, received {text}")
-    return value
