@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from .. import nn
+from ..functional.activation import activate
+from ..nn.module import is_plain
 from ..random import generator
 from ..tensor import Tensor
 
@@ -20,7 +22,12 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.fc2(self.drop(self.fc1.forward(x, self.activation))))  # type: ignore[no-any-return]
+        return self.drop(self.fc2(self.drop(activated(self.fc1, self.activation, x))))  # type: ignore[no-any-return]
+
+
+def activated(layer: nn.Linear | nn.Conv2d, activation: str, x: Tensor) -> Tensor:
+    """activation(layer(x)), on the way to memory where no hook of the layer wants its own result."""
+    return layer.forward(x, activation) if is_plain(layer) else activate(activation, layer(x))
 
 
 class Block(nn.Module):
@@ -53,10 +60,10 @@ class Block(nn.Module):
 
 def normal(shape: tuple[int, ...], std: float) -> nn.Parameter:
     """Normal values, cut off at two standard deviations."""
-    values = generator().standard_normal(shape)
-    while (outside := np.abs(values) > 2).any():
-        values[outside] = generator().standard_normal(int(outside.sum()))
-    return nn.Parameter((std * values).astype(np.float32))
+    values = generator().standard_normal(shape, np.float32)
+    while (outside := np.flatnonzero(np.abs(values) > 2)).size:
+        values.reshape(-1)[outside] = generator().standard_normal(outside.size, np.float32)
+    return nn.Parameter(values * np.float32(std))
 
 
 def initialise_linear(module: nn.Module, std: float = 0.02) -> None:
