@@ -139,10 +139,8 @@ def random_pictures() -> Any:
     """Sixteen to train on, eight to test, of ten classes in three colours."""
     generator = np.random.default_rng(0)
     images, labels = generator.integers(0, 256, (24, 32, 32, 3), dtype=np.uint8), generator.integers(0, 10, 24)
-    classes = tuple("abcdefghij")
-    return cnn.data.Dataset(
-        "random", images[:16], labels[:16], images[16:], labels[16:], classes, (0.5,) * 3, (0.25,) * 3
-    )
+    parts = images[:16], labels[:16], images[16:], labels[16:]
+    return cnn.data.Dataset("random", *parts, tuple("abcdefghij"), (0.5,) * 3, (0.25,) * 3)
 
 
 if __name__ == "__main__":
