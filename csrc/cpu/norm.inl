@@ -2,13 +2,15 @@
 // a residual and relu; and the epilogue as a pass of its own. All of it is bound by memory. Two walks:
 //
 // * by columns where L > 1 (batch, group and instance norm): x[n] is a matrix of L rows of G*D channels. Blocks of rows
-//   are summed channel by channel, the blocks' sums are combined in double, and a second pass over memory writes. The
-//   sums are of x - shift, the shift being the mean of a few rows of the block: data far from 0 loses no digits.
+//   are summed channel by channel, a few rows first and these sums then, which rounds less than one long sum; the
+//   blocks' sums are combined in double, and a second pass over memory writes. The sums are of x - shift, the shift
+//   being the mean of a few rows of the block: data far from 0 loses no digits.
 // * by rows where L is 1 (layer norm): the D neighbours of one n and g stay in the caches between the passes.
 //
 // What is added in which order follows from the shape alone, so that results do not depend on the number of threads.
 
 constexpr i64 NORM_BLOCK = 65536;  // floats of one array in a work item: 256 KB, a part of the second-level cache
+constexpr i64 NORM_RUN = 32;       // wide rows that are summed before their sums are added to the block's
 constexpr i64 NORM_CHUNK = 256;    // columns of a work item that combines blocks
 constexpr i64 NORM_BACKWARDS_BYTES = 64 << 20;  // of an array; larger ones are read faster in order
 constexpr int TOGETHER = 2;    // rows that a loop over columns takes at once, so that it loads a sum less often
@@ -76,6 +78,22 @@ struct ColumnWalk {
     i64 r = 0;
     for (; !in_order && r + TOGETHER <= block.rows; r += TOGETHER) rows(r, Constant<TOGETHER>());
     for (; r < block.rows; r++) rows(r, Constant<1>());
+  }
+
+  // each_row, and sums (count,) += those of NORM_RUN rows, which the rows add up in the (count,) floats behind sums,
+  // and which begin anew with the next
+  template <class F>
+  void each_summed_row(const RowBlock& block, i64 count, float* sums, const F& rows) const {
+    float* run = sums + count;
+    for (i64 j = 0; j < 2 * count; j++) sums[j] = 0;
+    for (i64 first = 0; first < block.rows; first += NORM_RUN) {
+      const RowBlock part{block.number, block.matrix, 0, least(NORM_RUN, block.rows - first), 0};
+      each_row(part, [&](i64 r, auto together) { rows(first + r, together); });
+      for (i64 j = 0; j < count; j++) {
+        sums[j] += run[j];
+        run[j] = 0;
+      }
+    }
   }
 };
 
@@ -169,7 +187,8 @@ inline void add_rows(const float* x, i64 width, const float* shift, float* sum, 
   });
 }
 
-// The sums of a block: shift, sum of d, sum of d^2, (3, width). The shift is the mean of rows spread over it.
+// The sums of a block: shift, sum of d, sum of d^2, those two of a run of rows, (5, width). The shift is the mean of
+// rows spread over it.
 void sum_block(const ColumnWalk& w, const RowBlock& b, const float* x, float* sums) {
   constexpr i64 SAMPLES = 8;
   const i64 samples = least(b.rows, SAMPLES), width = w.width;
@@ -177,15 +196,13 @@ void sum_block(const ColumnWalk& w, const RowBlock& b, const float* x, float* su
     vec total{};
     for (i64 i = 0; i < samples; i++) total += load_first(x + b.at + i * b.rows / samples * width + j, lanes);
     store_first(sums + j, total / static_cast<float>(samples), lanes);
-    store_first(sums + width + j, vec{}, lanes);
-    store_first(sums + 2 * width + j, vec{}, lanes);
   });
-  w.each_row(b, [&](i64 r, auto count) {
-    add_rows<count.value>(x + b.at + r * width, width, sums, sums + width, sums + 2 * width);
+  w.each_summed_row(b, 2 * width, sums + width, [&](i64 r, auto count) {
+    add_rows<count.value>(x + b.at + r * width, width, sums, sums + 3 * width, sums + 4 * width);
   });
 }
 
-// Mean, and sum of squares about it, of channels [first, last) of one matrix from the sums of its blocks (pieces, 3,
+// Mean, and sum of squares about it, of channels [first, last) of one matrix from the sums of its blocks (pieces, 5,
 // width) and its last rows: sum of (x - mean)^2 = sum of d^2 + (shift - mean) * (2 * sum of d + count * (shift -
 // mean)).
 void combine_blocks(const ColumnWalk& w, const float* sums, const float* last_rows, i64 first, i64 last, double* mean,
@@ -193,7 +210,7 @@ void combine_blocks(const ColumnWalk& w, const float* sums, const float* last_ro
   const auto each_sum = [&](auto body) {  // body(rows, shift, sum of d, sum of d^2)
     for (i64 piece = 0; piece < w.pieces; piece++)
       for (i64 copy = 0; copy < w.width; copy += w.channels) {
-        const float* shift = sums + piece * 3 * w.width + copy;
+        const float* shift = sums + piece * 5 * w.width + copy;
         body(static_cast<double>(least(w.block, w.rows - piece * w.block)), shift, shift + w.width,
              shift + 2 * w.width);
       }
@@ -267,13 +284,13 @@ void norm_forward_columns(const NormShape& s, const float* x, const float* gain,
                           const float* residual, const NormOutput& out) {
   const ColumnWalk w(s.N, s.L, static_cast<i64>(s.G) * s.D, 1);
   const i64 wide = w.width, pieces = w.pieces;
-  float* sums = scratch<float>(cnn::PARTIAL_SUMS, w.matrices * pieces * 3 * wide);
+  float* sums = scratch<float>(cnn::PARTIAL_SUMS, w.matrices * pieces * 5 * wide);
   double* columns = scratch<double>(cnn::COLUMN_TOTALS, w.matrices * 2 * w.channels);
   float* coefficients = scratch<float>(cnn::COEFFICIENTS, w.matrices * 3 * wide);
-  w.each_block(false, [&](const RowBlock& b) { sum_block(w, b, x, sums + b.number * 3 * wide); });
+  w.each_block(false, [&](const RowBlock& b) { sum_block(w, b, x, sums + b.number * 5 * wide); });
   w.each_chunk(s.D, [&](i64 n, i64 first, i64 last) {
     double *mean = columns + n * 2 * w.channels, *square = mean + w.channels;
-    combine_blocks(w, sums + n * pieces * 3 * wide, x + n * w.size + w.rows * wide, first * s.D, last * s.D, mean,
+    combine_blocks(w, sums + n * pieces * 5 * wide, x + n * w.size + w.rows * wide, first * s.D, last * s.D, mean,
                    square);
     finish_groups(s, w, mean, square, first, last, gain, offset, out.mean + n * s.G, out.variance + n * s.G,
                   out.epsilon, coefficients + n * 3 * wide);
@@ -336,7 +353,7 @@ void fold_gradients(const ColumnWalk& w, const float* sums, i64 first, i64 last,
     for (i64 c = first; c < last; c++) total[c] = 0;
     for (i64 piece = 0; piece < w.pieces; piece++)
       for (i64 copy = 0; copy < w.copies; copy++) {
-        const float* part = sums + (piece * 2 + which) * w.width + copy * w.channels;
+        const float* part = sums + (piece * 4 + which) * w.width + copy * w.channels;
         for (i64 c = first; c < last; c++) total[c] += part[c];
       }
   }
@@ -379,7 +396,7 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
   const i64 C = static_cast<i64>(s.G) * s.D;
   const ColumnWalk w(s.N, s.L, C, 2);
   const i64 wide = w.width, pieces = w.pieces;
-  float* sums = scratch<float>(cnn::PARTIAL_SUMS, w.matrices * pieces * 2 * wide);
+  float* sums = scratch<float>(cnn::PARTIAL_SUMS, w.matrices * pieces * 4 * wide);
   double* totals = scratch<double>(cnn::COLUMN_TOTALS, w.matrices * 2 * C);
   float* coefficients = scratch<float>(cnn::COEFFICIENTS, w.matrices * 4 * wide);
   parallel(w.matrices, w.matrices * wide, [&](i64 n) {
@@ -390,19 +407,18 @@ void norm_backward_columns(const NormShape& s, const float* x, const float* gain
   });
   w.each_block(false, [&](const RowBlock& b) {
     const float* m = coefficients + b.matrix * 4 * wide;
-    float *dz = sums + b.number * 2 * wide, *dzu = dz + wide;
-    for (i64 j = 0; j < 2 * wide; j++) dz[j] = 0;
+    float* total = sums + b.number * 4 * wide;  // of dz and of dz * (x - mean); behind them those of a run of rows
     const auto from = [&](auto* array, i64 r) { return array ? array + b.at + r * wide : nullptr; };
-    const auto add = [&](i64 r, i64 columns, auto count) {
-      add_gradients<count.value>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, columns, m, dz,
-                                 dzu);
+    const auto add = [&](i64 r, i64 columns, float* sum, auto count) {
+      add_gradients<count.value>(from(x, r), from(y, r), from(dy, r), from(out.dresidual, r), wide, columns, m, sum,
+                                 sum + wide);
     };
-    w.each_row(b, [&](i64 r, auto count) { add(r, wide, count); });
-    if (b.rest) add(b.rows, b.rest, Constant<1>());
+    w.each_summed_row(b, 2 * wide, total, [&](i64 r, auto count) { add(r, wide, total + 2 * wide, count); });
+    if (b.rest) add(b.rows, b.rest, total, Constant<1>());
   });
   w.each_chunk(s.D, [&](i64 n, i64 first, i64 last) {
     double* total = totals + n * 2 * C;
-    fold_gradients(w, sums + n * pieces * 2 * wide, first * s.D, last * s.D, total);
+    fold_gradients(w, sums + n * pieces * 4 * wide, first * s.D, last * s.D, total);
     finish_gradients(s, w, total, first, last, gain, variance + n * s.G, epsilon, coefficients + n * 4 * wide);
   });
   if (out.doffset) add_matrices(w, totals, out.doffset);
