@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,7 @@ from PIL import Image
 import cnnengine as cnn
 import cnnengine.functional as F
 from cnnengine import nn
-from cnnengine.backends.numpy.backend import NumpyBackend
-from cnnengine.backends.registry import using
-from cnnengine.models import compound_scaling, efficientnet, efficientnet_lite, registry
+from cnnengine.models import compound_scaling, efficientnet, efficientnet_lite, registry, summary
 
 from .torch_networks import batch, check_against_torch, fill
 
@@ -58,25 +58,6 @@ AUTHORS = {  # 1e6 operations, as the authors of Lite count: 3 more for each val
 }
 
 
-class Counting(NumpyBackend):
-    """Computes nothing: counts multiply-adds, and the values that convolutions give."""
-
-    def __init__(self) -> None:
-        self.multiply_adds = self.convolved = 0
-
-    def conv2d_forward(self, shape: Any, *arrays: Any) -> None:
-        self.multiply_adds += shape.flops() // 2
-        self.convolved += int(np.prod(shape.y))
-
-    def gemm(self, shape: Any, *arrays: Any) -> None:
-        self.multiply_adds += shape.flops() // 2
-
-    def nothing(self, *arguments: Any) -> None:
-        pass
-
-    pool2d_forward = activation_forward = unary = binary = reduce = apply_epilogue = nothing
-
-
 class Zeros:
     """In place of the generator of initial weights: they play no part here, and there are many."""
 
@@ -92,26 +73,19 @@ def _zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.init, "generator", Zeros)
 
 
-def counted(model: nn.Module, side: int) -> Counting:
-    backend = Counting()
-    with using(backend), cnn.no_grad():
-        logits = model.eval()(cnn.Tensor(np.zeros((1, side, side, 3), np.float32)))
-    assert logits.shape == (1, 1000)
-    return backend
-
-
 @pytest.mark.usefixtures("_zeros")
 @pytest.mark.parametrize("name", SIZES)
 def test_sizes_are_the_published_ones(name: str) -> None:
     parameters, side, multiply_adds = SIZES[name]
     model = cnn.models.create(name)
-    assert sum(p.size for p in model.parameters()) == parameters
-    count = counted(model, side)
-    assert count.multiply_adds == multiply_adds
+    table = summary(model, (1, side, side, 3))
+    assert table.parameters == parameters
+    assert table.macs == multiply_adds
     if name in TORCHVISION:
         assert round(multiply_adds / 1e9, 2) == TORCHVISION[name]
     else:
-        assert (multiply_adds + 3 * count.convolved) / 1e6 == pytest.approx(AUTHORS[name], rel=5e-3)
+        convolved = sum(math.prod(row.output) for row in table.rows if row.kind == "Conv2d" and row.output)
+        assert (multiply_adds + 3 * convolved) / 1e6 == pytest.approx(AUTHORS[name], rel=5e-3)
 
 
 def test_image_sizes_and_preprocessing() -> None:
@@ -146,7 +120,8 @@ def test_a_step_of_the_rule_doubles_the_arithmetic() -> None:
     counts = []
     for phi in (0.0, 1.0, 2.0):
         scaling = compound_scaling.compound(phi)
-        counts.append(counted(efficientnet.EfficientNet(scaling, 1000, 0, 0), scaling.size).multiply_adds)
+        model = efficientnet.EfficientNet(scaling, 1000, 0, 0)
+        counts.append(summary(model, (1, scaling.size, scaling.size, 3)).macs)
     assert 1.8 < counts[1] / counts[0] < 2.6
     assert 1.8 < counts[2] / counts[1] < 2.6
 
@@ -206,35 +181,31 @@ def test_same_as_in_pytorch(name: str) -> None:
 
 @LONG
 def test_efficientnet_b0_learns_64_images_by_heart(shared: Path) -> None:
-    """CIFAR-10's first eight training images of eight classes, twice as large, in at most 60 steps of Adam."""
+    """Eight training images of each of eight classes of CIFAR-10 (JPEG), all right in evaluation behind 60 steps. The
+    norms' running statistics follow quickly, since there is but one batch."""
     stored = np.load(shared / "data" / "cifar10_jpeg_c.npz")
-    offsets = stored["offset_train"]
+    jpeg, offsets = stored["jpeg_train"], stored["offset_train"]
     chosen = [int(i) for c in range(8) for i in np.flatnonzero(stored["label_train"] == c)[:8]]
-    pictures = [Image.open(io.BytesIO(stored["jpeg_train"][offsets[i] : offsets[i + 1]].tobytes())) for i in chosen]
-    images = np.stack([np.asarray(picture.resize((64, 64), Image.Resampling.BICUBIC)) for picture in pictures])
+    pictures = [Image.open(io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes())) for i in chosen]
     labels = stored["label_train"][chosen].astype(np.int64)
     cnn.manual_seed(0)
-    model = cnn.models.efficientnet_b0(num_classes=8, dropout=0.0, stochastic_depth=0.0)
+    norm = partial(nn.BatchNorm2d, momentum=0.5)
+    model = efficientnet.EfficientNet(efficientnet.B0, 8, dropout=0.0, stochastic_depth=0.0, norm=norm)
     optimizer = cnn.optim.Adam(model.parameters(), lr=1e-3)
-    x = F.normalize_images(images, 0.47, 0.25)
-    steps = 0
-    while steps < 60:
-        logits = model.train()(x)
-        loss = F.cross_entropy(logits, labels)
-        if (logits.numpy().argmax(1) == labels).all():
-            with cnn.no_grad():
-                evaluated = model.eval()(x).numpy()
-            if (evaluated.argmax(1) == labels).all():
-                break
+    x = F.normalize_images(np.stack([np.asarray(picture) for picture in pictures]), 0.47, 0.25)
+    for step in range(60):
+        optimizer.lr = cnn.optim.cosine(1e-3, step, 60)
+        loss = F.cross_entropy(model(x), labels)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        steps += 1
-    print(f"all 64 right in evaluation behind {steps} steps")
-    assert (evaluated.argmax(1) == labels).all()
+    with cnn.no_grad():
+        logits = model.eval()(x)
+    print(f"loss {loss.item():.2e} in training, {F.cross_entropy(logits, labels).item():.2e} in evaluation")
+    assert (logits.numpy().argmax(1) == labels).all()
 
 
 @LONG
 @pytest.mark.parametrize("name", [n for n in SIZES if n not in SMALL])
 def test_large_ones_same_as_in_pytorch(name: str) -> None:
-    check(name, 2, 96)
+    check(name, 2, 64)
