@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from importlib.util import find_spec
@@ -56,6 +57,41 @@ def test_a_training_step_races_and_agrees() -> None:
 @needs_native
 def test_every_network_races_and_agrees() -> None:
     run_small(lambda entry: True)
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "options"),
+    [
+        ("coatnet_0", 32, {"image_size": 32, "depths": (1, 1, 1, 1)}),
+        ("mobilevit_s", 64, {}),
+        ("vit_tiny", 32, {"image_size": 32, "depth": 1}),
+        ("efficientnet_lite0", 33, {}),
+        ("efficientnet_lite0", 32, {}),
+        ("resnet18", 32, {}),
+    ],
+)
+def test_made_quick_pytorch_computes_the_same(name: str, side: int, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from bench.contenders.torch_quick import quick
+
+    from .torch_models import coatnet, mobile, mobilevit, resnet, vit
+
+    torch.manual_seed(0)
+    plain = {
+        "coatnet_0": lambda: coatnet.CoAtNet(False, 10, **options),
+        "mobilevit_s": lambda: mobilevit.MobileViT(10),
+        "vit_tiny": lambda: vit.VisionTransformer(192, 3, 10, **options),
+        "efficientnet_lite0": lambda: mobile.EfficientNetLite(name, 10),
+        "resnet18": lambda: resnet.ResNet(name, 10),
+    }[name]().double()
+    for parameter in plain.parameters():  # those that start as 0 too
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    made = quick(copy.deepcopy(plain))
+    assert {type(m) for m in made.modules()} != {type(m) for m in plain.modules()}
+    x = torch.randn(2, 3, side, side, dtype=torch.float64)
+    with torch.no_grad():
+        expected = plain.eval()(x)
+        torch.testing.assert_close(made.eval()(x.clone()), expected, rtol=1e-10, atol=1e-10 * float(expected.std()))
 
 
 def test_the_races_are_those_that_are_required() -> None:

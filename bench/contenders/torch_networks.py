@@ -28,14 +28,16 @@ KNOWN: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
 
 def reference(name: str, ours: Any, side: int) -> Any:
     """The network ``name`` for images of that side as a ``torch.nn.Module`` with the weights of ours, whose names are
-    the same."""
+    the same, made quick."""
+    from .torch_quick import quick
+
     if name == "lenet5":
         made = lenet5()
     else:
         module, build = KNOWN[name]
         made = build(import_module(f"tests.torch_models.{module}"), side)
     made.load_state_dict(state_of(ours))
-    return made
+    return quick(made)
 
 
 def state_of(ours: Any) -> dict[str, Any]:
