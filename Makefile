@@ -1,4 +1,4 @@
-# make demo | test | bench | bench-cpu | fuzz | sanitize | lint | docs | wheel | clean
+# make demo | test | bench | bench-cpu | bench-networks | fuzz | sanitize | lint | docs | wheel | clean
 #
 # Every target sets up .venv by itself; a second call finds it there. A change to the C++ sources or to setup.py
 # reinstalls the engine, a change to pyproject.toml its dependencies too.
@@ -16,6 +16,7 @@ RESULTS ?= latest
 SHAPES ?= 3000
 TORCH  ?= torch
 SECONDS ?=
+ONLY ?=
 RUN    := bench/run.py $(if $(SECONDS),--seconds $(SECONDS))
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -25,7 +26,7 @@ NATIVE := setup.py $(wildcard csrc/*.h csrc/cpu/* csrc/launch/*)
 CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.inl')
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-cpu fuzz sanitize lint docs wheel clean
+.PHONY: demo test bench bench-cpu bench-networks fuzz sanitize lint docs wheel clean
 .PRECIOUS: $(VENV)/.extra-%
 
 demo: $(VENV)/.extra-plot
@@ -58,6 +59,12 @@ bench: $(VENV)/.extra-bench
 bench-cpu: $(VENV)/.extra-bench
 	$(BIN)/python $(RUN) --keep-freed-memory --as-shipped --without NumPy --output bench/results/$(RESULTS).jsonl
 	$(BIN)/python bench/report.py bench/results/$(RESULTS).jsonl --output bench/results/$(RESULTS).md
+
+# whole networks: training steps and fused inference beside PyTorch, ONNX Runtime and OpenVINO. About 40 minutes, most of
+# them torch.compile's; ONLY="training step ResNet" runs some
+bench-networks: $(VENV)/.extra-bench $(VENV)/.extra-networks
+	$(BIN)/python $(RUN) networks --keep-freed-memory --only "$(ONLY)" --output bench/results/$(RESULTS)-networks.jsonl
+	$(BIN)/python bench/report.py bench/results/$(RESULTS)-networks.jsonl --output bench/results/$(RESULTS)-networks.md
 
 lint: $(VENV)/.extra-test $(VENV)/.extra-dev
 	$(BIN)/ruff check .

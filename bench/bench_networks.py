@@ -17,15 +17,15 @@ from bench.contenders.networks import COMPILED, GRAPH, OPENVINO, RUNTIME, TORCH,
 from bench.suite import Race, run_alone
 from bench.task import relative_error, summary
 
-SAME = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}  # relative, of logits, losses and norms
+SAME = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 5e-2}  # relative, of logits and of losses
+SAME_GRADIENTS = 2e-2  # of norms, float32: roundings of ResNet-50 at small sizes reach 1e-2, PyTorch's too
 SMOKE_BATCH = 2
 NOT_COMPILED = "torch.compile takes half a minute a network: not in a smoke run"
-NO_DROPOUT = {"dropout": 0.0}
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of ``cnn.models``, the batches it is raced at, and the side of the images in a smoke run."""
+    """A network of ``cnn.models``, how it is made, the batches it is raced at, the side of images in a smoke run."""
 
     name: str
     title: str
@@ -34,18 +34,30 @@ class Network:
     inference: tuple[int, ...] = (1, 32)
     small: int = 64
     options: dict[str, Any] = field(default_factory=dict)
+    sized: bool = False  # made for images of one size, by the option image_size
 
 
 NETWORKS = (
     Network("lenet5", "LeNet-5", (28, 28, 1), training=(), small=28, options={"flatten": "CHW"}),
-    Network("alexnet", "AlexNet", options=NO_DROPOUT),
-    Network("vgg16", "VGG-16", training=(), inference=(1,), small=32, options=NO_DROPOUT),
+    Network("alexnet", "AlexNet", small=224, options={"dropout": 0.0}),
+    Network("vgg16", "VGG-16", training=(), inference=(1,), small=224, options={"dropout": 0.0}),
     Network("resnet18", "ResNet-18"),
     Network("resnet50", "ResNet-50"),
+    Network("mobilenet_v2", "MobileNetV2", training=(), options={"dropout": 0.0}),
+    Network("efficientnet_b0", "EfficientNet-B0", options={"dropout": 0.0, "stochastic_depth": 0.0}),
+    Network(
+        "efficientnet_lite0",
+        "EfficientNet-Lite0",
+        training=(),
+        options={"dropout": 0.0, "stochastic_depth": 0.0},
+    ),
+    Network("vit_tiny", "ViT-Ti", sized=True),
+    Network("coatnet_0", "CoAtNet-0", sized=True, options={"drop_path_rate": 0.0}),
+    Network("mobilevit_s", "MobileViT-S", (256, 256, 3), training=()),
 )
-ON_GPU = ("resnet50",)
+ON_GPU = ("resnet50", "efficientnet_b0")
 GPU_BATCH = 256
-SMALL_ON_GPU = (Network("resnet20", "ResNet-20", (8, 8, 3), training=(2,), small=8),)  # what kernels on a CPU bear
+SMALL_ON_GPU = (Network("resnet20", "ResNet-20", (8, 8, 3), small=8),)  # what kernels on a CPU bear
 
 
 def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
@@ -76,10 +88,13 @@ def _race(network: Network, training: bool, batch: int, device: str, dtype: str,
     image = (network.small, network.small, network.image[2]) if smoke else network.image
     compiler = "eager" if smoke else "inductor"
 
-    def work() -> Work:
-        return Work(network.name, network.options, batch, image, training, device, dtype, compiler)
+    options = network.options | ({"image_size": image[0]} if network.sized else {})
 
-    builder = _Builder(work, SAME[dtype], tolerant=device == "cuda")
+    def work() -> Work:
+        return Work(network.name, options, batch, image, training, device, dtype, compiler)
+
+    allowed = SAME_GRADIENTS if training and dtype == "float32" else SAME[dtype]
+    builder = _Builder(work, allowed, tolerant=device == "cuda")
     return Race(
         "networks",
         "training step" if training else "inference",

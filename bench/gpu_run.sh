@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, tests and measures the engine on a bare Linux machine with an NVIDIA GPU. Needs there: the CUDA 13 toolkit and
 # driver, g++, Python 3.11+ with numpy, ml_dtypes, safetensors, tqdm, pillow, cupy, pytest, pybind11, setuptools; torch,
-# numba-cuda, pytest-xdist, hypothesis and nvidia-cudnn-frontend widen it. No network is used: what is missing can lie
+# numba-cuda, pytest-xdist, hypothesis and nvidia-cudnn-frontend widen it, airbench with torchvision too. No network is used: what is missing can lie
 # as wheels in .whl/ beside setup.py (nvidia-cudnn-frontend without its dependencies: cuDNN itself comes with torch).
 #
 #   OUT=results bash bench/gpu_run.sh
@@ -29,6 +29,9 @@ OUT=$(cd "$OUT" && pwd)
 LOG=$OUT/gpu_run.log
 SITE=${SITE:-${TMPDIR:-/tmp}/cnnengine-gpu-run} # wheels and compiled kernels, for the next call on the same machine
 mkdir -p "$SITE"
+for folder in shared/data ../shared/data; do # CIFAR-10, if it is not where CNNENGINE_DATA says
+    if [[ -z ${CNNENGINE_DATA:-} && -d $folder ]]; then export CNNENGINE_DATA=$folder; fi
+done
 export PYTHONUNBUFFERED=1 CNNENGINE_CACHE=${CNNENGINE_CACHE:-$SITE/cache}
 export PYTHONPATH=$SITE/packages${PYTHONPATH:+:$PYTHONPATH}
 export PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin # nvcc and compute-sanitizer, where the toolkit is not on it
@@ -210,16 +213,24 @@ measure() {
     again "$PYTHON" bench/run.py "$@" --device cuda --resume $SMALL --seconds 0.2 --output "$OUT/gpu.jsonl"
 }
 
+# CIFAR-10 to 94 %, ours and the airbench package's, where that is; the data set lies in CNNENGINE_DATA
+cifar10() {
+    local runs=5
+    if [[ -n $SMOKE ]]; then runs=1; fi
+    again "$PYTHON" bench/cifar10_speed.py $SMALL --runs "$runs" --output "$OUT/gpu.jsonl"
+}
+
 report() {
     "$PYTHON" bench/report.py "$OUT/gpu.jsonl" --output "$OUT/report.md" | grep -c '^|'
 }
 
-export -f again compile environment carried build compare tests sanitize tune measure report
+export -f again compile environment carried build compare tests sanitize tune measure cifar10 report
 export PYTHON OUT SITE SMOKE SMALL
 
 AFTER_BUILD=(
     compile backends emulator-vs-gpu tests-cuda memcheck tune-float16 conv2d-float16 fused-float16 tune-float32 conv2d-float32
-    tune-bfloat16 conv2d-bfloat16 conv2d-tf32 fused-others memory-bound launch-cost lenet5 ladder tests-numba racecheck
+    tune-bfloat16 conv2d-bfloat16 conv2d-tf32 fused-others memory-bound launch-cost lenet5 networks cifar10
+    ladder tests-numba racecheck
     synccheck initcheck
 )
 
@@ -241,6 +252,8 @@ if ! chosen build || stage build 150 build; then
     GOES_ON=1 once memory-bound 200 measure pool2d activation norm binary --dtype bfloat16 --dtype float32
     once launch-cost 40 measure overhead
     once lenet5 60 measure lenet5
+    GOES_ON=1 once networks 400 measure networks
+    once cifar10 240 cifar10
     GOES_ON=1 once ladder 120 measure ladder
     once tests-numba 80 tests numba -k numba
     sanitizer racecheck 90

@@ -1,11 +1,12 @@
 """Timing several functions against each other on one machine that others use too.
 
 All contenders are timed in rounds, in a new random order each round, so that a slow minute hits all of them. At every
-switch there is a short pause (the last one's worker threads stop spinning) and an uncounted call. A sample repeats the
-function until it lasts about two milliseconds. All samples are kept; one during which a thread of this process stood in
-the run queue (another process had the core) or the hypervisor took a core away is marked as disturbed; medians go by
-the others as long as there are five. What is compared are ratios within a round, by their median. A contender may live
-in another process (``remote.py``) or be a roof of the machine (``peaks.py``).
+switch there is a short pause (the last one's worker threads stop spinning) and an uncounted call; functions that take
+long do without it behind the first round, since no cache holds what they read. A sample repeats the function until it
+lasts about two milliseconds. All samples are kept; one during which a thread of this process stood in the run queue
+(another process had the core) or the hypervisor took a core away is marked as disturbed; medians go by the others as
+long as there are five. What is compared are ratios within a round, by their median. A contender may live in another
+process (``remote.py``) or be a roof of the machine (``peaks.py``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .provenance import usable_cores
 
 PAUSE_SECONDS = 0.005
 SAMPLE_SECONDS = 2e-3
+LONG_SECONDS = 0.2  # a sample that makes an uncounted call before it pointless
 DISTURBED_SHARE = 0.02  # of the sample's time spent waiting for a core
 ENOUGH = 5  # undisturbed samples to go by
 
@@ -97,8 +99,9 @@ class HostTimer:
     name = "wall clock"
 
     def calls(self, run: Callable[[], object]) -> int:
-        run()
-        once = min(self.seconds(run, 1) for _ in range(2))
+        once = self.seconds(run, 1)
+        if once < LONG_SECONDS:
+            once = min(self.seconds(run, 1) for _ in range(2))
         return max(1, ceil(SAMPLE_SECONDS / max(once, 1e-9)))
 
     def seconds(self, run: Callable[[], object], calls: int) -> float:
@@ -161,11 +164,18 @@ def race(
             order.shuffle(names)
             for name in names:
                 time.sleep(PAUSE_SECONDS)
-                entered[name].warm_up()
+                if not is_long(samples[name]):
+                    entered[name].warm_up()
                 seconds, disturbed = entered[name].sample(samples[name].calls)
                 samples[name].milliseconds.append(1e3 * seconds)
                 samples[name].disturbed.append(disturbed)
     return samples
+
+
+def is_long(samples: Samples) -> bool:
+    """Whether the last sample was."""
+    last = samples.milliseconds[-1:]
+    return bool(last) and 1e-3 * last[0] * samples.calls > LONG_SECONDS
 
 
 def ratio(theirs: Samples, ours: Samples) -> float:

@@ -9,7 +9,9 @@ from bench.bench_conv2d import PREPARED, WITHOUT_WINOGRAD
 from bench.bench_overhead import LIMIT_MICROSECONDS
 from bench.interleave import Samples
 from bench.layers import CONV2D, GROUPED, Conv2dLayer
+from bench.line import Line
 from bench.peaks import COPY, MULTIPLY_ADDS
+from bench.requirements_networks import network_lines
 from bench.rows import (
     PAST_THE_CACHES,
     Contenders,
@@ -41,18 +43,6 @@ AT_MEMORY_SPEED = (
 
 
 @dataclass(frozen=True)
-class Line:
-    requirement: str
-    wanted: str
-    measured: str
-    holds: bool | None  # None: the run did not measure it
-
-    def cells(self) -> str:
-        holds = {True: "yes", False: "**no**", None: "not measured"}[self.holds]
-        return f"| {self.requirement} | {self.wanted} | {self.measured} | {holds} |"
-
-
-@dataclass(frozen=True)
 class Entry:
     """One pass of one layer."""
 
@@ -70,7 +60,18 @@ class Entry:
 
 def requirements_table(rows: list[Row]) -> list[str]:
     """A Markdown section, or nothing where the rows are not of a CPU run against PyTorch."""
-    tables = {key[1]: cases for key, cases in by_case(rows).items() if key[2] == "cpu" and key[3] == "float32"}
+    lines = [*operation_lines(rows), *network_lines(rows)]
+    head = ["## Requirements", "", "| requirement | wanted | measured | holds |", "|---|---|---|---|"]
+    return ["\n".join([*head, *(line.cells() for line in lines)])] if lines else []
+
+
+def operation_lines(rows: list[Row]) -> list[Line]:
+    """Of single operations, LeNet-5 and Python's cost; nothing where no convolutions were timed beside PyTorch."""
+    tables = {
+        operation: cases
+        for (suite, operation, device, dtype), cases in by_case(rows).items()
+        if (device, dtype) == ("cpu", "float32") and suite != "networks"
+    }
     if FORWARD not in tables or not any(is_torch(name) for c in tables[FORWARD].values() for name in c):
         return []
     entries = [
@@ -80,9 +81,7 @@ def requirements_table(rows: list[Row]) -> list[str]:
         if case in LAYERS
     ]
     roofs = peaks(entries, copy_rate(rows))
-    lines = [*convolution(entries), *roofs, *memory_speed(tables), *accuracy(rows), *networks(tables)]
-    head = ["## Requirements", "", "| requirement | wanted | measured | holds |", "|---|---|---|---|"]
-    return ["\n".join([*head, *(line.cells() for line in lines)])]
+    return [*convolution(entries), *roofs, *memory_speed(tables), *accuracy(rows), *lenet5_and_calls(tables)]
 
 
 def convolution(entries: list[Entry]) -> list[Line]:
@@ -219,7 +218,7 @@ def accuracy(rows: list[Row]) -> list[Line]:
     return lines
 
 
-def networks(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
+def lenet5_and_calls(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
     """LeNet-5 end to end and Python's cost an operation."""
     lines = []
     for operation, case in (("training step", "LeNet-5 batch 64"), ("inference", "LeNet-5 batch 1")):

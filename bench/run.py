@@ -3,6 +3,7 @@
 python bench/run.py --output results.jsonl                    # all suites on the CPU, about 8 minutes
 python bench/run.py conv2d --only r50 --seconds 8 --output results.jsonl
 python bench/run.py --keep-freed-memory --as-shipped --without NumPy --output results.jsonl    # make bench-cpu
+python bench/run.py networks --only "training step ResNet" --keep-freed-memory --output results.jsonl    # by name alone
 python bench/run.py conv2d --device cuda --dtype float16 --resume --output gpu.jsonl           # goes on where it was
 """
 
@@ -27,12 +28,14 @@ from bench.provenance import KEEP_FREED_MEMORY, ROOT, provenance, usable_cores
 from bench.remote import Process, Remote
 from bench.resume import LOST, STUCK, gpu_lost, keys, stored, unfinished
 from bench.rows import PAST_THE_CACHES, shares_of_roofs
-from bench.suite import AS_SHIPPED, CUDA_SUITES, SUITES, Race, races
+from bench.suite import AS_SHIPPED, CUDA_SUITES, LONG_SUITES, SUITES, Race, races
 from cnnengine import backends
 
 RACE = ("suite", "operation", "case", "device", "dtype")  # what tells races apart
 LARGE_ROUNDS = 15
-SECONDS = {"lenet5": 25.0, "overhead": 3.0, "activation": 1.5, "binary": 1.5, "dropout": 1.5}  # a race; others 2
+SECONDS = {  # a race; others 2
+    "lenet5": 25.0, "networks": 10.0, "overhead": 3.0, "activation": 1.5, "binary": 1.5, "dropout": 1.5,
+}  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -106,7 +109,7 @@ def measured_peaks(options: argparse.Namespace) -> dict[str, Peaks]:
 
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(prog="bench/run.py", description=(__doc__ or "").splitlines()[0])
-    suites = f"of {', '.join(SUITES)} (default: all), on a GPU of {', '.join(CUDA_SUITES)} too"
+    suites = f"of {', '.join(SUITES)} (default: all), on a GPU of {', '.join(CUDA_SUITES)} too, or {LONG_SUITES[0]}"
     p.add_argument("suites", nargs="*", metavar="SUITE", help=suites)
     p.add_argument("--output", type=Path, required=True, help="JSON lines, written anew")
     p.add_argument("--resume", action="store_true", help="add to the output what it does not have yet")

@@ -24,7 +24,7 @@ from .lines import ROOT
 FAKE_GPU = ROOT / "tests/fake_gpu"
 MEASURING = (
     *("conv2d-float16", "fused-float16", "conv2d-float32", "conv2d-bfloat16", "conv2d-tf32", "fused-others"),
-    *("memory-bound", "launch-cost", "lenet5", "ladder"),
+    *("memory-bound", "launch-cost", "lenet5", "networks", "cifar10", "ladder"),
 )
 SANITIZERS = ("memcheck", "racecheck", "synccheck", "initcheck")
 CHECKING = ("backends", "emulator-vs-gpu", "tests-cuda", "tests-numba")

@@ -65,7 +65,7 @@ class Work:
         return cnn.models.create(self.network, **self.options)
 
     def theirs(self) -> Any:
-        return reference(self.network, self.ours())
+        return reference(self.network, self.ours(), self.x.shape[1])
 
     @cached_property
     def onnx(self) -> bytes:

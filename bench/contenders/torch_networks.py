@@ -10,25 +10,34 @@ from typing import Any
 
 import numpy as np
 
-# network -> where it is defined for the tests: module, and how it is built there
-KNOWN: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "alexnet": ("alexnet", lambda module: module.AlexNet()),
-    "vgg16": ("vgg", lambda module: module.VGG("vgg16")),
-    "resnet18": ("resnet", lambda module: module.ResNet("resnet18")),
-    "resnet20": ("resnet", lambda module: module.CifarResNet(3)),
-    "resnet50": ("resnet", lambda module: module.ResNet("resnet50")),
+# network -> where it is defined for the tests: the module, and how it is built there for images of a side
+KNOWN: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
+    "alexnet": ("alexnet", lambda module, side: module.AlexNet()),
+    "coatnet_0": ("coatnet", lambda module, side: module.CoAtNet(False, image_size=side)),
+    "efficientnet_b0": ("mobile", lambda module, side: module.EfficientNet("efficientnet_b0")),
+    "efficientnet_lite0": ("mobile", lambda module, side: module.EfficientNetLite("efficientnet_lite0")),
+    "mobilenet_v2": ("mobile", lambda module, side: module.MobileNetV2()),
+    "mobilevit_s": ("mobilevit", lambda module, side: module.MobileViT()),
+    "resnet18": ("resnet", lambda module, side: module.ResNet("resnet18")),
+    "resnet20": ("resnet", lambda module, side: module.CifarResNet(3)),
+    "resnet50": ("resnet", lambda module, side: module.ResNet("resnet50")),
+    "vgg16": ("vgg", lambda module, side: module.VGG("vgg16")),
+    "vit_tiny": ("vit", lambda module, side: module.VisionTransformer(192, 3, image_size=side)),
 }
 
 
-def reference(name: str, ours: Any) -> Any:
-    """The network ``name`` as a ``torch.nn.Module`` with the weights of ours, whose names are the same."""
+def reference(name: str, ours: Any, side: int) -> Any:
+    """The network ``name`` for images of that side as a ``torch.nn.Module`` with the weights of ours, whose names are
+    the same, made quick."""
+    from .torch_quick import quick
+
     if name == "lenet5":
         made = lenet5()
     else:
         module, build = KNOWN[name]
-        made = build(import_module(f"tests.torch_models.{module}"))
+        made = build(import_module(f"tests.torch_models.{module}"), side)
     made.load_state_dict(state_of(ours))
-    return made
+    return quick(made)
 
 
 def state_of(ours: Any) -> dict[str, Any]:

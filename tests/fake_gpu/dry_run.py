@@ -63,7 +63,14 @@ def everybody_took_part(rows: list[dict]) -> None:
             found = timed(rows, "conv2d_bias_relu", dtype, "conv2d_bias_relu")
             assert {"cuda", *theirs} <= found.keys(), (dtype, found.keys())
     suites = {row["suite"] for row in rows if "milliseconds" in row}
-    assert {"pool2d", "activation", "norm", "binary", "overhead", "lenet5", "ladder"} <= suites, suites
+    short = {"pool2d", "activation", "norm", "binary", "overhead", "lenet5", "ladder"}
+    assert short | {"networks", "cifar10"} <= suites, suites
+    for dtype in ("float16", "bfloat16"):
+        found = timed(rows, "networks", dtype, "training step")
+        assert {"cuda", "cuda graph"} <= found.keys(), (dtype, found.keys())
+        assert "PyTorch nhwc" in found or not find_spec("torch")
+    found = timed(rows, "cifar10", "float16", "train and test")
+    assert len(found["cuda"]["accuracy"]) == 1, found
     rungs = {row["contender"] for row in rows if row["suite"] == "ladder" and "milliseconds" in row}
     assert {"cuda direct", "cuda tiled", "cuda implicit_gemm", "cuda implicit_gemm_mma"} <= rungs, rungs
     assert any(row["contender"].startswith("numba") and "absent" in row for row in rows if row["suite"] == "ladder")

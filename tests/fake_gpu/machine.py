@@ -78,7 +78,7 @@ def pretend(torch: Any) -> None:
 
         return call
 
-    torch.cuda.is_available = lambda: True
+    torch.cuda.is_available = torch.cuda.is_bf16_supported = lambda *arguments: True
     torch.set_num_threads(1)
     torch.set_num_threads = lambda n: None
     torch.backends.cudnn.version = lambda: 91500

@@ -137,7 +137,7 @@ class ndarray:
         return len(self.host)
 
     def __getitem__(self, key: Any) -> ndarray:
-        return _wrap(self.host[key])
+        return _wrap(self.host[tuple(_host(k) for k in key) if isinstance(key, tuple) else _host(key)])
 
     def __setitem__(self, key: Any, value: ndarray) -> None:
         _run(lambda: self.host.__setitem__(key, value.host))
@@ -147,6 +147,10 @@ class ndarray:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.host.__dlpack_device__()
+
+
+def _host(key: Any) -> Any:
+    return key.host if isinstance(key, ndarray) else key
 
 
 def _wrap(host: np.ndarray) -> ndarray:
