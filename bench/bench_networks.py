@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.contenders.networks import COMPILED, GRAPH, OPENVINO, RUNTIME, TORCH, Work, absent, runner
+from bench.contenders.networks import COMPILED, CPU_GRAPH, GRAPH, OPENVINO, RUNTIME, TORCH, Work, absent, runner
 from bench.suite import Race, run_alone
 from bench.task import relative_error, summary
 
@@ -77,7 +77,7 @@ def test_networks(benchmark: Any, race: Race, contender: str) -> None:
 
 
 def _race(network: Network, training: bool, batch: int, device: str, dtype: str, smoke: bool) -> Race:
-    ours = ("cuda", GRAPH) if device == "cuda" else ("native",)
+    ours = ("cuda", GRAPH) if device == "cuda" else ("native",) if training else ("native", CPU_GRAPH)
     others = (RUNTIME, OPENVINO) if device == "cpu" and not training else ()
     theirs = [name for name in TORCH if device == "cpu" or name != "PyTorch nchw"]
     everyone = (*ours, *theirs, *others)

@@ -58,7 +58,7 @@ def advantage(
 ) -> float | None:
     """How many times faster ours is than the best that counts; None where one of both is missing."""
     name, other = ours or ours_of(contenders), best_other(contenders, counts)
-    if name is None or other is None:
+    if name is None or name not in contenders or other is None:
         return None
     return ratio(Samples.from_fields(contenders[other]), Samples.from_fields(contenders[name]))
 

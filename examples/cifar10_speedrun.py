@@ -7,7 +7,7 @@ weights, every picture mirrored in every other epoch, and six views of each test
 
 A run's seconds count everything from the pictures in the device's memory to the accuracy on the test set: the
 augmentation, the whitening, 9.9 epochs, and the six views. Not counted is what the first run compiles. On a GPU a step
-is captured once (``cnn.cuda.graph``) and replayed. What counts is the mean accuracy of several runs: a single one moves
+is captured once (``cnn.graph``) and replayed. What counts is the mean accuracy of several runs: a single one moves
 by 0.2 %. Pictures that went through JPEG are another data set, and the line printed says so.
 """
 
@@ -194,7 +194,7 @@ def train(pictures: Pictures, recipe: Recipe, device: str = "cpu", log: Callable
         optimizer.step()
         return loss
 
-    call = cnn.cuda.graph(step) if device == "cuda" else step
+    call = cnn.graph(step) if device == "cuda" else step
     batch = min(recipe.batch, len(pictures))
     steps, done, average = math.ceil(len(pictures) // batch * recipe.epochs), 0, None
     mirrored = cnn.random.generator().random(len(pictures)) < 0.5
