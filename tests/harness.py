@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 
 from cnnengine.backends import get
 from cnnengine.backends.contract import CONV2D_VERBS, Backend
@@ -14,6 +15,7 @@ from cnnengine.backends.contract import CONV2D_VERBS, Backend
 TIERS = ("tiny", "small", "layer")
 MARGIN = 64  # guarded elements before and after every output
 SENTINEL = 0xA5
+LONG = pytest.mark.skipif(os.environ.get("CNNENGINE_LONG") != "1", reason="takes minutes: set CNNENGINE_LONG=1")
 
 
 def tier_of(backend: Backend) -> str:

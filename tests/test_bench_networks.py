@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +21,13 @@ from bench.suite import races
 from cnnengine import backends
 from cnnengine.models import names
 
+from .harness import LONG
+
 REASONS = backends.available()
 needs_native = pytest.mark.skipif(
     REASONS["native"] is not None, reason=f"backend native is absent: {REASONS['native']}"
 )
 LIGHT = ("LeNet-5", "ViT-Ti")  # of inference; trained here: ResNet-18
-LONG = pytest.mark.skipif(not os.environ.get("CNNENGINE_LONG"), reason="minutes long: set CNNENGINE_LONG=1")
 HEAD = {"suite": "networks", "device": "cpu", "dtype": "float32", "calls": 1, "disturbed": []}
 
 

@@ -18,6 +18,7 @@ from cnnengine.data.pickles import read_pickle
 from cnnengine.errors import DataError
 
 from . import tiny_images
+from .harness import LONG
 
 NAMES = (*CIFAR10_TRAIN, "test_batch")
 PARTS = tiny_images.cifar10_parts()
@@ -145,11 +146,10 @@ def test_damaged_jpeg_streams_are_named(tmp_path: Path) -> None:
         data.cifar10(tmp_path)
 
 
+@LONG
 def test_the_real_jpeg_set(shared: Path) -> None:
     if not (shared / "data" / "cifar10_jpeg_c.npz").is_file():
         pytest.skip("cifar10_jpeg_c.npz is not in the folder of real data")
-    if "CNNENGINE_LONG" not in os.environ:
-        pytest.skip("decodes 60,000 pictures in 5 s: set CNNENGINE_LONG=1")
     cifar = data.cifar10(shared / "data")
     assert np.bincount(cifar.train_labels).tolist() == [5000] * 10
     assert np.bincount(cifar.test_labels).tolist() == [1000] * 10

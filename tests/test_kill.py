@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from . import tiny_mnist
+from .harness import LONG
 
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS_AN_EPOCH = 0.05  # at the least; the epochs are so many that all kills come before the end
@@ -60,13 +61,7 @@ def _rows(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize(
     "kills",
-    [
-        3,
-        pytest.param(
-            50,
-            marks=pytest.mark.skipif("CNNENGINE_LONG" not in os.environ, reason="minutes: set CNNENGINE_LONG=1"),
-        ),
-    ],
+    [3, pytest.param(50, marks=LONG)],
 )
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path: Path, kills: int) -> None:
     root = tiny_mnist.write(tmp_path / "data")

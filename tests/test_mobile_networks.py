@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ import cnnengine.functional as F
 from cnnengine import nn
 from cnnengine.models import compound_scaling, efficientnet, efficientnet_lite, registry, summary
 
+from .harness import LONG
 from .torch_networks import batch, checked_errors, errors_against_torch, fill
 
-LONG = pytest.mark.skipif("CNNENGINE_LONG" not in os.environ, reason="takes minutes: CNNENGINE_LONG=1 runs it")
 SIZES = {  # parameters for 1000 classes, side of the image, multiply-adds of convolutions and linear layers
     "mobilenet_v2": (3_504_872, 224, 300_774_272),
     "efficientnet_b0": (5_288_548, 224, 385_814_752),

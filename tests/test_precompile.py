@@ -17,8 +17,9 @@ import cnnengine as cnn
 import cnnengine.functional as F
 from bench import precompile as bench
 from cnnengine import nn, random
+from cnnengine.backends._overlaid import OWN_BYTES
 from cnnengine.backends.emulator.backend import EmulatorBackend
-from cnnengine.backends.planning import OWN_BYTES, PlanningBackend
+from cnnengine.backends.planning import PlanningBackend
 from cnnengine.backends.registry import get, unavailable, using
 from cnnengine.cuda.precompile import plan, precompile
 from cnnengine.errors import BackendUnavailable, KernelError

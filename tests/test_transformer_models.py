@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,9 +17,8 @@ import cnnengine.functional as F
 from cnnengine import nn
 from cnnengine.nn.init import fan_in
 
-from .harness import random_array
+from .harness import LONG, random_array
 
-LONG = pytest.mark.skipif(os.environ.get("CNNENGINE_LONG") != "1", reason="minutes: set CNNENGINE_LONG=1")
 PARAMETERS = {
     "vit_tiny": 5_717_416,
     "vit_small": 22_050_664,
