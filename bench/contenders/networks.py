@@ -158,9 +158,7 @@ def mixed_training(work: Work, captured: bool) -> Runner:
             scaler.update()
         return loss
 
-    if work.dtype != "float32":
-        return Runner(step, lambda: two(lambda: step().item()))
-    return Runner(step, lambda: np.array([step().item(), norm(p.grad.cpu().numpy() for p in model.parameters())]))
+    return Runner(step, lambda: two(lambda: step().item()))
 
 
 def torch_parts(name: str, work: Work) -> tuple[Any, Any, Any]:

@@ -1,7 +1,6 @@
 """A backend that computes nothing and counts: multiply-adds of convolutions and products, bytes of results.
 
-Not registered: ``cnnengine.models.summary`` makes one. Arrays have shapes and dtypes, no values; large ones lie on top
-of each other, so that a network of any size is counted in the memory of its largest array, at once.
+Not registered: ``cnnengine.models.summary`` makes one. Its arrays are of ``OverlaidMemory``.
 """
 
 from __future__ import annotations
@@ -13,9 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..shapes import Conv2dShape, GemmShape
+from ._overlaid import OverlaidMemory
 from .contract import CONV2D_VERBS, Array, Epilogue, PackedWeight
-
-OWN_BYTES = 1 << 16  # arrays up to here have memory of their own
 
 
 class _AnyName(Container[str]):
@@ -42,16 +40,11 @@ class CountingBackend:
     def __init__(self) -> None:
         self.macs = 0
         self.allocated = 0
-        self._arena = np.zeros(0, np.uint8)
+        self._memory = OverlaidMemory()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        nbytes = prod(shape) * np.dtype(dtype).itemsize
-        self.allocated += nbytes
-        if nbytes <= OWN_BYTES:
-            return np.zeros(shape, dtype)
-        if self._arena.nbytes < nbytes:
-            self._arena = np.zeros(nbytes, np.uint8)
-        return np.ndarray(shape, dtype, self._arena.data)
+        self.allocated += prod(shape) * np.dtype(dtype).itemsize
+        return self._memory.empty(shape, dtype)
 
     def workspace(self, nbytes: int) -> Array:
         return np.zeros(nbytes, np.uint8)

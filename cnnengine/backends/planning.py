@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,10 +17,10 @@ from ..jit.source import KernelSource
 from ..jit.tensor_map import TensorMap
 from ._kernel_library import TYPES
 from ._kernels import KernelBackend
+from ._overlaid import OverlaidMemory
 from .contract import Array
 
 ARCHITECTURE = re.compile(r"sm_(\d+)(\d)[af]?")
-OWN_BYTES = 1 << 20  # arrays up to here have memory of their own
 MAP_BYTES = 128
 
 
@@ -53,8 +52,7 @@ def _launch_nothing(*_: Any, **__: Any) -> None:
 
 
 class PlanningBackend(KernelBackend):
-    """Takes NumPy arrays. Those it makes are zeros; large ones lie on top of each other in memory that nobody touches,
-    so that a network of any size is planned in the memory of its largest array."""
+    """Takes NumPy arrays; those it makes are of ``OverlaidMemory``."""
 
     name = "planning"
     device = "cpu"
@@ -63,15 +61,10 @@ class PlanningBackend(KernelBackend):
 
     def __init__(self, arch: str, *, constant_shapes: bool = False) -> None:
         super().__init__(PlanningRuntime(arch), constant_shapes=constant_shapes)
-        self._arena = np.zeros(0, np.uint8)
+        self._memory = OverlaidMemory()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        nbytes = prod(shape) * np.dtype(dtype).itemsize
-        if nbytes <= OWN_BYTES:
-            return np.zeros(shape, dtype)
-        if self._arena.nbytes < nbytes:
-            self._arena = np.zeros(nbytes, np.uint8)
-        return np.ndarray(shape, dtype, self._arena.data)
+        return self._memory.empty(shape, dtype)
 
     def workspace(self, nbytes: int) -> Array:
         return self.empty((nbytes,), np.uint8)

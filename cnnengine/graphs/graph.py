@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,17 +153,9 @@ def _first_run(backend: Backend) -> HostRun | GpuRun:
         from .on_gpu import GpuRun
 
         return GpuRun(backend)
-    if backend.name == "native":
-        from ..backends.native.backend import NativeBackend
-        from .on_native import NativeRun
+    from .on_host import HostRun
 
-        assert isinstance(backend, NativeBackend)
-        return NativeRun(backend)
-    from ..backends.emulator.backend import EmulatorBackend
-    from .on_emulator import EmulatorRun
-
-    assert isinstance(backend, EmulatorBackend)
-    return EmulatorRun(backend)
+    return HostRun(backend, import_module(f".on_{backend.name}", __package__))
 
 
 def _on_gpu(x: Any) -> bool:

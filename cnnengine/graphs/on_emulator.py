@@ -13,42 +13,28 @@ from ..backends.emulator.backend import EmulatorBackend
 from ..jit.launch import Runtime
 from ..jit.recording import Launch, Mapped, RecordingRuntime
 from .arena import Block
-from .on_host import HostCapture, HostRun, HostStep
+from .on_host import HostCapture, HostStep
 
 
-class EmulatorRun(HostRun):
-    """The first run."""
-
-    def __init__(self, backend: EmulatorBackend) -> None:
-        self._emulator = backend
-        super().__init__()
-
-    def step_backend(self) -> HostStep:
-        return _StepBackend(self._emulator, self._emulator.runtime, self.measure.block)
-
-    def capture(self) -> HostCapture:
-        return EmulatorCapture(self, self._emulator)
+def at_once(backend: EmulatorBackend, block: Callable[[int], Block]) -> HostStep:
+    """The verbs, whose launches are made."""
+    return _StepBackend(backend, backend.runtime, block)
 
 
-class EmulatorCapture(HostCapture):
-    """The launches of a step."""
+def written_down(backend: EmulatorBackend, capture: HostCapture) -> HostStep:
+    """The verbs, whose launches become operations of the capture."""
+    runtime = backend.runtime
 
-    def __init__(self, first: EmulatorRun, backend: EmulatorBackend) -> None:
-        self._emulator = backend
-        super().__init__(first)
-
-    def step_backend(self) -> HostStep:
-        return _StepBackend(self._emulator, RecordingRuntime(self._emulator.runtime, self._record), self.arena.block)
-
-    def _record(self, launch: Launch) -> None:
-        runtime = self._emulator.runtime
+    def record(launch: Launch) -> None:
         arguments = tuple(
-            runtime.tensor_map(a.source, a.spec, a.array) if isinstance(a, Mapped) else self.borrowed(a)
+            runtime.tensor_map(a.source, a.spec, a.array) if isinstance(a, Mapped) else capture.borrowed(a)
             for a in launch.arguments
         )
-        self.operations.append(
+        capture.operations.append(
             partial(launch.kernel, launch.grid, launch.block, launch.shared_bytes, arguments, **launch.options)
         )
+
+    return _StepBackend(backend, RecordingRuntime(runtime, record), capture.arena.block)
 
 
 class _StepBackend(HostStep, KernelBackend):

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from .. import replay
 from ..backends import registry
-from ..backends.contract import Array
+from ..backends.contract import Array, Backend
 from .arena import ALIGNMENT, Arena, Block, Measure
 from .step import Captured, HostApart, Step
 
@@ -22,20 +22,25 @@ def allocate(nbytes: int) -> tuple[int, Any]:
     return memory.ctypes.data + -memory.ctypes.data % ALIGNMENT, memory
 
 
-class HostRun(Step):
-    """The first run. Subclasses say what their step's backend is, and their capture."""
+class Verbs(Protocol):
+    """What a backend has for steps under way: its verbs with memory from ``block``, made at once, or written down into
+    the operations of a capture."""
 
-    def __init__(self) -> None:
+    def at_once(self, backend: Any, block: Callable[[int], Block]) -> HostStep: ...
+    def written_down(self, backend: Any, capture: HostCapture) -> HostStep: ...
+
+
+class HostRun(Step):
+    """The first run."""
+
+    def __init__(self, backend: Backend, verbs: Verbs) -> None:
         super().__init__()
         self.measure = Measure(allocate)
-        self.backend: Any = self.step_backend()
-
-    def step_backend(self) -> HostStep:
-        """The backend's verbs, with memory that is measured."""
-        raise NotImplementedError
+        self.verbs = verbs
+        self.backend: Any = verbs.at_once(backend, self.measure.block)
 
     def capture(self) -> HostCapture:
-        raise NotImplementedError
+        return HostCapture(self)
 
     def fresh(self, make: Callable[[], np.ndarray]) -> Array:
         return make()
@@ -60,11 +65,7 @@ class HostCapture(Captured):
         super().__init__(first)
         self.arena = Arena(first.measure.peak, allocate)
         self.operations: list[Callable[[], object]] = []
-        self.backend: Any = self.step_backend()
-
-    def step_backend(self) -> HostStep:
-        """The backend's verbs, which write down what they are asked for."""
-        raise NotImplementedError
+        self.backend: Any = first.verbs.written_down(first.backend.backend, self)
 
     @property
     def nodes(self) -> int:

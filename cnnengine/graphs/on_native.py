@@ -10,40 +10,25 @@ from .. import _native
 from ..backends.contract import Array
 from ..backends.native.backend import FLOAT32, NativeBackend
 from .arena import Block
-from .on_host import HostCapture, HostRun, HostStep
+from .on_host import HostCapture, HostStep
 
 QUERIES = ("conv2d_can", "conv2d_chosen", "conv2d_prepare")  # answered at once: they read shapes and frozen weights
 
 
-class NativeRun(HostRun):
-    """The first run."""
-
-    def __init__(self, backend: NativeBackend) -> None:
-        self._native_backend = backend
-        super().__init__()
-
-    def step_backend(self) -> HostStep:
-        return _StepBackend(self._native_backend, _native, self.measure.block)
-
-    def capture(self) -> HostCapture:
-        return NativeCapture(self, self._native_backend)
+def at_once(backend: NativeBackend, block: Callable[[int], Block]) -> HostStep:
+    """The verbs, whose calls are made."""
+    return _StepBackend(backend, _native, block)
 
 
-class NativeCapture(HostCapture):
-    """The calls of a step."""
-
-    def __init__(self, first: NativeRun, backend: NativeBackend) -> None:
-        self._native_backend = backend
-        super().__init__(first)
-
-    def step_backend(self) -> HostStep:
-        return _StepBackend(self._native_backend, _Recorder(self), self.arena.block)
+def written_down(backend: NativeBackend, capture: HostCapture) -> HostStep:
+    """The verbs, whose calls become operations of the capture."""
+    return _StepBackend(backend, _Recorder(capture), capture.arena.block)
 
 
 class _Recorder:
     """The extension, whose functions are written down instead of called."""
 
-    def __init__(self, capture: NativeCapture) -> None:
+    def __init__(self, capture: HostCapture) -> None:
         self._capture = capture
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -13,37 +13,37 @@ from ..backends.registry import active
 from ..nn import conv_norm
 from ..tensor import Tensor, wrap
 from .registry import register
-from .resnet import convolution
+from .resnet import BasicBlock, convolution
 
 
-class CifarBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + x), x subsampled and padded where the shape changes."""
+class PaddedShortcut(nn.Module):
+    """Option A: x at every ``stride``-th position, zeros for the channels it lacks, half of them in front."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(self, stride: int, more: int) -> None:
         super().__init__()
-        self.conv1 = convolution(in_channels, channels, 3, stride)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = convolution(channels, channels, 3)
-        self.bn2 = nn.BatchNorm2d(channels)
         self.stride = stride
-        self.more = channels - in_channels
+        self.more = more
 
     def forward(self, x: Tensor) -> Tensor:
-        y = conv_norm(self.conv1, self.bn1, x, "relu")
-        return conv_norm(self.conv2, self.bn2, y, "relu", self._shortcut(x))
-
-    def _shortcut(self, x: Tensor) -> Tensor:
-        if self.stride > 1:
-            x = F.avg_pool2d(x, 1, self.stride)
-        if not self.more:
-            return x
+        x = F.avg_pool2d(x, 1, self.stride)
         backend = active(x.data)
         zeros = backend.empty((*x.shape[:3], self.more // 2), x.dtype)
         backend.fill(zeros, 0.0)
         return F.concatenate([wrap(zeros), x, wrap(zeros)], axis=3)
 
-    def conv_norm_pairs(self) -> tuple[tuple[str, str], ...]:
-        return ("conv1", "bn1"), ("conv2", "bn2")
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, more={self.more}"
+
+
+def padded(in_channels: int, channels: int, stride: int) -> PaddedShortcut | None:
+    """The shortcut of a block, None where x has the result's shape."""
+    return None if stride == 1 and in_channels == channels else PaddedShortcut(stride, channels - in_channels)
+
+
+def stage(in_channels: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
+    """``blocks`` blocks, the first of them with the stride."""
+    first = BasicBlock(in_channels, channels, stride, padded)
+    return nn.Sequential(first, *(BasicBlock(channels, channels, 1, padded) for _ in range(blocks - 1)))
 
 
 class CifarResNet(nn.Module):
@@ -53,9 +53,9 @@ class CifarResNet(nn.Module):
         super().__init__()
         self.conv1 = convolution(3, 16, 3)
         self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = nn.Sequential(*(CifarBlock(16, 16) for _ in range(blocks)))
-        self.layer2 = nn.Sequential(CifarBlock(16, 32, 2), *(CifarBlock(32, 32) for _ in range(blocks - 1)))
-        self.layer3 = nn.Sequential(CifarBlock(32, 64, 2), *(CifarBlock(64, 64) for _ in range(blocks - 1)))
+        self.layer1 = stage(16, 16, blocks, 1)
+        self.layer2 = stage(16, 32, blocks, 2)
+        self.layer3 = stage(32, 64, blocks, 2)
         self.avgpool = nn.GlobalAvgPool2d()
         self.fc = nn.Linear(64, num_classes)
 

@@ -7,6 +7,7 @@ are: its checkpoints load by ``cnn.load_torch``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from .. import nn
@@ -16,17 +17,24 @@ from .registry import register
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)), both convolutions 3x3."""
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + shortcut(x)), both convolutions 3x3; the shortcut is a projection, or what
+    ``shortcut(in_channels, channels, stride)`` makes, None for x itself."""
 
     expansion: ClassVar[int] = 1
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        shortcut: Callable[[int, int, int], nn.Module | None] | None = None,
+    ) -> None:
         super().__init__()
         self.conv1 = convolution(in_channels, channels, 3, stride)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = convolution(channels, channels, 3)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.downsample = projection(in_channels, channels, stride)
+        self.downsample = (shortcut or projection)(in_channels, channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)

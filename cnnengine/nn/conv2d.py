@@ -39,14 +39,7 @@ class Conv2d(Module):
         algorithm: str | None = None,
     ) -> None:
         super().__init__()
-        if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                "Conv2d: in_channels and out_channels must be multiples of groups, all at least 1, received"
-                f" {in_channels}, {out_channels} and {groups}"
-            )
-        size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"Conv2d: kernel_size must be one or two numbers of at least 1, received {kernel_size!r}")
+        size = checked_kernel("Conv2d", in_channels, out_channels, groups, kernel_size)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = size
@@ -106,8 +99,27 @@ class Conv2d(Module):
         self._packed = {} if frozen else None
 
     def extra_repr(self) -> str:
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        for name, usual in (("padding", 0), ("dilation", 1), ("groups", 1), ("algorithm", None)):
-            value = getattr(self, name)
-            text += f", {name}={value!r}" if value != usual else ""
-        return text if self.bias is not None else f"{text}, bias=False"
+        return convolution_repr(self, padding=0, dilation=1, groups=1, algorithm=None)
+
+
+def checked_kernel(
+    module: str, in_channels: int, out_channels: int, groups: int, kernel_size: int | Pair
+) -> tuple[int, int]:
+    """The kernel's height and width. Raises ValueError for sizes that cannot be."""
+    if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
+        raise ValueError(
+            f"{module}: in_channels and out_channels must be multiples of groups, all at least 1, received"
+            f" {in_channels}, {out_channels} and {groups}"
+        )
+    size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+    if len(size) != 2 or min(size) < 1:
+        raise ValueError(f"{module}: kernel_size must be one or two numbers of at least 1, received {kernel_size!r}")
+    return size
+
+
+def convolution_repr(module: Module, **usual: object) -> str:
+    """What ``repr`` shows of a convolution: of the options only those that differ from the usual."""
+    text = f"{module.in_channels}, {module.out_channels}, kernel_size={module.kernel_size}, stride={module.stride}"
+    for name, value in usual.items():
+        text += f", {name}={getattr(module, name)!r}" if getattr(module, name) != value else ""
+    return text if module.bias is not None else f"{text}, bias=False"

@@ -6,6 +6,7 @@ from .. import functional as F
 from ..shapes import Pair
 from ..tensor import Tensor
 from . import init
+from .conv2d import checked_kernel, convolution_repr
 from .module import Module
 
 
@@ -29,16 +30,7 @@ class ConvTranspose2d(Module):
         dilation: int | Pair = 1,
     ) -> None:
         super().__init__()
-        if groups < 1 or in_channels < 1 or out_channels < 1 or in_channels % groups or out_channels % groups:
-            raise ValueError(
-                "ConvTranspose2d: in_channels and out_channels must be multiples of groups, all at least 1, received"
-                f" {in_channels}, {out_channels} and {groups}"
-            )
-        size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(
-                f"ConvTranspose2d: kernel_size must be one or two numbers of at least 1, received {kernel_size!r}"
-            )
+        size = checked_kernel("ConvTranspose2d", in_channels, out_channels, groups, kernel_size)
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = size
@@ -64,8 +56,4 @@ class ConvTranspose2d(Module):
         )
 
     def extra_repr(self) -> str:
-        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
-        for name, usual in (("padding", 0), ("output_padding", 0), ("dilation", 1), ("groups", 1)):
-            value = getattr(self, name)
-            text += f", {name}={value!r}" if value != usual else ""
-        return text if self.bias is not None else f"{text}, bias=False"
+        return convolution_repr(self, padding=0, output_padding=0, dilation=1, groups=1)

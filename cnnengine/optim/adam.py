@@ -39,18 +39,7 @@ class Adam(Optimizer):
         self.require_betas(options)
 
     def hyper(self, options: Group, step: int) -> tuple[float, ...]:
-        lr, decay, (beta1, beta2) = options["lr"], options["weight_decay"], options["betas"]
-        return (
-            lr / (1 - beta1**step),
-            beta1,
-            1 - beta1,
-            beta2,
-            1 - beta2,
-            (1 - beta2**step) ** -0.5,
-            options["eps"],
-            0.0 if self.decoupled else decay,
-            1 - lr * decay if self.decoupled else 1.0,
-        )
+        return adam_numbers(options, step, self.decoupled)
 
 
 class AdamW(Adam):
@@ -68,3 +57,19 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(parameters, lr, betas, eps, weight_decay)
+
+
+def adam_numbers(options: Group, step: int, decoupled: bool) -> tuple[float, ...]:
+    """The contract's numbers of a step of Adam, or of AdamW, whose weight decay is ``decoupled``."""
+    lr, decay, (beta1, beta2) = options["lr"], options["weight_decay"], options["betas"]
+    return (
+        lr / (1 - beta1**step),
+        beta1,
+        1 - beta1,
+        beta2,
+        1 - beta2,
+        (1 - beta2**step) ** -0.5,
+        options["eps"],
+        0.0 if decoupled else decay,
+        1 - lr * decay if decoupled else 1.0,
+    )

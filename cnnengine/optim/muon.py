@@ -12,6 +12,7 @@ from ..functional._arrays import constant
 from ..nn.module import Module
 from ..tensor import Tensor
 from ._composed import Arithmetic, Composed
+from .adam import adam_numbers
 from .optimizer import Group
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of the quintic; Jordan's, the steepest at 0
@@ -79,11 +80,10 @@ class Muon(Composed):
         return self.keeps[:1] if options["use_muon"] else self.keeps[1:]
 
     def hyper(self, options: Group, step: int) -> tuple[float, ...]:
-        lr, decay, momentum, (beta1, beta2) = (options[o] for o in ("lr", "weight_decay", "momentum", "betas"))
-        if options["use_muon"]:
-            return lr, 1 - lr * decay, momentum, 1 - momentum
-        rate, correction = lr / (1 - beta1**step), (1 - beta2**step) ** -0.5
-        return rate, beta1, 1 - beta1, beta2, 1 - beta2, correction, options["eps"], 0.0, 1 - lr * decay
+        if not options["use_muon"]:
+            return adam_numbers(options, step, decoupled=True)
+        lr, decay, momentum = (options[o] for o in ("lr", "weight_decay", "momentum"))
+        return lr, 1 - lr * decay, momentum, 1 - momentum
 
     def apply(
         self,
