@@ -1,6 +1,6 @@
 """LeNet-5 end to end: a training step at batch 64 (forward, backward, SGD with momentum) and inference at batch 1 and
-64, ours against PyTorch in both layouts and, for inference, ONNX Runtime. All start from the same weights and must
-report the same first loss."""
+64, ours call by call and as a graph against PyTorch in both layouts and, for inference, ONNX Runtime. All start from
+the same weights and must report the same first loss."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 import cnnengine as cnn
-import cnnengine.functional as F
+from bench.contenders.networks import CPU_GRAPH, captured
 from bench.contenders.onnx_lenet5 import lenet5 as onnx_lenet5
 from bench.contenders.pytorch import PyTorch, configured_torch
 from bench.provenance import usable_cores
+from bench.steps import LEARNING_RATE, MOMENTUM, inference_step, training_step
 from bench.suite import Race, run_alone
 from cnnengine.backends.registry import active
 
 BATCH = 64
 RUNTIME = "ONNX Runtime"  # inference alone
-LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 SAME_LOSS = 1e-3
 Step = Callable[[], Any]
 
@@ -36,6 +36,8 @@ def races(device: str = "cpu", smoke: bool = False) -> list[Race]:
 def _race(operation: str, build: Callable[..., Any], batch: int, device: str, smoke: bool) -> Race:
     reasons = dict(cnn.backends.available())
     ours = ("cuda",) if device == "cuda" else ("native", "numpy") if smoke else ("native",)
+    if device == "cpu":
+        ours, reasons[CPU_GRAPH] = (*ours, CPU_GRAPH), reasons["native"]
     theirs = [PyTorch("nhwc", device), PyTorch("nchw", device)]
     reasons |= {contender.name: contender.unavailable() for contender in theirs}
     everyone = [*ours, *(contender.name for contender in theirs)]
@@ -74,18 +76,11 @@ def _training(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tupl
     """(a step, a step that returns the loss)"""
     if name.startswith("PyTorch"):
         return _torch_training(name, x, labels, device)
-    model = _our_model(device)
-    optimizer = cnn.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
-    images, target = cnn.Tensor(x).to(device), cnn.backends.get(name).to_device(labels)
-
-    def step() -> Any:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), target)
-        loss.backward()
-        optimizer.step()
-        return loss
-
-    step = _on(name, images, step)
+    backend, graph = name.split()[0], name == CPU_GRAPH
+    images, target = cnn.Tensor(x).to(device), cnn.backends.get(backend).to_device(labels)
+    step = _on(backend, images, training_step(_our_model(device), images, target, graph))
+    if graph:
+        step = captured(step)
     return step, lambda: step().item()
 
 
@@ -96,14 +91,11 @@ def _inference(name: str, x: np.ndarray, labels: np.ndarray, device: str) -> tup
         return _onnxruntime_inference(x)
     if name.startswith("PyTorch"):
         return _torch_inference(name, x, device)
-    model = _our_model(device).eval()
-    images = cnn.Tensor(x).to(device)
-
-    def step() -> Any:
-        with cnn.no_grad():
-            return model(images)
-
-    step = _on(name, images, step)
+    backend, graph = name.split()[0], name == CPU_GRAPH
+    model, images = _our_model(device).eval(), cnn.Tensor(x).to(device)
+    step = _on(backend, images, inference_step(cnn.graph(model) if graph else model, images))
+    if graph:
+        step = captured(step)
     return step, lambda: np.square(step().numpy()).mean()
 
 

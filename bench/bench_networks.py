@@ -77,7 +77,7 @@ def test_networks(benchmark: Any, race: Race, contender: str) -> None:
 
 
 def _race(network: Network, training: bool, batch: int, device: str, dtype: str, smoke: bool) -> Race:
-    ours = ("cuda", GRAPH) if device == "cuda" else ("native",) if training else ("native", CPU_GRAPH)
+    ours = ("cuda", GRAPH) if device == "cuda" else ("native", CPU_GRAPH)
     others = (RUNTIME, OPENVINO) if device == "cpu" and not training else ()
     theirs = [name for name in TORCH if device == "cpu" or name != "PyTorch nchw"]
     everyone = (*ours, *theirs, *others)

@@ -31,8 +31,10 @@ def network_lines(rows: list[Row]) -> list[Line]:
 
 
 def training(case: str, wanted: float, tables: dict[str, Contenders]) -> Line:
-    value = advantage(tables.get(case, {}), is_torch)
+    value, captured = (advantage(tables.get(case, {}), is_torch, ours) for ours in (None, CPU_GRAPH))
     measured = "" if value is None else f"{value:.2f}x {best_other(tables[case], is_torch)}"
+    if captured is not None:
+        measured += f", as a graph {captured:.2f}x"
     return Line(
         f"{case}, training step", f">= {wanted:g}x PyTorch", measured, None if value is None else value >= wanted
     )

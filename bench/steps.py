@@ -14,20 +14,21 @@ LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 Step = Callable[[], Any]
 
 
-def training_step(model: Any, images: cnn.Tensor, labels: Any) -> Step:
+def training_step(model: Any, images: cnn.Tensor, labels: Any, graph: bool = False) -> Step:
     """Forward, cross-entropy, backward, SGD with momentum; returns the loss. ``labels``: int64 (N,) on the images'
-    device."""
+    device. ``graph``: as one, to which images and labels are given anew each time."""
     model.train()
     optimizer = cnn.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
 
-    def step() -> Any:
+    def step(images: cnn.Tensor, labels: Any) -> Any:
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images), labels)
         loss.backward()
         optimizer.step()
         return loss
 
-    return step
+    run = cnn.graph(step) if graph else step
+    return lambda: run(images, labels)
 
 
 def inference_step(model: Any, images: cnn.Tensor) -> Step:

@@ -92,8 +92,15 @@ def runner(name: str, work: Work) -> Runner:
     if name == OPENVINO:
         return openvino_inference(work)
     if work.dtype != "float32":
-        return mixed_training(work, captured=name == GRAPH)
+        return mixed_training(work, graph=name == GRAPH)
     return our_training(name, work) if work.training else our_inference(name, work)
+
+
+def captured(step: Callable[[], Any]) -> Callable[[], Any]:
+    """The step as a graph of which all is made: the second call captures. Its inputs are copied and its result is
+    memory that the next call overwrites, as OpenVINO's is."""
+    step(), step()
+    return step
 
 
 def on(name: str, work: Work, run: Callable[[], Any]) -> Callable[[], Any]:
@@ -111,23 +118,25 @@ def on(name: str, work: Work, run: Callable[[], Any]) -> Callable[[], Any]:
 def our_training(name: str, work: Work) -> Runner:
     images, labels = cnn.Tensor(work.x).to(work.device), active_on(work.device).to_device(work.labels)
     model = work.ours().to(work.device)
-    step = on(name, work, training_step(model, images, labels))
+    backend, graph = name.split()[0], name == CPU_GRAPH
+    step = on(backend, work, training_step(model, images, labels, graph))
+    if graph:
+        step = captured(step)
     return Runner(step, lambda: np.array([step().item(), norm(p.grad.numpy() for p in model.parameters())]))
 
 
 def our_inference(name: str, work: Work) -> Runner:
-    """As a graph, its inputs are copied and its result is memory that the next call overwrites, as OpenVINO's is."""
-    backend, captured = name.split()[0], name == CPU_GRAPH
+    backend, graph = name.split()[0], name == CPU_GRAPH
     with cnn.use_backend(backend):
         model = for_inference(work.ours().to(work.device))
-    run = cnn.graph(model) if captured else model
+    run = cnn.graph(model) if graph else model
     step = on(backend, work, inference_step(run, cnn.Tensor(work.x).to(work.device)))
-    if captured:  # the second call captures
-        step(), step()
+    if graph:
+        step = captured(step)
     return Runner(step, lambda: step().numpy().astype(np.float64))
 
 
-def mixed_training(work: Work, captured: bool) -> Runner:
+def mixed_training(work: Work, graph: bool) -> Runner:
     """Forward and loss within ``autocast``; float16 with a GradScaler. Captured, a step is one graph in bfloat16; in
     float16 the graph ends with the gradients, since whether they are finite is asked on the host."""
     model = work.ours().to(work.device).train()
@@ -149,7 +158,7 @@ def mixed_training(work: Work, captured: bool) -> Runner:
 
     scaled = work.dtype == "float16"
     part = gradients if scaled else whole
-    call = cnn.graph(part) if captured else part
+    call = cnn.graph(part) if graph else part
 
     def step() -> cnn.Tensor:
         loss = call(images, labels)
