@@ -210,7 +210,7 @@ def _three_verbs(backend: Backend, s: Conv2dShape, random: Any, out: Any) -> Cal
         backend.conv2d_forward(s, x, w, out(f"forward {name}", s.y), epilogue, algorithm)
         backend.conv2d_backward_input(s, dy, w, out(f"backward_input {name}", s.x), algorithm)
         backend.conv2d_backward_weight(s, x, dy, out(f"backward_weight {name}", s.w), algorithm)
-        if algorithm == "implicit_gemm" or algorithm in conv2d.MMA:
+        if algorithm in ("implicit_gemm", conv2d.WGMMA) or algorithm in conv2d.MMA:
             _with_norm(backend, s, (x, w, per_channel, dy), out, algorithm, f"norm {name}")
 
     return run

@@ -27,6 +27,7 @@ SHAPES = {
     "tiles_and_a_part": conv2d_shape((2, 11, 13, 8), (72, 3, 3, 8), padding=1),  # 286 pixels: four tiles of 64 and 30
     "groups": conv2d_shape((2, 9, 8, 16), (48, 3, 2, 8), (1, 2), 1, groups=2),
     "odd_channels": conv2d_shape((2, 9, 11, 3), (7, 3, 3, 3), padding=1),
+    "wide": conv2d_shape((1, 13, 15, 16), (328, 1, 1, 16)),  # columns: a tile of 256 and one of 72
 }
 WITH_MOMENTS = (
     ("implicit_gemm", "float32"),
@@ -35,11 +36,19 @@ WITH_MOMENTS = (
     ("implicit_gemm_mma", "bfloat16"),
     ("implicit_gemm_tf32", "float32"),
 )
+WGMMA = (
+    ("implicit_gemm_wgmma", "float16"),
+    ("implicit_gemm_wgmma: WgmmaTile<128, 64, 8>, clusters of 2", "bfloat16"),
+    ("implicit_gemm_wgmma: WgmmaTile<128, 256, 4>", "float16"),
+)
 EMULATED = [
-    *((algorithm, dtype, name) for (algorithm, dtype), name in product(WITH_MOMENTS, SHAPES)),
+    *((algorithm, dtype, name) for (algorithm, dtype), name in product(WITH_MOMENTS, SHAPES) if name != "wide"),
+    *(
+        (algorithm, dtype, name)
+        for (algorithm, dtype), name in product(WGMMA, ("one_tile", "tiles_and_a_part", "wide"))
+    ),
     ("first_layer", "float16", "odd_channels"),
-    ("tiled", "float32", "groups"),  # leaves no moments, nor does the next
-    ("implicit_gemm_wgmma", "float16", "tiles_and_a_part"),
+    ("tiled", "float32", "groups"),  # leaves no moments
 ]
 
 
@@ -105,7 +114,9 @@ def test_many_tiles_are_joined_by_two_kernels(emulator: Backend, name: str, rng:
         check(shape, arrays, run(emulator, shape, "implicit_gemm", arrays), name)
 
 
-@pytest.mark.parametrize(("algorithm", "dtype"), [("implicit_gemm", "float32"), ("implicit_gemm_mma", "bfloat16")])
+@pytest.mark.parametrize(
+    ("algorithm", "dtype"), [("implicit_gemm", "float32"), ("implicit_gemm_mma", "bfloat16"), WGMMA[0]]
+)
 def test_moments_far_from_zero(emulator: Backend, algorithm: str, dtype: str, rng: np.random.Generator) -> None:
     """A mean of 1,000 deviations costs the variance no digits but those that the dtype of y loses."""
     shape = SHAPES["tiles_and_a_part"]

@@ -218,7 +218,10 @@ def test_passes_of_norms_over_memory(dtype: str) -> None:
     assert more(norm_backward(dtype, "relu", True), plain) == (1, 1)
 
 
-@pytest.mark.parametrize(("algorithm", "dtype"), [("implicit_gemm_mma", "float16"), ("implicit_gemm", "float32")])
+@pytest.mark.parametrize(
+    ("algorithm", "dtype"),
+    [("implicit_gemm_wgmma", "float16"), ("implicit_gemm_mma", "float16"), ("implicit_gemm", "float32")],
+)
 def test_moments_of_a_convolution_spare_a_pass(algorithm: str, dtype: str) -> None:
     x, w, y, z = (zeros(shape, dtype) for shape in (S.x, S.w, S.y, S.y))
     mean, variance = (zeros((1, S.K), "float32") for _ in range(2))

@@ -70,13 +70,17 @@ def test_no_kernel_uses_local_memory(name: str) -> None:
 
 
 def test_wgmma_stores_by_tma_and_multicasts() -> None:
-    """Results of 16 bits leave by stmatrix and TMA, none by a thread's own store; residuals come by ldmatrix. Every
-    kernel can share an operand with its neighbour, and both halves of setmaxnreg are there."""
+    """Results of 16 bits leave by stmatrix and TMA, none by a thread's own store, which forward's moments do; residuals
+    come by ldmatrix. Every kernel can share an operand with its neighbour, and both halves of setmaxnreg are there."""
     for expression, kernel in family(WGMMA, "float16", "sm_90a").items():
         by_tma = expression.startswith(("conv2d_forward_wgmma", "conv2d_backward_input_wgmma"))
         for opcode in ("UTMASTG", "STSM"):
             assert (kernel.count(opcode) > 0) == by_tma, f"{expression}: {opcode}"
-        assert (kernel.count("STG") == 0) == by_tma, expression
+        widths = {i.opcode for i in kernel.instructions if i.name == "STG"}
+        if expression.startswith("conv2d_forward"):
+            assert widths == {"STG.E"}, f"{expression}: {widths}, but for one float a moment"
+        else:
+            assert (not widths) == by_tma, f"{expression}: {widths}"
         assert (kernel.count("LDSM") > 0) == expression.startswith("conv2d_forward"), expression
         modifiers = {part for i in kernel.instructions if i.name == "UTMALDG" for part in i.opcode.split(".")}
         assert {"IM2COL", "MULTICAST"} <= modifiers, f"{expression}: {modifiers}"
@@ -101,7 +105,7 @@ def test_wgmma_products_follow_one_another() -> None:
     for verb, kernel in chosen(LAYER, "implicit_gemm_wgmma", "float16", 90).items():
         loop = kernel.main_loop("HGMMA")
         assert sass.mix(loop)["HGMMA"] == 4, verb
-        assert len(loop) <= 72, f"{verb}: {len(loop)} instructions"
+        assert len(loop) <= 70, f"{verb}: {len(loop)} instructions"
         names = [i.name for i in loop]
         first, last = names.index("HGMMA"), len(names) - 1 - names[::-1].index("HGMMA")
         between = set(names[first:last])

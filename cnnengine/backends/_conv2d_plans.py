@@ -155,7 +155,8 @@ def conv2d_forward(shape: Conv2dShape, algorithm: str | None, given: Given) -> C
     if chosen == "direct":
         return _direct("conv2d_forward", shape.N * shape.P, shape.Q * shape.K)
     if chosen == WGMMA:
-        return _on_maps(wgmma.forward(shape, _wgmma_gathers("conv2d_forward", shape).get(configuration)))
+        choice = _wgmma_gathers("conv2d_forward", shape).get(configuration)
+        return _on_maps(wgmma.forward(shape, choice))._replace(moment_pixels=wgmma.CONSUMER_ROWS)
     plans.reduction(shape.reduction)
     tile, vector = _pick(tiles(chosen, shape, given, size), configuration)
     return _launch("conv2d_forward", chosen, tile, vector, size)

@@ -30,6 +30,7 @@ VECTOR = 8
 MOST_PIXELS = INT32_MAX - 1024  # so that tiles past the last pixel are counted in an int
 PHASES = 8  # along an axis, that a geometry has room for
 PANEL_ROWS = 16  # of results that a warp stores at once
+CONSUMER_ROWS = 64  # of a tile: the rows whose moments are taken together
 # The rule's unit is one column of 128 rows for one step, of which a multiprocessor of an H200 does one in 2.7 ns.
 COLUMN_BYTES = 172  # that L2 gives it meanwhile, 8.3 TB/s for all: as much as public kernels without clusters have got
 LONG_SPLIT = 8  # steps of BLOCK pixels, the least of a split

@@ -124,14 +124,21 @@ class KernelBackend:
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
         plan, shape, operands = self._forward(shape, x, w, y, epilogue, algorithm)
-        if plan.maps:
-            *channels, residual, relu = _epilogue(epilogue)
-            mapped = (*operands, y, y if residual is None else residual)
-            self._run_on_maps(plan, mapped, (int(residual is not None), *channels, relu))
-        else:
-            rest = y, *_epilogue(epilogue)
-            self._run_convolution(plan, shape, operands, (*rest, None) if plan.moment_pixels else rest)
+        self._run_forward(plan, shape, operands, y, epilogue, None)
         self._activate(y, epilogue)
+
+    def _run_forward(
+        self, plan: conv2d.ConvPlan, shape: Conv2dShape, operands: tuple[Array, Array], y: Array, epilogue: Epilogue,
+        moments: Array | None,
+    ) -> None:  # fmt: skip
+        rest = _epilogue(epilogue)
+        if plan.maps:
+            *channels, residual, relu = rest
+            mapped = (*operands, y, y if residual is None else residual)
+            self._run_on_maps(plan, mapped, (int(residual is not None), *channels, relu, moments))
+        else:
+            rest = y, *rest
+            self._run_convolution(plan, shape, operands, (*rest, moments) if plan.moment_pixels else rest)
 
     def _forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
@@ -168,7 +175,7 @@ class KernelBackend:
         nbytes = joined.tiles * 2 * walk.channels * 4
         room = self.workspace(nbytes + joined.splits * 2 * walk.channels * 4)
         moments, partial = room[:nbytes], room[nbytes:]
-        self._run_convolution(plan, used, operands, (y, *_epilogue(epilogue), moments))
+        self._run_forward(plan, used, operands, y, epilogue, moments)
         dtype = x.dtype
         if joined.plan is None:
             partial = moments

@@ -8,10 +8,18 @@
 #include "epilogue.cuh"
 #include "platform.cuh"
 
+struct Moments {
+  float count, mean, square;  // count: of values that exist; square: the sum of squares about the mean
+};
+
 // What the warps of a block found; WARPS above each other
 template <int WARPS, int COLUMNS>
 struct TileMoments {
-  float count[WARPS][COLUMNS], mean[WARPS][COLUMNS], square[WARPS][COLUMNS];  // count: of values that exist
+  float count[WARPS][COLUMNS], mean[WARPS][COLUMNS], square[WARPS][COLUMNS];
+
+  __device__ Moments of(int warp, int column) const {
+    return {count[warp][column], mean[warp][column], square[warp][column]};
+  }
 };
 
 // What a lane, and then a warp, found in VECTOR neighbouring columns of elements of type T
@@ -65,17 +73,23 @@ struct ColumnMoments {
   }
 };
 
-// The block's, of one column: (mean, sum of squares about it) to[0] and to[next]
-template <int WARPS, int COLUMNS>
-__device__ inline void store_tile_moments(const TileMoments<WARPS, COLUMNS>& moments, int column, float* to, int next) {
-  float count = moments.count[0][column], mean = moments.mean[0][column], square = moments.square[0][column];
+// One column of all warps, `of(warp)`: (mean, sum of squares about it) to[0] and to[next]
+template <int WARPS, class Of>
+__device__ inline void store_moments(const Of& of, float* to, int next) {
+  Moments all = of(0);
 #pragma unroll
   for (int w = 1; w < WARPS; w++) {
-    const float more = moments.count[w][column], total = count + more, share = more > 0.0f ? more / total : 0.0f;
-    const float d = moments.mean[w][column] - mean;
-    square += moments.square[w][column] + d * d * (count * share);
-    mean += d * share;
-    count = total;
+    const Moments more = of(w);
+    const float total = all.count + more.count, share = more.count > 0.0f ? more.count / total : 0.0f;
+    const float d = more.mean - all.mean;
+    all.square += more.square + d * d * (all.count * share);
+    all.mean += d * share;
+    all.count = total;
   }
-  to[0] = mean, to[next] = square;
+  to[0] = all.mean, to[next] = all.square;
+}
+
+template <int WARPS, int COLUMNS>
+__device__ inline void store_tile_moments(const TileMoments<WARPS, COLUMNS>& moments, int column, float* to, int next) {
+  store_moments<WARPS>([&](int warp) { return moments.of(warp, column); }, to, next);
 }

@@ -41,6 +41,11 @@ PTX_INLINE uint64_t matrix_descriptor(const void* tile, int leading, int stride,
          static_cast<uint64_t>(swizzle) << 62;
 }
 
+// The same, `bytes` further on in shared memory. The start is in the low bits, which do not overflow.
+PTX_INLINE uint64_t descriptor_behind(uint64_t descriptor, int bytes) {
+  return (descriptor & 0xffffffff00000000) | (static_cast<uint32_t>(descriptor) + (bytes >> 4));
+}
+
 PTX_INLINE void wgmma_fence(PTX_SITE) {
   PTX_SM90A(emulator::warpgroup_fence(site), asm volatile("wgmma.fence.sync.aligned;" :: : "memory"));
 }

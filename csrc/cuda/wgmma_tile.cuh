@@ -63,6 +63,11 @@ __device__ inline void consume_tiles(typename Tile::template Shared<T>& shared, 
   constexpr int EIGHT_ROWS = 8 * 128, BLOCK_BYTES = Tile::BK * 128;  // of a block of 64 x 128 bytes
   const int warp = threadIdx.x / 32 % 4;
   const int first_row = Tile::first_row(consumer), first_column = Tile::first_column(consumer);
+  // of stage 0; the others follow at once
+  const uint64_t first_a =
+      ptx::matrix_descriptor(shared.a[0] + first_row * Tile::BK, BLOCK_BYTES, EIGHT_ROWS, ptx::Swizzle::bytes128);
+  const uint64_t first_b =
+      ptx::matrix_descriptor(shared.b[0] + first_column * Tile::BK, BLOCK_BYTES, EIGHT_ROWS, ptx::Swizzle::bytes128);
   RingPosition<Tile::STAGES> ring;
   int buffer = 0;
   const int sets = job.sets(together.blocks);
@@ -76,15 +81,13 @@ __device__ inline void consume_tiles(typename Tile::template Shared<T>& shared, 
     int multiplied = 0;  // the stage of the step before
     for (int step = 0; step < steps; step++) {
       ptx::mbarrier_wait(&shared.full[ring.stage], ring.parity);
-      const uint64_t a = ptx::matrix_descriptor(shared.a[ring.stage] + first_row * Tile::BK, BLOCK_BYTES, EIGHT_ROWS,
-                                                ptx::Swizzle::bytes128);
-      const uint64_t b = ptx::matrix_descriptor(shared.b[ring.stage] + first_column * Tile::BK, BLOCK_BYTES, EIGHT_ROWS,
-                                                ptx::Swizzle::bytes128);
+      const uint64_t a = ptx::descriptor_behind(first_a, ring.stage * Tile::A_BYTES);
+      const uint64_t b = ptx::descriptor_behind(first_b, ring.stage * Tile::B_BYTES);
       ptx::wgmma_fence();
 #pragma unroll
       for (int k = 0; k < Tile::BK / 16; k++)
-        ptx::wgmma<T, !Job::A_ALONG_K, !Job::B_ALONG_K>(sum, a + (k * STEP_A >> 4), b + (k * STEP_B >> 4),
-                                                        step > 0 || k > 0);
+        ptx::wgmma<T, !Job::A_ALONG_K, !Job::B_ALONG_K>(sum, ptx::descriptor_behind(a, k * STEP_A),
+                                                        ptx::descriptor_behind(b, k * STEP_B), step > 0 || k > 0);
       ptx::wgmma_commit();
       if (step > 0) {
         ptx::wgmma_wait<1>();  // the products of the step before have ended

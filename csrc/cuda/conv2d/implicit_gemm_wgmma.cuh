@@ -119,6 +119,7 @@ struct WgmmaGatherJob {
   }
 
   // results as a matrix (pixels, outputs), where there is one phase
+  __device__ int rows() const { return pixels(); }
   __device__ int outputs() const { return g.outputs; }
   __device__ int first_row(const Place& place) const { return place.pixel; }
   __device__ int first_column(const Place& place) const { return place.output; }
@@ -126,10 +127,11 @@ struct WgmmaGatherJob {
 
 template <class T, class Tile>
 struct WgmmaForwardJob : WgmmaGatherJob<T, Tile, true> {
-  static constexpr bool STORE_BY_TMA = true;
+  static constexpr bool STORE_BY_TMA = true, LEAVES_MOMENTS = true;
   const CUtensorMap *out, *added;
   bool adds;
   const Epilogue<T>& epilogue;
+  float* moments;
 
   __device__ void apply_channels(float (&value)[2][2], int column) const { epilogue.apply_channel_run(value, column); }
   __device__ float finish(float value) const { return epilogue.activate(value); }
@@ -137,7 +139,7 @@ struct WgmmaForwardJob : WgmmaGatherJob<T, Tile, true> {
 
 template <class T, class Tile>
 struct WgmmaBackwardInputJob : WgmmaGatherJob<T, Tile, false> {  // of one phase: stride 1
-  static constexpr bool STORE_BY_TMA = true;
+  static constexpr bool STORE_BY_TMA = true, LEAVES_MOMENTS = false;
   const CUtensorMap *out, *added;
   bool adds;
 
@@ -163,16 +165,18 @@ struct WgmmaPhasesJob : WgmmaGatherJob<T, Tile, false> {
   }
 };
 
+// moments (tiles of 64 pixels, 2, K) may be null: of each tile's pixels of y, as stored, mean and sum of squares about
+// it
 template <class T, class Tile>
 __global__ void __launch_bounds__(Tile::THREADS, 1)
     conv2d_forward_wgmma(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
                          const __grid_constant__ CUtensorMap y, const __grid_constant__ CUtensorMap residual, int adds,
-                         const T* bias, const T* scale, const T* shift, int relu,
+                         const T* bias, const T* scale, const T* shift, int relu, float* __restrict__ moments,
                          const __grid_constant__ WgmmaGather gather) {
   DYN_SMEM(typename Tile::template Shared<T>, shared);
   const Epilogue<T> epilogue{bias, scale, shift, nullptr, relu};
-  multiply_wgmma_tiles<Tile, T>(*shared,
-                                WgmmaForwardJob<T, Tile>{{&x, &w, gather}, &y, &residual, adds != 0, epilogue});
+  multiply_wgmma_tiles<Tile, T>(
+      *shared, WgmmaForwardJob<T, Tile>{{&x, &w, gather}, &y, &residual, adds != 0, epilogue, moments});
 }
 
 template <class T, class Tile>
