@@ -38,7 +38,7 @@ def test_peaks() -> None:
 
 def test_names() -> None:
     assert gpus.find("rtx-4090") is gpus.find("RTX4090") is gpus.GPUS["RTX 4090"]
-    with pytest.raises(ValueError, match="gpu must be one of T4, .*RTX 5090; received 'GTX 1080'"):
+    with pytest.raises(ValueError, match=r"gpu must be one of T4, .*RTX 5090; received 'GTX 1080'"):
         gpus.find("GTX 1080")
     assert all(gpus.typical(gpu.capability) for gpu in gpus.GPUS.values())
     assert gpus.typical(87) is None
@@ -71,5 +71,5 @@ def test_limits() -> None:
     assert LIMITS[90].shared_memory_a_block == 227 * 1024
     assert LIMITS[75].shared_memory_a_block == 64 * 1024
     assert capability("sm_120a") == 120
-    with pytest.raises(ValueError, match="arch must be one of sm_75, .*received 'sm_70'"):
+    with pytest.raises(ValueError, match=r"arch must be one of sm_75, .*received 'sm_70'"):
         capability("sm_70")
