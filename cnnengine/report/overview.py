@@ -81,7 +81,7 @@ def _lane(drawing: Drawing, kind: str, pairs: list[tuple[Layer, float]], x: Log,
         met = layer.against(kind)
         assert met is not None
         tip = f"{ratio:.2f}x {met.name}\n{layer.operation}: {layer.case} ({layer.key[3]})"
-        drawing.marker(x(ratio), y, family.shape, 4.0, family.role, hollow=len(pairs) > 1, opacity=0.9, tip=tip)
+        drawing.marker(x(ratio), y, family.shape, 4.0, family.role, hollow=len(pairs) > 1, tip=tip)
     tip = f"geometric mean {mean:.2f}x {kind}, of {len(ratios)} cases, {min(ratios):.2f} to {max(ratios):.2f}"
     if len(pairs) > 1:
         drawing.box(x(mean) - 2.5, y - 8, 5, 16, family.role, tip=tip)

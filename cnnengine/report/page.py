@@ -29,7 +29,7 @@ than theirs.</p>
 def page(rows: Sequence[Row], predictions: str = "") -> str:
     """The whole document. ``predictions``: a section of its own. Raises ValueError where no row is timed."""
     if not any("milliseconds" in row for row in rows):
-        raise ValueError("report: the result files hold no timed row")
+        raise ValueError("the result files hold no timed row")
     machines, runs = by_machine(rows), runs_of(rows)
     level = 3 if len(machines) > 1 else 2
     chapters = [chapter(f"m{i}", machine, of, runs, level) for i, (machine, of) in enumerate(machines.items(), start=1)]

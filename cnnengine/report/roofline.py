@@ -32,7 +32,8 @@ def roofline(rows: list[Row], device: str) -> Drawing:
     peaks = {dtype: p for (where, dtype), p in peaks_of(rows).items() if where == device}
     dtypes = [dtype for dtype in dict.fromkeys(row["dtype"] for row in timed) if dtype in peaks]
     intensities, rates = [row["flops"] / row["bytes"] for row in timed], [gflops(row) for row in timed]
-    x = log_scale(intensities, LEFT, WIDTH - RIGHT, 1.5)
+    below = [peaks[dtype].gflops / peaks[dtype].gbps / 4 for dtype in dtypes]  # so that both roofs are seen
+    x = log_scale([*intensities, *below], LEFT, WIDTH - RIGHT, 1.5)
     tops = [peaks[dtype].gflops for dtype in dtypes]
     y = log_scale([*rates, *tops], HEIGHT - BOTTOM, TOP, 1.6)
     drawing = Drawing(
@@ -150,7 +151,7 @@ def _points(drawing: Drawing, timed: list[Row], x: Log, y: Log) -> list[Family]:
         )
         radius = OURS if family.role == "ours" else THEIRS
         drawing.marker(
-            x(intensity), y(rate), family.shape, radius, family.role, hollow=family.hollow, opacity=0.85, tip=tip,
+            x(intensity), y(rate), family.shape, radius, family.role, hollow=family.hollow, tip=tip,
             data={"operation": row["operation"], "family": family.label, "case": row["case"]},
         )  # fmt: skip
     return list(dict.fromkeys(family_of(row["contender"]) for row in reversed(by_order)))
