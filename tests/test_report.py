@@ -220,10 +220,8 @@ def test_a_point_of_the_roofline_stands_where_its_numbers_say() -> None:
 
 
 def axis(drawing: Drawing, anchor: str) -> dict[str, float]:
-    """The pixels of an axis's values: of the horizontal one, whose words stand in the middle, or of the vertical one."""
-    marks = [
-        p for p in drawing.parts if isinstance(p, Words) and p.anchor == anchor and re.fullmatch("[0-9.,]+", p.text)
-    ]
+    """The pixels of an axis's values: of the horizontal one, whose words stand in the middle, or of the vertical."""
+    marks = [p for p in drawing.parts if isinstance(p, Words) and p.anchor == anchor]
     return {p.text: p.x if anchor == "middle" else p.y - 4 for p in marks}
 
 

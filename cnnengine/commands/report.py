@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,11 +41,19 @@ def add(commands: Any) -> None:
         dest="suites",
         help="measure these suites first (without a name all), in a checkout; the rows are kept beside the page",
     )
+    parser.add_argument(
+        "--predict",
+        metavar="GPU",
+        dest="gpu",
+        help="what a GPU such as H100 would make of each rung of the CUDA convolution, by the machine code and the"
+        " emulator's counts, about a minute; the rows are kept beside the page",
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="with --run: races whose name contains it")
     parser.add_argument("--seconds", type=float, metavar="S", help="with --run: of each race (default: by suite)")
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from ..report import predictions
     from ..report.figures import figures
     from ..report.markdown import document
     from ..report.page import page
@@ -55,9 +64,12 @@ def _report(arguments: argparse.Namespace) -> int:
     files = list(arguments.results)
     if arguments.suites is not None:
         files.append(_measured(arguments))
-    files = files or sorted(RESULTS.glob("*.jsonl"))
+    elif not files:
+        files = sorted(RESULTS.glob("*.jsonl"))
     if not files:
         raise UsageError(f"no result files are named, and there are none in {RESULTS}; bench/run.py writes them")
+    if arguments.gpu is not None:
+        files.append(_predicted(arguments))
     rows = [row for file in files for row in read(file)]
     try:
         text = page(rows)
@@ -71,13 +83,35 @@ def _report(arguments: argparse.Namespace) -> int:
     if arguments.figures:
         arguments.figures.mkdir(parents=True, exist_ok=True)
         machines = by_machine(rows)
-        for number, of in enumerate(machines.values(), start=1):
-            for name, drawing in figures(of).items():
-                path = arguments.figures / f"{f'{number}-' if len(machines) > 1 else ''}{name}.svg"
-                path.write_text(drawing.svg(alone=True), encoding="utf-8")
-                drawing.png(path.with_suffix(".png"))
-        print(f"{arguments.figures}: {sum(1 for _ in arguments.figures.glob('*.svg'))} figures as SVG and PNG")
+        drawn = {
+            f"{f'{number}-' if len(machines) > 1 else ''}{name}": drawing
+            for number, of in enumerate(machines.values(), start=1)
+            for name, drawing in figures(of).items()
+        }
+        guessed = predictions.predicted(rows)
+        if any(predictions.asked(row) for row in guessed):
+            drawn["predicted-traffic"] = predictions.traffic(guessed)
+        for name, drawing in drawn.items():
+            (arguments.figures / f"{name}.svg").write_text(drawing.svg(alone=True), encoding="utf-8")
+            drawing.png(arguments.figures / f"{name}.png")
+        print(f"{arguments.figures}: {len(drawn)} figures as SVG and PNG")
     return 0
+
+
+def _predicted(arguments: argparse.Namespace) -> Path:
+    """The file of fresh predictions, which is kept beside the page."""
+    from ..report.predicted import predictions
+
+    output: Path = arguments.output.with_name(f"{arguments.output.stem}-predicted.jsonl")
+    try:
+        rows = predictions(arguments.gpu)
+    except ValueError as error:
+        raise UsageError(f"--predict: {error}") from error
+    with output.open("w", encoding="utf-8") as file:
+        for row in rows:
+            print(f"predicted {row['case']}, {row['dtype']}, {row['rung']}", flush=True)
+            file.write(json.dumps(row) + "\n")
+    return output
 
 
 def _measured(arguments: argparse.Namespace) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from . import predictions
 from .roofs import COPY, ROOFS, Peaks
 from .rows import (
     CALL_LIMIT_MICROSECONDS,
@@ -34,6 +35,7 @@ def document(rows: list[Row]) -> str:
         if len(machines) > 1:
             parts.append(f"# {title_of(machine)}")
         parts += [*tables(of), *notes(of), origins(of)]
+    parts += predictions.table(predictions.predicted(rows))
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,9 +7,10 @@ from html import escape
 from importlib.resources import files
 
 from . import palette
-from .chapter import chapter
+from .chapter import chapter, figure
 from .drawing import FONT, classes
-from .rows import Row, by_machine
+from .predictions import CAPTION, asked, predicted, section, traffic
+from .rows import Row, by_machine, measured
 from .runs import missing, runs_of
 from .tables import provenance_table
 
@@ -26,11 +27,12 @@ than theirs.</p>
 """
 
 
-def page(rows: Sequence[Row], predictions: str = "") -> str:
-    """The whole document. ``predictions``: a section of its own. Raises ValueError where no row is timed."""
+def page(everything: Sequence[Row]) -> str:
+    """The whole document. Raises ValueError where no row is timed."""
+    rows = measured(everything)
     if not any("milliseconds" in row for row in rows):
         raise ValueError("the result files hold no timed row")
-    machines, runs = by_machine(rows), runs_of(rows)
+    machines, runs, predictions = by_machine(rows), runs_of(rows), _predictions(predicted(everything))
     level = 3 if len(machines) > 1 else 2
     chapters = [chapter(f"m{i}", machine, of, runs, level) for i, (machine, of) in enumerate(machines.items(), start=1)]
     links = [(c.name, c.title) for c in chapters] if len(chapters) > 1 else chapters[0].links
@@ -38,8 +40,8 @@ def page(rows: Sequence[Row], predictions: str = "") -> str:
     ending += [("method", "How to read it"), ("provenance", "Where it comes from")]
     absent = "".join(f"<li>{escape(line)}</li>" for line in missing(rows))
     title = " · ".join(c.title for c in chapters)
-    measured = sorted({row["date"][:10] for row in rows})
-    span = measured[0] if len(measured) == 1 else f"{measured[0]} to {measured[-1]}"
+    days = sorted({row["date"][:10] for row in rows})
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -73,6 +75,14 @@ def page(rows: Sequence[Row], predictions: str = "") -> str:
 </body>
 </html>
 """
+
+
+def _predictions(rows: list[Row]) -> str:
+    if not rows:
+        return ""
+    drawn = figure(traffic(rows), CAPTION) if any(asked(row) for row in rows) else ""
+    heading = '<h2 id="predictions-title">CUDA, predicted</h2>'
+    return f'<section id="predictions" aria-labelledby="predictions-title">{heading}{drawn}{section(rows)}</section>'
 
 
 def _themes() -> str:

@@ -21,10 +21,12 @@ from .samples import Samples, ratio
 AS_SHIPPED = ", as shipped"  # ends the name of a contender that runs with malloc's own settings
 PAST_THE_CACHES = 400 << 20  # bytes that no cache holds
 CALL_LIMIT_MICROSECONDS = 6.0  # of Python, an operation
+PREDICTED = "predicted"  # the suite of rows that nobody timed
 NEEDED = {  # fields of a row that is read here, by what it is
     "peaks": ("dtype", "gflops", "gbps", "how"),
     "timed": ("operation", "case", "device", "dtype", "contender", "flops", "bytes", "disturbed", "calls"),
-    "of all": (
+    PREDICTED: ("case", "dtype", "rung", "operation", "gpu", "arch", "flops", "bytes", "kernels", "missing", "command"),
+    "of a run": (
         "date",
         "command",
         "commit",
@@ -66,8 +68,8 @@ def read(path: Path) -> list[Row]:
             raise DataError(f"{path}:{number}: not a result row: {error}") from None
         if not isinstance(row, dict) or "suite" not in row:
             raise DataError(f"{path}:{number}: not a result row: expected an object with the field suite")
-        kinds = ["of all"]
-        kinds += ["peaks"] if row["suite"] == "peaks" else ["timed"] if "milliseconds" in row else []
+        kinds = [row["suite"]] if row["suite"] in NEEDED else ["timed"] if "milliseconds" in row else []
+        kinds += ["of a run"] if row["suite"] != PREDICTED else []
         missing = [field for kind in kinds for field in NEEDED[kind] if field not in row]
         if missing:
             raise DataError(f"{path}:{number}: not a result row: it lacks {', '.join(missing)}")
@@ -75,10 +77,15 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
+def measured(rows: Iterable[Row]) -> list[Row]:
+    """Those of runs, without predictions."""
+    return [row for row in rows if row["suite"] != PREDICTED]
+
+
 def by_machine(rows: Iterable[Row]) -> dict[Machine, list[Row]]:
-    """The rows of each machine, the one that was measured last first."""
+    """The measured rows of each machine, the one that was measured last first."""
     found: dict[Machine, list[Row]] = defaultdict(list)
-    for row in rows:
+    for row in measured(rows):
         found[row["cpu"], row["cores"], row["gpu"]].append(row)
     return dict(sorted(found.items(), key=lambda item: max(row["date"] for row in item[1]), reverse=True))
 

@@ -24,7 +24,7 @@ def layers_table(layers: Sequence[Layer], runs: Runs, name: str) -> str:
     heads += [head for kind in kinds for head in ((f"{kind}, ms", "number"), (f"{kind} / ours", "number"))]
     heads += [("rate", "number"), ("of the roof", "number"), ("disturbed", "number")]
     lines = [_layer_line(layer, kinds, runs) for layer in layers if layer.ours is not None]
-    return _sortable(name, "Every layer: milliseconds, ratios and share of the roof", heads, lines)
+    return sortable(name, "Every layer: milliseconds, ratios and share of the roof", heads, lines)
 
 
 def overhead_table(rows: Sequence[Row], name: str) -> str:
@@ -36,14 +36,14 @@ def overhead_table(rows: Sequence[Row], name: str) -> str:
             cost = call - kernel
             verdict = "within" if cost <= CALL_LIMIT_MICROSECONDS else "above"
             role = "faster" if verdict == "within" else "slower"
-            numbers = "".join(_number(value, f"{value:.2f}") for value in (call, kernel, cost))
+            numbers = "".join(number(value, f"{value:.2f}") for value in (call, kernel, cost))
             head = f'<th scope="row">{escape(operation)}</th>'
             lines.append(f'<tr>{head}{numbers}<td class="tint-{role}">{verdict}</td></tr>')
     if not lines:
         return ""
     limit = f"limit of {CALL_LIMIT_MICROSECONDS:g} us"
     heads = [(t, "number") for t in ("call, us", "kernel, us", "Python, us")]
-    return _sortable(
+    return sortable(
         name, "Microseconds of Python an operation", [("operation", "text"), *heads, (limit, "text")], lines
     )
 
@@ -68,7 +68,7 @@ def _layer_line(layer: Layer, kinds: Sequence[str], runs: Runs) -> str:
     for met in map(layer.against, kinds):
         cells += [_their_time(met, layer, runs), _ratio(met)]
     rate = layer.rate(layer.ours)
-    cells.append("<td></td>" if rate is None else _number(rate, f"{short(rate)} {layer.unit}"))
+    cells.append("<td></td>" if rate is None else number(rate, f"{short(rate)} {layer.unit}"))
     share = layer.share()
     cells.append("<td></td>" if share is None else _share(*share))
     disturbed, samples = layer.disturbed()
@@ -120,11 +120,11 @@ def milliseconds(value: float) -> str:
     return short(float(f"{value:.3g}"))
 
 
-def _number(value: float, text: str) -> str:
+def number(value: float, text: str) -> str:
     return f'<td data-value="{value:.6g}">{escape(text)}</td>'
 
 
-def _sortable(name: str, caption: str, heads: Sequence[tuple[str, str]], lines: Sequence[str]) -> str:
+def sortable(name: str, caption: str, heads: Sequence[tuple[str, str]], lines: Sequence[str]) -> str:
     cells = "".join(
         f'<th scope="col" data-kind="{kind}"><button type="button">{escape(title)}</button></th>'
         for title, kind in heads
