@@ -42,8 +42,7 @@ CASES = (Case("r50 3x3 64>64 @56 (64)", (64, 56, 56, 64), (64, 3, 3, 64)),)  # a
 
 
 def predictions(gpu: str, cases: tuple[Case, ...] = CASES, dtypes: tuple[str, ...] = DTYPES) -> Iterator[Row]:
-    """A row for each rung that takes a case, in the order of the ladder. Raises ValueError at once for a GPU that is not
-    in the table."""
+    """A row for each rung that takes a case, in the order of the ladder. Raises ValueError at once for an unknown GPU."""
     return _predictions(find(gpu), cases, dtypes)
 
 
