@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from ..backends._conv2d_plans import ALGORITHMS, WINOGRAD
+from ..backends._winograd_plans import FREQUENCIES
 from ..errors import Unsupported
 from ..inspect.emulated import MOST
 from ..inspect.gpus import GPU, find
@@ -25,6 +27,7 @@ SECTOR = 32  # bytes
 DTYPES = ("float32", "float16")
 _AFTER = ALGORITHMS.index("implicit_gemm") + 1
 RUNGS = (*ALGORITHMS[:_AFTER], WINOGRAD, *ALGORITHMS[_AFTER:])  # in the order of the ladder
+PRODUCTS = {WINOGRAD: FREQUENCIES / (4 * 9), "implicit_gemm_3xtf32": 3.0}  # over those of the definition; F(2x2, 3x3)
 PACKAGES = ("cnnengine", "numpy", "nvidia-cuda-nvrtc", "nvidia-cuda-nvdisasm")
 
 
@@ -41,20 +44,22 @@ class Case:
 CASES = (Case("r50 3x3 64>64 @56 (64)", (64, 56, 56, 64), (64, 3, 3, 64)),)  # as bench/layers.py calls it
 
 
-def predictions(gpu: str, cases: tuple[Case, ...] = CASES, dtypes: tuple[str, ...] = DTYPES) -> Iterator[Row]:
-    """A row for each rung that takes a case, in the order of the ladder. Raises ValueError at once for an unknown GPU."""
-    return _predictions(find(gpu), cases, dtypes)
+def predictions(
+    gpu: str, cases: tuple[Case, ...] = CASES, dtypes: tuple[str, ...] = DTYPES, rungs: tuple[str, ...] = RUNGS
+) -> Iterator[Row]:
+    """A row for each rung that takes a case, in the order of the ladder. ValueError at once for an unknown GPU."""
+    return _predictions(find(gpu), cases, dtypes, rungs)
 
 
-def _predictions(gpu: GPU, cases: tuple[Case, ...], dtypes: tuple[str, ...]) -> Iterator[Row]:
+def _predictions(gpu: GPU, cases: tuple[Case, ...], dtypes: tuple[str, ...], rungs: tuple[str, ...]) -> Iterator[Row]:
     origin = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["cnnengine", *sys.argv[1:]]),
+        "command": shlex.join(["cnnengine", *(Path(a).name if Path(a).is_absolute() else a for a in sys.argv[1:])]),
         "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
     }
     for case in cases:
         for dtype in dtypes:
-            for rung in RUNGS:
+            for rung in rungs:
                 try:
                     found = inspect(
                         "conv2d", x=case.x, w=case.w, padding=case.w[1] // 2, groups=case.groups, dtype=dtype,
@@ -84,15 +89,21 @@ def _fields(found: Inspection) -> dict[str, Any]:
         "missing": found.missing,
     }
     if found.bound is not None:
-        best = found.bound
-        row |= {"bound": best.bound, "milliseconds_at_best": best.predicted, "tflops_at_most": best.peak}
+        best, products = found.bound, PRODUCTS.get(found.algorithm or "", 1.0)
+        arithmetic = products * (best.arithmetic if best.rounds is None else best.rounds)
+        row |= {
+            "bound": "arithmetic" if arithmetic > best.memory else "memory",
+            "milliseconds_at_best": max(arithmetic, best.memory),
+            "tflops_at_most": best.peak,
+        }
     if found.emulated is not None:
         row |= _counts(found)
     return row
 
 
 def _counts(found: Inspection) -> dict[str, Any]:
-    """Of the emulated run. Traffic is what is asked of L2: sectors, and the boxes that TMA moves."""
+    """Of the emulated run. Traffic is what is asked of memory before any cache answers: sectors, and the boxes that
+    TMA moves."""
     assert found.emulated is not None
     total, small = found.emulated.counters.total, reduced(found.problem, MOST)
     reads = [part for part in (total.global_load, total.global_copy) if part.requests]

@@ -14,14 +14,14 @@ from .tables import number, sortable
 WIDTH = 960.0
 LEFT, RIGHT, TOP, BOTTOM, ROW = 230.0, 150.0, 34.0, 52.0, 24.0
 HEADS = (
-    "layer", "dtype", "rung", "registers", "spilled, bytes", "shared, KB", "occupancy", "limited by", "waves",
-    "sectors a load", "sectors a store", "bank conflicts", "bytes asked of L2, for 1,000 FLOP",
-    "over the least traffic", "at best, us", "bound",
+    "rung", "dtype", "registers", "spilled, bytes", "shared, KB", "occupancy", "limited by",
+    "waves", "sectors a load", "sectors a store", "bank conflicts", "bytes for 1,000 FLOP",
+    "times least", "at best, us", "bound", "layer",
 )  # fmt: skip
 TEXTS = ("layer", "dtype", "rung", "limited by", "bound")
 CAPTION = (
-    "What each rung asks of L2: sectors of 32 bytes that its loads and stores touch, and boxes that TMA moves, counted"
-    " by the emulator. Left is better; the scale is logarithmic."
+    "What each rung asks of memory, before any cache answers: sectors of 32 bytes that its loads and stores touch, and"
+    " boxes that TMA moves, counted by the emulator. Left is better; the scale is logarithmic."
 )
 Cell = tuple[float | str | None, str]  # what it is sorted by, and what is seen
 
@@ -31,7 +31,7 @@ def predicted(rows: Iterable[Row]) -> list[Row]:
 
 
 def asked(row: Row) -> float | None:
-    """Bytes asked of L2 for 1,000 FLOP; None where nothing was counted."""
+    """Bytes asked of memory, before any cache, for 1,000 FLOP; None where nothing was counted."""
     return 1000 * row["traffic"] / row["emulated_flops"] if "traffic" in row else None
 
 
@@ -48,13 +48,13 @@ def traffic(rows: Sequence[Row]) -> Drawing:
     drawing = Drawing(
         WIDTH,
         height,
-        "What each rung asks of L2",
+        "What each rung asks of memory",
         "Bytes for 1,000 FLOP: " + ", ".join(f"{r['rung']} {r['dtype']} {short(value)}" for r, value in counted),
     )
     for tick in x.ticks((1, 2, 5)):
         drawing.line([(x(tick), TOP - 10), (x(tick), height - BOTTOM)], "line", width=0.7)
         drawing.words(x(tick), height - BOTTOM + 18, short(tick), "muted", anchor="middle")
-    drawing.words((LEFT + WIDTH - RIGHT) / 2, height - 8, "bytes asked of L2, for 1,000 FLOP", anchor="middle")
+    drawing.words((LEFT + WIDTH - RIGHT) / 2, height - 8, "bytes asked of memory, for 1,000 FLOP", anchor="middle")
     drawing.words(WIDTH - 8, TOP - 14, "sectors a load", "muted", anchor="end")
     y = TOP
     for title, of in groups.items():
@@ -81,11 +81,10 @@ def cells(row: Row) -> list[Cell]:
     wavefronts, best = row.get("wavefronts"), row.get("milliseconds_at_best")
     share = None if not wavefronts else row["conflicts"] / wavefronts
     loads = row.get("sectors_a_load")
-    bound = f"{row['bound']}, {row['tflops_at_most']:.0f} TFLOP/s at most" if "bound" in row else ""
+    bound = f"{row['bound']}" if "bound" in row else ""
     return [
-        (row["case"], row["case"]),
-        (row["dtype"], row["dtype"]),
         (row["rung"], row["rung"]),
+        (row["dtype"], row["dtype"]),
         _cell(row.get("registers"), "{:.0f}"),
         _cell(row.get("spill_bytes"), "{:.0f}"),
         _cell(None if row.get("shared_bytes") is None else row["shared_bytes"] / 1024, "{:.1f}"),
@@ -99,6 +98,7 @@ def cells(row: Row) -> list[Cell]:
         (least, "" if least is None else f"{short(least)}x"),
         _cell(None if best is None else 1e3 * best, "{:.1f}"),
         (bound, bound),
+        (row["case"], row["case"]),
     ]
 
 
@@ -111,7 +111,8 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return [
         f"For {', '.join(gpus)}: registers, spills and shared memory are those of the machine code that NVRTC made;"
         " occupancy and waves follow from them. At best is the longer of arithmetic in whole rounds of blocks and least"
-        " traffic, at the rates of the datasheet: no kernel can be quicker, most are slower. Nobody has timed these.",
+        " traffic, at the rates of the datasheet: most kernels are slower, none is quicker. Winograd is taken with the"
+        " products it has left, 3xtf32 with its three. Nobody has timed these.",
         *(f"Counted by the emulator on {what}" for what in small),
         *(f"Another kernel was counted: {text}" for text in made),
         *(f"Missing: {text}" for text in absent),
