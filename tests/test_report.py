@@ -27,7 +27,7 @@ from cnnengine.report.page import page
 from cnnengine.report.roofline import roofline
 from cnnengine.report.roofs import COPY, MULTIPLY_ADDS
 from cnnengine.report.rows import by_case, by_machine, ours_of, peaks_of, read, times_faster
-from cnnengine.report.scale import Log, short
+from cnnengine.report.scale import Log, rate_text, short
 
 from .lines import ROOT
 
@@ -165,6 +165,7 @@ def test_scales() -> None:
     assert [scale(v) for v in (1.0, 10.0, 1000.0)] == pytest.approx([0.0, 100.0, 300.0])
     assert scale.ticks() == [1.0, 10.0, 100.0, 1000.0]
     assert Log(0.3, 3.0, 0, 1).ticks((1, 2, 5)) == [0.5, 1.0, 2.0]
+    assert [rate_text(v, "GFLOP/s") for v in (233.3, 341234.0)] == ["233 GFLOP/s", "341 TFLOP/s"]
     numbers = (0, 0.01234, 1.0, 9.876, 49.1, 233.27, 12345.6)
     assert [short(v) for v in numbers] == ["0", "0.0123", "1", "9.88", "49.1", "233", "12,346"]
 
@@ -215,7 +216,7 @@ def test_a_point_of_the_roofline_stands_where_its_numbers_say() -> None:
     decade = up["10"] - up["100"]
     assert there == pytest.approx([at[0], at[1] + decade * np.log10(3)])  # three times slower
     assert "multiply-adds, float32: 200 GFLOP/s" in words(drawing)
-    assert "copies past the caches: 45.0 GB/s" in words(drawing)
+    assert "copies past the caches: 45 GB/s" in words(drawing)
     assert "ridge: 4.44 FLOP a byte" in words(drawing)
 
 

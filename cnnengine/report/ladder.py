@@ -8,10 +8,10 @@ from .drawing import Drawing, Point, text_width
 from .layers import Layer
 from .palette import family_of
 from .rows import times_faster
-from .scale import short
+from .scale import in_unit, short
 
-WIDTH = 470.0
-LEFT, RIGHT, TOP, ROW, BAR = 218.0, 78.0, 46.0, 24.0, 15.0
+WIDTH = 490.0
+LEFT, RIGHT, TOP, ROW, BAR = 218.0, 98.0, 46.0, 24.0, 15.0
 
 
 def ladder(layer: Layer, top: float) -> Drawing:
@@ -31,18 +31,16 @@ def ladder(layer: Layer, top: float) -> Drawing:
         f"{layer.unit} of {len(names)} contenders: " + ", ".join(f"{n} {short(rates[n])}" for n in names),
     )
     drawing.words(12, 20, layer.case, size=14, bold=True)
-    drawing.words(12, 36, f"{layer.unit}, {layer.key[3]}", "muted", size=11)
+    drawing.words(12, 36, f"{in_unit(top, layer.unit)[1]}, {layer.key[3]}", "muted", size=11)
     scale = (WIDTH - LEFT - RIGHT) / top
     bottom = TOP + ROW * len(names)
     drawing.line([(LEFT, TOP - 2), (LEFT, bottom)], "line")
-    roof = None if layer.roof is None or layer.roof > 1.3 * top else LEFT + scale * min(layer.roof, top)
     for i, name in enumerate(names):
-        _bar(drawing, layer, name, rates[name], (LEFT, TOP + ROW * i), scale, roof, bold=name == best)
-    if roof is not None and layer.roof is not None:
-        tip = f"roof: {layer.roof:.1f} {layer.unit}"
-        drawing.line([(roof, TOP - 5), (roof, bottom)], "roof", width=1.4, dashes=(4, 3), tip=tip)
-        name = f"{'multiply-add peak' if layer.in_flops else 'copies'} {short(layer.roof)}"
-        drawing.words(roof, bottom + 14, name, "muted", size=11, anchor="middle")
+        _bar(drawing, layer, name, rates[name], (LEFT, TOP + ROW * i), scale, bold=name == best)
+    if layer.roof is not None and layer.roof <= 1.3 * top:
+        _roof(drawing, layer, layer.roof, top, LEFT + scale * min(layer.roof, top), bottom)
+    for i, name in enumerate(names):  # over the roof's line
+        _value(drawing, layer, name, rates[name], top, (LEFT, TOP + ROW * i), scale, bold=name == best)
     return drawing
 
 
@@ -52,11 +50,8 @@ def top_rate(layers: Sequence[Layer]) -> float:
     return max([*rates, *(layer.roof for layer in layers if layer.roof is not None)])
 
 
-def _bar(
-    drawing: Drawing, layer: Layer, name: str, rate: float, at: Point, scale: float, roof: float | None, bold: bool
-) -> None:
+def _bar(drawing: Drawing, layer: Layer, name: str, rate: float, at: Point, scale: float, bold: bool) -> None:
     (x, y), family = at, family_of(name)
-    ratio = None if layer.ours is None or family.role == "ours" else times_faster(layer.contenders, layer.ours, name)
     other = " (of another run)" if layer.met_elsewhere(name) else ""
     samples = layer.samples(name)
     low, high = samples.quartiles
@@ -67,11 +62,27 @@ def _bar(
     drawing.marker(x - 13, y + BAR / 2, family.shape, 4.5, family.role, hollow=family.hollow)
     drawing.words(x - 24, y + BAR - 3, name + ("*" if other else ""), size=12, anchor="end", bold=bold)
     drawing.box(x, y, max(1.0, scale * rate), BAR, family.role, hollow=family.hollow, tip=tip)
-    value, times = short(rate), "" if ratio is None else f"ours {ratio:.2f}x"
-    start = x + scale * rate + 6
-    width = text_width(value, 13) + 8 + text_width(times, 12)
-    if roof is not None and start - 6 < roof < start + width:  # not under the roof's line
-        start = roof + 6
-    drawing.words(start, y + BAR - 3, value, size=12, bold=bold)
+
+
+def _roof(drawing: Drawing, layer: Layer, roof: float, top: float, x: float, bottom: float) -> None:
+    tip = f"roof: {roof:.1f} {layer.unit}"
+    drawing.line([(x, TOP - 5), (x, bottom)], "roof", width=1.4, dashes=(4, 3), tip=tip)
+    unit = in_unit(top, layer.unit)[0]
+    name = f"{'multiply-add peak' if layer.in_flops else 'copies'} {short(roof / unit)}"
+    half = text_width(name, 11) / 2
+    drawing.words(min(x, WIDTH - half - 4), bottom + 14, name, "muted", size=11, anchor="middle")
+
+
+def _value(
+    drawing: Drawing, layer: Layer, name: str, rate: float, top: float, at: Point, scale: float, bold: bool
+) -> None:
+    """The rate, and of one of theirs how many times faster ours is."""
+    ours = layer.ours is None or family_of(name).role == "ours"
+    ratio = None if ours or layer.ours is None else times_faster(layer.contenders, layer.ours, name)
+    text, times = short(rate / in_unit(top, layer.unit)[0]), "" if ratio is None else f"ours {ratio:.2f}x"
+    start, y = at[0] + scale * rate + 6, at[1]
+    width = text_width(text, 13)
+    drawing.box(start - 2, y - 1, width + (8 + text_width(times, 11) if times else 0) + 2, BAR + 2, "surface")
+    drawing.words(start, y + BAR - 3, text, size=12, bold=bold)
     if times:
-        drawing.words(start + text_width(value, 13) + 8, y + BAR - 3, times, "muted", size=11)
+        drawing.words(start + width + 8, y + BAR - 3, times, "muted", size=11)

@@ -14,5 +14,5 @@ def legend(drawing: Drawing, families: Iterable[Family], x: float, y: float) -> 
     """From left to right, from (x, y) on."""
     for family in families:
         drawing.marker(x + 6, y - 4, family.shape, 5.5, family.role, hollow=family.hollow)
-        drawing.words(x + 17, y, family.label, size=SIZE)
-        x += 17 + text_width(family.label, SIZE) + 18
+        drawing.words(x + 20, y, family.label, size=SIZE)
+        x += 20 + text_width(family.label, SIZE) + 18

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import atan2, degrees
 
-from .drawing import Drawing
+from .drawing import Drawing, text_width
 from .legend import legend
 from .palette import Family, family_of
 from .roofs import COPY, MULTIPLY_ADDS, ROOFS, Peaks
 from .rows import AS_SHIPPED, Row, by_case, peaks_of
 from .samples import Samples
-from .scale import Log, log_scale, short
+from .scale import Log, log_scale, rate_text, short
 
 WIDTH, HEIGHT = 960.0, 560.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 22.0, 54.0, 52.0
@@ -46,8 +46,9 @@ def roofline(rows: list[Row], device: str) -> Drawing:
     _axes(drawing, x, y)
     if device == "cpu":
         _bands(drawing, rows, x, y)
+    highest = max(dtypes, key=lambda dtype: peaks[dtype].gflops, default=None)
     for dtype in dtypes:
-        _roof(drawing, peaks[dtype], dtype, x, y)
+        _roof(drawing, peaks[dtype], dtype, x, y, copies=dtype == highest)
     families = _points(drawing, timed, x, y)
     legend(drawing, families, LEFT, 24)
     return drawing
@@ -90,23 +91,26 @@ def _axes(drawing: Drawing, x: Log, y: Log) -> None:
     drawing.words(18, (y.start + y.end) / 2, "GFLOP/s", anchor="middle", angle=-90)
 
 
-def _roof(drawing: Drawing, peaks: Peaks, dtype: str, x: Log, y: Log) -> None:
-    """The copy rate up to the ridge, then the arithmetic."""
+def _roof(drawing: Drawing, peaks: Peaks, dtype: str, x: Log, y: Log, copies: bool) -> None:
+    """The copy rate up to the ridge, then the arithmetic. ``copies``: whether the copy rate's name stands beside it."""
     ridge = min(max(peaks.gflops / peaks.gbps, x.low), x.high)
     first = max(x.low, y.low / peaks.gbps)
     points = [(x(x.high), y(peaks.gflops)), (x(ridge), y(min(peaks.gflops, ridge * peaks.gbps)))]
     if first < ridge:
         points.append((x(first), y(first * peaks.gbps)))
-        middle = max(first, ridge / 4)
-        slope = degrees(atan2(points[1][1] - points[2][1], points[1][0] - points[2][0]))
-        label = f"copies past the caches: {peaks.gbps:.1f} GB/s"
-        drawing.words(x(middle) - 6, y(middle * peaks.gbps) - 8, label, anchor="middle", bold=True, angle=slope)
+        if copies:
+            middle = max((first * ridge) ** 0.5, ridge / 4)
+            slope = degrees(atan2(points[1][1] - points[2][1], points[1][0] - points[2][0]))
+            label = f"copies past the caches: {short(peaks.gbps)} GB/s"
+            drawing.words(x(middle) - 6, y(middle * peaks.gbps) - 8, label, anchor="middle", bold=True, angle=slope)
     tip = f"{dtype}: {peaks.gflops:.1f} GFLOP/s, {peaks.gbps:.1f} GB/s ({peaks.how})"
     drawing.line(points, "roof", width=2, tip=tip)
-    label = f"multiply-adds, {dtype}: {short(peaks.gflops)} GFLOP/s"
-    drawing.words(x(ridge) + 6, y(peaks.gflops) - 8, label, bold=True)
+    label = f"multiply-adds, {dtype}: {rate_text(peaks.gflops, 'GFLOP/s')}"
+    start = min(x(ridge) + 6 if copies else x.end, x.end - text_width(label, 13))  # off the line of the copies
+    drawing.words(start, y(peaks.gflops) - 8, label, bold=True)
     drawing.line([(x(ridge), y(min(peaks.gflops, ridge * peaks.gbps))), (x(ridge), y.start)], "roof", dashes=(2, 4))
-    drawing.words(x(ridge) + 5, y.start - 8, f"ridge: {short(peaks.gflops / peaks.gbps)} FLOP a byte", "muted", size=11)
+    label = f"ridge: {short(peaks.gflops / peaks.gbps)} FLOP a byte"
+    drawing.words(min(x(ridge) + 5, x.end - text_width(label, 11)), y.start - 8, label, "muted", size=11)
 
 
 def _bands(drawing: Drawing, rows: list[Row], x: Log, y: Log) -> None:

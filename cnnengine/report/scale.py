@@ -33,6 +33,11 @@ def log_scale(values: Iterable[float], start: float, end: float, margin: float =
     return Log(min(known) / margin, max(known) * margin, start, end)
 
 
+def in_unit(rate: float, unit: str) -> tuple[float, str]:
+    """(1, "GFLOP/s"), or (1000, "TFLOP/s") where ``rate`` is large."""
+    return (1000.0, "T" + unit.removeprefix("G")) if rate >= 10_000 else (1.0, unit)
+
+
 def short(value: float) -> str:
     """Three digits that count, without an exponent: 0.012, 3.4, 560, 12,000."""
     if value == 0:
@@ -40,3 +45,9 @@ def short(value: float) -> str:
     digits = max(0, 2 - floor(log10(abs(value))))
     text = f"{value:,.{digits}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def rate_text(rate: float, unit: str) -> str:
+    """ "233 GFLOP/s", "341 TFLOP/s" """
+    size, name = in_unit(rate, unit)
+    return f"{short(rate / size)} {name}"

@@ -12,7 +12,7 @@ from .roofs import COPY
 from .rows import CALL_LIMIT_MICROSECONDS, Row, by_case, run_of
 from .runs import Run, facts
 from .samples import Samples
-from .scale import short
+from .scale import rate_text, short
 
 Runs = Mapping[Run, str]  # run -> its letter on the page
 
@@ -68,7 +68,7 @@ def _layer_line(layer: Layer, kinds: Sequence[str], runs: Runs) -> str:
     for met in map(layer.against, kinds):
         cells += [_their_time(met, layer, runs), _ratio(met)]
     rate = layer.rate(layer.ours)
-    cells.append("<td></td>" if rate is None else number(rate, f"{short(rate)} {layer.unit}"))
+    cells.append("<td></td>" if rate is None else number(rate, rate_text(rate, layer.unit)))
     share = layer.share()
     cells.append("<td></td>" if share is None else _share(*share))
     disturbed, samples = layer.disturbed()
