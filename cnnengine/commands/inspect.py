@@ -82,7 +82,8 @@ def _inspect(arguments: argparse.Namespace) -> int:
             command=("-m", "cnnengine", *sys.argv[1:], "--call-once"),
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        other = "; or name them as they are, with --layout NCHW" if "from_nchw" in str(error) else ""
+        raise UsageError(f"{error}{other}") from error
     print(found.text())
     if arguments.output:
         print(f"\nsaved in {found.save(arguments.output)}")

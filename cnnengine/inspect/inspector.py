@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from ..backends.registry import unavailable
 from ..errors import BackendUnavailable, KernelError, Unsupported
+from ..jit.launch import Size3
+from ..jit.source import KernelSource
 from ..shapes import Padding, Pair
 from . import cpu, cuda_set, emulated, measured, native_set, numba_set
 from .architectures import LIMITS, capability
@@ -15,7 +19,7 @@ from .gpus import GPU, find, typical
 from .inspection import Inspection, Kernel
 from .launches import Launch, launches, rung
 from .operations import build
-from .problem import Problem, Request
+from .problem import Operand, Problem, Request
 from .roofline import Bound, bound, cpu_bound
 
 SETS = ("cuda", "numba", "native")
@@ -81,6 +85,50 @@ def inspect(
     return _cuda(problem, arch, target, specialised, emulate, timed, missing)
 
 
+def inspect_kernel(
+    source: KernelSource,
+    expression: str,
+    grid: Size3,
+    block: Size3,
+    arguments: tuple[Any, ...],
+    *,
+    shared_bytes: int = 0,
+    flops: int = 0,
+    on_tensor_cores: bool = False,
+    arch: str | None = None,
+    gpu: str | None = None,
+) -> Inspection:
+    """The same of a kernel of your own, launched once on these arguments: NumPy arrays, which the emulated run reads
+    and writes, and numbers as in docs/emulator.md.
+
+    ``source`` is the translation unit, ``expression`` the kernel in it, ``shared_bytes`` its dynamic shared memory,
+    ``flops`` what it computes (the bound needs it; the traffic is every array once). The others are those of
+    ``inspect``. The dtype of the first array decides on the rate of arithmetic. Raises ValueError for arguments,
+    KernelError for what the emulator finds wrong.
+    """
+    arrays = {f"argument {i}": a for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
+    if not arrays:
+        raise ValueError(f"inspect_kernel: the arguments of {expression} must have an array, received {arguments!r}")
+    first = next(iter(arrays.values()))
+    operands = {name: Operand(a.shape, a.dtype.name) for name, a in arrays.items()}
+    request = Request("kernel", first.shape, dtype=first.dtype.name)
+    launch = Launch(source.only(expression), expression, grid, block, shared_bytes, None)
+    problem = Problem(request, launch.name, operands, flops, lambda *_: None)
+    missing: dict[str, str] = {}
+    target = find(gpu) if gpu is not None else None
+    arch = arch or (target.arch if target else ARCH)
+    target = target or typical(capability(arch))
+    limits = LIMITS[capability(arch)]
+    made = cuda_set.kernels([launch], arch, limits, target.multiprocessors if target else None, missing)
+    ran = None
+    try:
+        ran = emulated.emulate_kernel(problem, launch, arguments)
+    except BackendUnavailable as error:
+        missing["counters"] = str(error)
+    best = _bound(problem, target, arch, on_tensor_cores, made, missing)
+    return Inspection(problem, "cuda", None, arch, made, best, ran, None, missing)
+
+
 def _cuda(
     problem: Problem,
     arch: str,
@@ -119,7 +167,7 @@ def _numba(
 ) -> Inspection:
     limits = LIMITS[capability(arch)]
     made = numba_set.kernels(problem, arch, limits, gpu.multiprocessors if gpu else None, missing)
-    missing["counters"] = "the emulator runs the CUDA C++ kernels: their twins have the same counts, by --set cuda"
+    missing["counters"] = "the emulator runs the CUDA C++ kernels: --set cuda counts theirs"
     best = _bound(problem, gpu, arch, False, made, missing)
     return Inspection(problem, "numba", problem.request.algorithm, arch, made, best, None, timed, missing)
 

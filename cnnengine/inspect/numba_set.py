@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,9 @@ from .machine_code import machine_code
 from .occupancy import occupancy
 from .operations import build
 from .problem import Problem, Request
+
+VERSION = re.compile(r"^\.version [\d.]+$", re.MULTILINE)
+OLDER = re.compile(r"Unsupported \.version [\d.]+; current version is '([\d.]+)'")
 
 
 def kernels(
@@ -95,12 +99,16 @@ def _kernel(
 
 
 def assemble(ptx: str, arch: str) -> nvrtc.Cubin:
-    """By ptxas. Raises BackendUnavailable where there is none, KernelError with its complaint."""
+    """By ptxas; where it is older than what wrote the PTX, the version that is written there is lowered to its own.
+    Raises BackendUnavailable where there is none, KernelError with its complaint."""
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "kernel.ptx", Path(folder) / "kernel.cubin"
         path.write_text(ptx)
         command = [_ptxas(), f"-arch={arch}", "-v", str(path), "-o", str(out)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if own := OLDER.search(done.stderr):
+            path.write_text(VERSION.sub(f".version {own[1]}", ptx, count=1))
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise KernelError(f"ptxas failed: {done.stderr.strip()}")
         symbols = [match["name"] for match in nvrtc.ENTRY.finditer(done.stderr)]
