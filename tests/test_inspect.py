@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,11 @@ from cnnengine.inspect.operations import OPERATIONS, build, reduced
 from cnnengine.inspect.problem import Request, work
 from cnnengine.inspect.source_text import line_of, written_out
 from cnnengine.jit import host, nvrtc, sass
+from cnnengine.jit.cache import default_folder
 from cnnengine.jit.counters import Counts, aligned
 from cnnengine.jit.source import KernelSource
+
+from .lines import ROOT
 
 NO_EMULATOR = unavailable("emulator") or (
     None if host.can_count(host.compiler()) else "the counters need g++, which the compiler is not"
@@ -457,3 +463,24 @@ def test_ncus_table() -> None:
     }
     with pytest.raises(Exception, match="ncu wrote no table"):
         measured.parse_ncu("==ERROR== no permission")
+
+
+@pytest.mark.skipif(unavailable("emulator") is not None, reason=str(unavailable("emulator")))
+@compiling
+def test_on_a_fake_gpu(tmp_path: Path) -> None:
+    """It is timed, Nsight Compute counts it, and predictions are for the GPU that is here."""
+    folder = Path(__file__).parent / "fake_gpu"
+    driver = tmp_path / "libcuda.so"
+    source = str(folder / "libcuda.cpp")
+    subprocess.run([*host.compiler(), "-std=c++17", "-O1", "-shared", "-fPIC", source, "-o", str(driver)], check=True)
+    environment = os.environ | {
+        "CNNENGINE_LIBCUDA": str(driver),
+        "CNNENGINE_CACHE": str(default_folder()),
+        "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))),
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+    }
+    environment.pop("CNNENGINE_BACKEND", None)
+    command = [sys.executable, str(folder / "inspect_session.py")]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout == "done\n"

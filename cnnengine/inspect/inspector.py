@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..jit.source import KernelSource
 from ..shapes import Padding, Pair
 from . import cpu, cuda_set, emulated, measured, native_set, numba_set
 from .architectures import LIMITS, capability
-from .gpus import GPU, find, typical
+from .gpus import GPU, find, of_device, typical
 from .inspection import Inspection, Kernel
 from .launches import Launch, launches, rung
 from .operations import build
@@ -46,7 +45,6 @@ def inspect(
     specialised: bool = True,
     emulate: int = emulated.MOST,
     measure: bool = True,
-    command: Sequence[str] = (),
 ) -> Inspection:
     """Opens up the kernels that a call runs.
 
@@ -57,10 +55,11 @@ def inspect(
     "layer", "group"), optimizer_step, pool2d ("max", "avg"), reduce and unary. ``window``, ``stride``, ``padding``,
     ``dilation``, ``groups`` and ``algorithm`` are those of the operation.
 
-    ``kernels``: "cuda", "numba" or "native". ``arch`` is what to compile for ("sm_90a", or the GPU's), ``gpu`` a name
-    of ``cnnengine.inspect.gpus.GPUS`` to predict for (None: a typical one of the architecture). ``specialised``: shapes
+    ``kernels``: "cuda", "numba" or "native". ``arch`` is what to compile for, such as "sm_90a", ``gpu`` a name of
+    ``cnnengine.inspect.gpus.GPUS`` to predict for. Without either it is the GPU that is here, else sm_90a; without
+    ``gpu`` a typical one of the architecture. ``specialised``: shapes
     are compiled in where they may be. ``emulate``: operations that the emulated run may take, 0 for none. ``measure``:
-    time it where there is a GPU; ``command``: Python's arguments that make the call once, for Nsight Compute.
+    time it where there is a GPU, and let Nsight Compute count it where that is there.
 
     What needs a compiler, a disassembler or a GPU that is not here is named in ``missing`` with the reason. Raises
     ValueError for arguments, Unsupported for what the kernels cannot do.
@@ -72,12 +71,14 @@ def inspect(
     timed = None
     if measure:
         try:
-            timed = measured.measure(problem, kernels, list(command))
+            timed = measured.measure(problem, kernels)
         except (BackendUnavailable, KernelError) as error:
             missing["measured time, bandwidth, FLOP/s, ncu's counters"] = str(error)
     if kernels == "native":
         return _native(problem, timed, missing)
     target = find(gpu) if gpu is not None else None
+    if target is None and arch is None and timed is not None:
+        target = of_device(timed.device)
     arch = arch or (target.arch if target else ARCH)
     target = target or typical(capability(arch))
     if kernels == "numba":
