@@ -24,10 +24,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.interleave import PAUSE_SECONDS, Samples, ratio
+from bench.interleave import PAUSE_SECONDS
 from bench.provenance import ROOT, provenance, usable_cores
 from bench.remote import Process
 from bench.suite import SUITES
+from cnnengine.report.samples import Samples, ratio
 
 SECONDS = 3.0  # per race
 

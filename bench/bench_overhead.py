@@ -16,7 +16,6 @@ from cnnengine.backends import _kernel_library as library
 from cnnengine.backends.contract import IDENTITY, Epilogue
 from cnnengine.shapes import broadcast_shape, conv2d_shape, gemm_shape, pool2d_shape, reduce_shape
 
-LIMIT_MICROSECONDS = 6.0
 NAMES = ("call", "kernel")
 ONE = (1, 1, 1, 1)
 Pair = tuple[Callable[[], Any], Callable[[], Any]]

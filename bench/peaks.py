@@ -7,13 +7,14 @@ import os
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cnnengine.report.roofs import COPY, MIXTURE, MULTIPLY_ADDS, Peaks
 
 from .interleave import watched
 from .provenance import usable_cores
@@ -23,24 +24,7 @@ SMOKE_COPY_BYTES = 1 << 20
 LINE = 64  # bytes
 BURST_SECONDS = 3e-3
 MATRIX = 8192
-# the roofs as contenders: their rows are the work of one burst and its time
-MULTIPLY_ADDS, COPY = "peak: multiply-adds", "peak: copy past the caches"
-MIXTURE = "peak: reads and writes past the caches in this operation's proportion"
-ROOFS = (MULTIPLY_ADDS, COPY, MIXTURE)
 BURST_FLOPS = 10**9  # what a multiply-add row's milliseconds are for
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """``gflops``: float32 multiply-adds counted as 2. ``gbps``: bytes read plus bytes written, decimal."""
-
-    gflops: float
-    gbps: float
-    how: str
-
-    def milliseconds(self, flops: int, nbytes: int) -> float:
-        """The roofline: no version of that much work runs faster."""
-        return max(flops / self.gflops, nbytes / self.gbps) * 1e-6
 
 
 def cpu_peaks(seconds: float = 0.3, repeats: int = 3, copy_bytes: int = COPY_BYTES) -> Peaks:

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from bench.bench_conv2d import PREPARED, WITHOUT_WINOGRAD
-from bench.bench_overhead import LIMIT_MICROSECONDS
 from bench.contenders.networks import CPU_GRAPH
-from bench.interleave import Samples
 from bench.layers import CONV2D, GROUPED, Conv2dLayer
 from bench.line import Line
-from bench.peaks import COPY, MULTIPLY_ADDS
 from bench.requirements_networks import network_lines
-from bench.rows import (
+from cnnengine.report.roofs import COPY, MULTIPLY_ADDS
+from cnnengine.report.rows import (
+    CALL_LIMIT_MICROSECONDS,
     PAST_THE_CACHES,
     Contenders,
     Row,
@@ -27,6 +26,7 @@ from bench.rows import (
     share_of_roof,
     shares_of_roofs,
 )
+from cnnengine.report.samples import Samples
 
 FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = "conv2d_forward", "conv2d_backward_input", "conv2d_backward_weight"
 PASSES = (FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT)
@@ -234,9 +234,9 @@ def lenet5_and_calls(tables: dict[str, dict[str, Contenders]]) -> list[Line]:
                 costs[operation] = 1e3 * (
                     Samples.from_fields(c["call"]).median - Samples.from_fields(c["kernel"]).median
                 )
-    goal = f"each <= {LIMIT_MICROSECONDS:g} us"
+    goal = f"each <= {CALL_LIMIT_MICROSECONDS:g} us"
     if not costs:
         return [*lines, Line("Python's cost an operation", goal, "", None)]
     most = max(costs, key=lambda name: costs[name])
-    verdict = costs[most] <= LIMIT_MICROSECONDS
+    verdict = costs[most] <= CALL_LIMIT_MICROSECONDS
     return [*lines, Line("Python's cost an operation", goal, f"{costs[most]:.2f} us ({most})", verdict)]

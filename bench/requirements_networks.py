@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.contenders.networks import CPU_GRAPH
 from bench.line import Line
-from bench.rows import Contenders, Row, advantage, best_other, by_case, geometric_mean, is_torch
+from cnnengine.report.rows import Contenders, Row, advantage, best_other, by_case, geometric_mean, is_torch
 
 TRAINING = {  # case -> times PyTorch's best of both layouts and torch.compile
     "AlexNet batch 16": 1.3,

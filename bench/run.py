@@ -22,14 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.accuracy import measurements
 from bench.cuda_timer import SMOKE_FLUSH_BYTES, LaunchTimer, cuda_timer
 from bench.gpu_state import gpu_state
-from bench.interleave import SMOKE, Budget, HostTimer, Samples, Timer, race, ratio
-from bench.peaks import COPY_BYTES, ROOFS, SMOKE_COPY_BYTES, Peaks, cpu_peaks, cuda_peaks, roofs
+from bench.interleave import SMOKE, Budget, HostTimer, Timer, race
+from bench.peaks import COPY_BYTES, SMOKE_COPY_BYTES, cpu_peaks, cuda_peaks, roofs
 from bench.provenance import KEEP_FREED_MEMORY, ROOT, provenance, usable_cores
 from bench.remote import Process, Remote
 from bench.resume import LOST, STUCK, gpu_lost, keys, stored, unfinished
-from bench.rows import PAST_THE_CACHES, shares_of_roofs
-from bench.suite import AS_SHIPPED, CUDA_SUITES, LONG_SUITES, SUITES, Race, races
+from bench.suite import CUDA_SUITES, LONG_SUITES, SUITES, Race, races
 from cnnengine import backends
+from cnnengine.report.roofs import ROOFS, Peaks
+from cnnengine.report.rows import AS_SHIPPED, PAST_THE_CACHES, shares_of_roofs
+from cnnengine.report.samples import Samples, ratio
 
 RACE = ("suite", "operation", "case", "device", "dtype")  # what tells races apart
 LARGE_ROUNDS = 15

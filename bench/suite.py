@@ -10,7 +10,6 @@ from typing import Any
 from .contenders import Contender, contenders
 from .task import Prepared, Task, check_agreement, summary
 
-AS_SHIPPED = ", as shipped"  # ends the name of a contender that runs with malloc's own settings
 CUDA_DTYPES = ("float16", "bfloat16", "float32")
 SUITES = (  # bench/bench_NAME.py
     "lenet5",

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.bench_conv2d import WITHOUT_WINOGRAD
-from bench.interleave import Samples
 from bench.requirements import LAYERS, PASSES
-from bench.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch, ours_of
+from cnnengine.report.rows import Contenders, Row, advantage, by_case, geometric_mean, is_torch, ours_of
+from cnnengine.report.samples import Samples
 
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 SLOWEST = 8  # rows named below the table of layers
@@ -40,7 +40,7 @@ def layers(rows: list[Row]) -> str:
     tables, ratios = by_case(rows), {}
     for layer in LAYERS:
         for operation in PASSES:
-            contenders = tables["conv2d", operation, "cpu", "float32"].get(layer, {})
+            contenders = tables.get(("conv2d", operation, "cpu", "float32"), {}).get(layer, {})
             name, ratio = ours_of(contenders), advantage(contenders, is_torch)
             if name is None or ratio is None:
                 continue

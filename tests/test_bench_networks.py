@@ -15,11 +15,12 @@ import pytest
 from bench import bench_networks, cifar10_speed, requirements
 from bench.bench_networks import NETWORKS, distance
 from bench.contenders import networks as contenders
-from bench.interleave import LONG_SECONDS, SMOKE, Budget, HostTimer, Samples, is_long, race
+from bench.interleave import LONG_SECONDS, SMOKE, Budget, HostTimer, is_long, race
 from bench.requirements_networks import TRAINING
 from bench.suite import races
 from cnnengine import backends
 from cnnengine.models import names
+from cnnengine.report.samples import Samples
 
 from .harness import LONG
 

@@ -16,6 +16,8 @@ REQUIRED = (
     "cnnengine/py.typed",
     "cnnengine/data/digits.npz",
     "cnnengine/kernels/conv2d.py",
+    "cnnengine/report/page.css",
+    "cnnengine/report/page.js",
     "cnnengine/csrc/shapes.h",
     "cnnengine/csrc/cuda/conv2d.cuh",
     "cnnengine/csrc/emulator/emulator.h",
