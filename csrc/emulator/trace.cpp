@@ -30,7 +30,7 @@ struct Event {
   uint32_t order = 0;  // among the warp's requests
   uint32_t lanes = 0;
   uint32_t sectors = 0, ideal_sectors = 0, wavefronts = 0, least_wavefronts = 0;
-  uint64_t address[kWarp] = {};
+  uint64_t address[kWarp] = {};             // of shared memory: from its start
   unsigned char value[kWarp][kBytes] = {};  // what was read; what lay there after a write
 };
 
@@ -114,7 +114,8 @@ void executed(int& number, const count::Line& line, const void* code, const void
   order.last[me.lane] = number;
   Event& event = events[static_cast<size_t>(number)];
   event.lanes |= 1u << me.lane;
-  event.address[me.lane] = reinterpret_cast<uint64_t>(p);
+  const bool shared = me.block->owns(p);
+  event.address[me.lane] = reinterpret_cast<uint64_t>(p) - (shared ? reinterpret_cast<uint64_t>(me.block->shared) : 0);
   if (!p) return;
   const size_t bytes = std::min<size_t>(line.amount, kBytes);
   switch (line.kind) {
