@@ -76,6 +76,7 @@ setup(
     package_data={
         "cnnengine": ["py.typed", "*.pyi"],
         "cnnengine.data": ["*.npz", "*.txt"],
+        "cnnengine.trace": ["*.html", "*.css", "*.js"],
         "cnnengine.csrc": ["*.h", "cuda/*.cuh", "cuda/*/*.cuh", "emulator/*.h", "emulator/*.cpp"],
     },
     include_package_data=False,

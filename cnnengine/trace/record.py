@@ -134,7 +134,9 @@ def record(
     call(*operands, result)
     again = runtime.made[-1][1].requests
     if any(not np.array_equal(kept.requests[name], again[name]) for name in ("place", "kind", "warp", "lanes")):
-        raise KernelError(f"{launched.expression}: what it reads depends on the values that it reads; no trace shows that")
+        raise KernelError(
+            f"{launched.expression}: what it reads depends on the values that it reads; no trace shows that"
+        )
     return Recording(verb, algorithm, shape, launched, block, arrays, addresses, kept, again["value"], counters)
 
 

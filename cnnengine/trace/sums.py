@@ -18,9 +18,7 @@ from ..jit.trace import KINDS, WARP
 from .record import VERBS, Recording
 from .tiles import AnyTile, Region, fragment, regions, tile_of
 
-SHARED_LOAD, GLOBAL_LOAD, GLOBAL_STORE, MMA = map(
-    KINDS.index, ("shared_load", "global_load", "global_store", "mma")
-)
+SHARED_LOAD, GLOBAL_LOAD, GLOBAL_STORE, MMA = map(KINDS.index, ("shared_load", "global_load", "global_store", "mma"))
 FIRST, SECOND = 0, 1  # operands: rows and columns of the tile
 NOBODY = -1
 
@@ -30,16 +28,17 @@ class Sums:
     """``index`` (rows, columns): the element of the result that each sum of the tile becomes, NOBODY where there is none;
     ``final`` (rows, columns): the last sums, ``sizes`` what they are sums of: the absolute products.
 
-    ``multiplies``: requests with which the products of what was read since the last such one are added, their lanes' sums
-    being those of ``rows`` x ``columns`` of the thread, in the order of reading. ``fragments``: mma requests -> the first
-    row and column of their fragment, and ``values`` (16, 8) after it; ``depth`` products were added to each."""
+    ``groups``: requests that read factors of both operands; with the last of each, the products of what a lane read of
+    one with what it read of the other are added to the sums of ``rows`` x ``columns`` of the thread. ``fragments``: mma
+    requests -> the first row and column of their fragment, and ``values`` (16, 8) after it; ``depth`` products were added
+    to each."""
 
     index: np.ndarray
     final: np.ndarray
     sizes: np.ndarray
     tile: AnyTile | None
     roles: np.ndarray  # of each request: FIRST, SECOND or NOBODY
-    multiplies: list[int] = field(default_factory=list)
+    groups: list[list[int]] = field(default_factory=list)
     rows: dict[int, tuple[int, ...]] = field(default_factory=dict)  # by thread
     columns: dict[int, tuple[int, ...]] = field(default_factory=dict)
     fragments: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -115,9 +114,7 @@ def _recorded(recording: Recording, tile: MmaTile, sums: Sums) -> None:
     sums.sizes[...] = np.abs(sums.final)
 
 
-def _added(
-    recording: Recording, sums: Sums, places: dict[int, tuple[int, int]], owners: dict[int, int]
-) -> None:
+def _added(recording: Recording, sums: Sums, places: dict[int, tuple[int, int]], owners: dict[int, int]) -> None:
     """What threads read of the operands, group by group, and the products of it."""
     requests = recording.trace.requests
     areas = regions(sums.tile)
@@ -129,7 +126,7 @@ def _added(
             sums.rows[thread], sums.columns[thread] = (row,), (column,)
     for group in _groups(requests, sums.roles):
         last = requests[group[-1]]
-        sums.multiplies.append(int(group[-1]))
+        sums.groups.append(group)
         for lane in lanes_of(last):
             thread = int(last["warp"]) * WARP + int(lane)
             factors: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
@@ -147,7 +144,6 @@ def _added(
             products = np.concatenate(factors[0])[:, None] * np.concatenate(factors[1])[None, :]
             sums.final[corner] += products
             sums.sizes[corner] += np.abs(products)
-    sums.multiplies.sort()
 
 
 def _role(recording: Recording, request: np.void, areas: tuple[Region, ...]) -> int:
