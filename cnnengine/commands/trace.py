@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
     page = commands.add_parser(
         "trace",
         help="step through one block of a kernel, as a page",
-        description="Runs one block of a kernel in the emulator and writes a page, one file that needs no network: which"
-        " thread reads and writes which element at each step, sectors, bank conflicts, the sums filling.",
+        description="Runs one block of a kernel in the emulator and writes a page, one file that needs no network:"
+        " which thread reads and writes which element at each step, sectors, bank conflicts, the sums filling.",
     )
     page.set_defaults(run=_trace)
     page.add_argument("operation", choices=OPERATIONS)
@@ -53,9 +53,7 @@ def _trace(arguments: argparse.Namespace) -> int:
         )
         sizes = {"x": shape.x, "w": shape.w, "dy": shape.y}
         first, second = (_values(sizes[name], dtype, SEED + i) for i, name in enumerate(VERBS[arguments.verb][:2]))
-        made = record(
-            shape, first, second, verb=arguments.verb, algorithm=arguments.algorithm, block=arguments.block
-        )
+        made = record(shape, first, second, verb=arguments.verb, algorithm=arguments.algorithm, block=arguments.block)
     except ValueError as error:
         raise UsageError(str(error)) from error
     text = page_of(made, _command(arguments, dtype))

@@ -46,8 +46,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """``requests`` (n,) of dtype TRACED, their ``place`` an index into ``places``: the line, then those of the functions
-    it was inlined into. Between two barriers of the block, warps take turns."""
+    """``requests`` (n,) of dtype TRACED, their ``place`` an index into ``places``: the line, then those where the
+    functions around it were inlined. Between two barriers of the block, warps take turns."""
 
     requests: np.ndarray
     places: tuple[tuple[Line, ...], ...]
@@ -73,8 +73,8 @@ def take(library: ctypes.CDLL) -> Trace:
     library.cnn_emulator_trace(None, ctypes.c_size_t(0))
     if refused.value:
         raise KernelError(
-            f"the block makes {kept + refused.value} warp requests, a trace keeps {kept}: make the sum over R, S and the"
-            " channels shorter (a smaller filter, fewer channels), or the tile smaller"
+            f"the block makes {kept + refused.value} warp requests, a trace keeps {kept}: make the sum over R, S and"
+            " the channels shorter (a smaller filter, fewer channels), or the tile smaller"
         )
     return Trace(requests[_turns(requests)], tuple(_frames(line) for line in text.splitlines()))
 

@@ -29,7 +29,10 @@ class Page {
       sums: new SumPicture($("sums"), this.machine),
     };
     if (trace.sharedBytes) this.pictures.shared = new SharedPicture($("shared"), this.machine);
-    else $("shared-card").hidden = true;
+    else {
+      $("shared-card").hidden = true;
+      $("threads").closest("article").after($("sums").closest("article"));
+    }
     this.#headings();
     this.#controls();
     this.#mouse();
@@ -269,13 +272,14 @@ class Page {
     const sum = sums.find((s) => trace.index[s] !== NOBODY);
     if (sum === undefined) return { window: null, tap: null };
     const [n, p, q, k] = trace.axes(2, trace.index[sum]);
-    const taps = new Set();
-    if (step >= 0 && trace.groups[step])
-      for (const s of trace.groups[step][1])
-        for (const [lane, at] of trace.reached(s)) {
-          const sources = GLOBAL.has(trace.names[s]) ? [[1, at]] : machine.codes(s, lane).map((c) => trace.source(c));
-          for (const source of sources) if (source) taps.add(trace.axes(1, source[1]).slice(1, 3).join());
-        }
+    const keeper = machine.keeper(sum), lane = keeper % 32, taps = new Set();
+    if (step >= 0 && trace.groups[step] && trace.steps.warp[step] === Math.floor(keeper / 32))
+      for (const s of trace.groups[step][1]) {
+        const i = trace.lanes[s].indexOf(lane);
+        if (i < 0) continue;
+        const sources = GLOBAL.has(trace.names[s]) ? [[1, trace.where[s][i]]] : machine.codes(s, lane).map((c) => trace.source(c));
+        for (const source of sources) if (source) taps.add(trace.axes(1, source[1]).slice(1, 3).join());
+      }
     return { window: { n, p, q, k }, tap: taps.size === 1 ? [...taps][0].split(",").map(Number) : null };
   }
 
@@ -295,6 +299,7 @@ class Page {
     for (const picture of Object.values(this.pictures)) picture.draw(view);
     this.#say(step, view.colour);
     this.#source(step);
+    this.#scale();
     $("scrub").value = step + 1;
     $("count").textContent = `step ${(step + 1).toLocaleString("en")} of ${trace.length.toLocaleString("en")}`;
   }
@@ -310,8 +315,16 @@ class Page {
     $("totals").innerHTML = rows.map(([text, name]) => {
       const [a, b] = [now[name], end[name]].map((n) => Math.round(n).toLocaleString("en"));
       const part = end[name] ? 100 * now[name] / end[name] : 0;
-      return `<tr data-name="${name}"><th>${text}</th><td>${a}</td><td>${b}</td><td><meter max="100" value="${part}"></meter></td></tr>`;
+      return `<tr data-name="${name}"><th>${text}</th><td>${a}</td><td>${b}</td><td><span class="bar"><i style="width:${part}%"></i></span></td></tr>`;
     }).join("");
+  }
+
+  // What the colours of the sums mean
+  #scale() {
+    const { view } = this, most = number(view.showsValues ? view.largest : view.all);
+    const [from, middle, to] = view.showsValues ? ["first", "line", "second"] : ["line", null, "result"];
+    const ends = view.showsValues ? [`−${most}`, most] : ["0", `${most} multiply-adds`];
+    $("scale").innerHTML = `${ends[0]}<i style="background:linear-gradient(90deg,${[from, middle, to].filter(Boolean).map((c) => `var(--${c})`).join()})"></i>${ends[1]}`;
   }
 
   #source(step) {
@@ -359,6 +372,6 @@ class Page {
 }
 
 unpack($("trace").textContent).then((data) => {
-  window.page = new Page(new Trace(data));
+  Object.assign(window, { page: new Page(new Trace(data)), costOf }); // for the console
   document.body.dataset.ready = "yes";
 });

@@ -28,8 +28,8 @@ COLUMNS = (
 
 
 def page_of(recording: Recording, command: str = "") -> str:
-    """The page of a recording; ``command`` is what makes it again. Raises KernelError where the sums that the page would
-    show are not what the kernel stored, and where the page would have LIMIT bytes or more."""
+    """The page of a recording; ``command`` is what makes it again. Raises KernelError where the sums that the page
+    would show are not what the kernel stored, and where the page would have LIMIT bytes or more."""
     sums = follow(recording)
     data = json.dumps(_data(recording, steps_of(recording, sums), sums, command), separators=(",", ":"))
     packed = base64.b64encode(zlib.compress(data.encode(), 9)).decode()

@@ -32,7 +32,8 @@ class Picture {
 
   // Gives the canvas its size; height is the picture's own
   fit() {
-    this.width = this.canvas.parentElement.clientWidth;
+    const around = getComputedStyle(this.canvas.parentElement);
+    this.width = this.canvas.parentElement.clientWidth - parseFloat(around.paddingLeft) - parseFloat(around.paddingRight);
     this.layout();
     const scale = window.devicePixelRatio || 1;
     this.canvas.style.width = `${this.width}px`;
@@ -74,6 +75,11 @@ class ArrayPicture extends Picture {
     const { shape, name } = this.trace.arrays[array], s = this.trace.shape;
     [this.panels, this.lines, this.pixels, this.cells] = shape;
     this.across = Math.ceil(Math.sqrt(this.cells));
+    for (let n = this.across; n <= 2 * this.across; n++) // without an empty cell, where that is not too wide
+      if (this.cells % n === 0) {
+        this.across = n;
+        break;
+      }
     this.down = Math.ceil(this.cells / this.across);
     const padded = array === 0 && name === "x" && this.trace.verb === "forward";
     const below = (out, stride, dilation, taps, before, size) => Math.max(0, (out - 1) * stride + (taps - 1) * dilation + 1 - before - size);
@@ -101,8 +107,8 @@ class ArrayPicture extends Picture {
 
   cell(element) {
     const [panel, line, pixel, cell] = this.trace.axes(this.array, element), [x, y] = this.pixel(panel, line, pixel);
-    const gap = this.size >= 8 ? 1 : 0, w = (this.size - gap) / this.across, h = (this.size - gap) / this.down;
-    return [x + cell % this.across * w, y + Math.floor(cell / this.across) * h, w - gap * (w > 5), h - gap * (h > 5)];
+    const gap = this.size >= 24 ? 3 : this.size >= 8 ? 1 : 0, w = (this.size - gap) / this.across, h = (this.size - gap) / this.down;
+    return [x + cell % this.across * w, y + Math.floor(cell / this.across) * h, w - (w > 5), h - (h > 5)];
   }
 
   hit(x, y) {
@@ -221,7 +227,7 @@ class SharedPicture extends Picture {
 
   layout() {
     this.left = 40;
-    this.top = 44;
+    this.top = 46;
     this.size = (this.width - this.left) / 32;
     this.row = Math.max(4, Math.min(13, Math.floor(560 / Math.max(1, this.rows.length))));
     this.height = this.top + this.rows.length * this.row + 2;
@@ -229,7 +235,7 @@ class SharedPicture extends Picture {
 
   word(word) {
     const row = this.place.get(word >> 5);
-    return [this.left + word % 32 * this.size, this.top + row * this.row, this.size - 1, this.row - 1];
+    return [this.left + word % 32 * this.size, this.top + row * this.row, this.size - 1, this.row - (this.row > 5 ? 1 : 0.3)];
   }
 
   hit(x, y) {
@@ -303,8 +309,8 @@ class SharedPicture extends Picture {
       this.box(x, 38 - high, this.size - 1, high, loads[bank] ? degreeInk(loads[bank]) : ink.line);
       if (loads[bank] > 1) this.say(String(loads[bank]), x + this.size / 2, 31 - high, ink.ink, "center");
     }
-    this.say("words", 2, 27, ink.soft);
-    this.say("a bank", 2, 38, ink.soft);
+    this.say("words", 2, 22, ink.soft);
+    this.say("a bank", 2, 34, ink.soft);
   }
 }
 
@@ -346,8 +352,10 @@ class SumPicture extends Picture {
     });
     for (const sum of view.changed) {
       const [x, y, w, h] = this.cell(sum);
-      this.frame(x, y, w, h, ink.ink, this.size > 6 ? 1.5 : 1);
+      pen.globalAlpha = trace.index[sum] === NOBODY ? 0.25 : 1;
+      this.frame(x + 0.5, y + 0.5, w - 1, h - 1, ink.ink, 1);
     }
+    pen.globalAlpha = 1;
     for (const sum of view.related.sums) {
       const [x, y, w, h] = this.cell(sum);
       this.frame(x - 1, y - 1, w + 2, h + 2, ink.mark, 2);

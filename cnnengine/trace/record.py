@@ -1,8 +1,8 @@
 """One block of a convolution, run on the emulator: every warp request, and where everything it moved comes from.
 
-The kernel runs twice, on the values and on *tags*: inputs whose elements are all different. Control flow does not depend
-on values, so both runs make the same requests, and what a request of the second moves tells which element of which input
-it is, whatever way it took through registers and shared memory.
+The kernel runs twice, on the values and on *tags*: inputs whose elements are all different. Control flow does not
+depend on values, so both runs make the same requests, and what a request of the second moves tells which element of
+which input it is, whatever way it took through registers and shared memory.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Launched:
 @dataclass(frozen=True, slots=True)
 class Recording:
     """``arrays``: both operands and the whole result, by name, and their ``addresses`` in the launch. ``tags``
-    (n, 32, 16): the bytes that each request of ``trace`` moved when the operands were tags. ``counters``: of the launch,
-    all its blocks."""
+    (n, 32, 16): the bytes that each request of ``trace`` moved when the operands were tags. ``counters``: of the
+    launch, all its blocks."""
 
     verb: str
     algorithm: str
@@ -75,6 +75,7 @@ class _TracingRuntime(EmulatorRuntime):
     def kernel(self, source: KernelSource, expression: str) -> Kernel:
         alone = source.only(expression)
         module, launch = self.module(alone), super().kernel(alone, expression)
+        module.take_counters()  # what a recording before this one has left
 
         def traced(
             grid: Size3, block: Size3, shared_bytes: int, arguments: tuple[Any, ...], cluster: Size3 | None = None
@@ -98,9 +99,9 @@ def record(
     block: Size3 = (0, 0, 0),
     cache: Cache | None = None,
 ) -> Recording:
-    """Runs ``conv2d_<verb>`` of both operands (``VERBS``). Raises ValueError for a block outside the grid, for operands of
-    a wrong shape and for too many elements; Unsupported for what the rung does not take; KernelError where the block makes
-    too many requests."""
+    """Runs ``conv2d_<verb>`` of both operands (``VERBS``). Raises ValueError for a block outside the grid, for operands
+    of a wrong shape and for too many elements; Unsupported for what the rung does not take; KernelError where the block
+    makes too many requests."""
     names = VERBS[verb]
     shapes = {"x": shape.x, "w": shape.w, "y": shape.y, "dx": shape.x, "dw": shape.w, "dy": shape.y}
     for name, array in zip(names, (first, second), strict=False):
@@ -108,8 +109,8 @@ def record(
             raise ValueError(f"trace: {name} must be {shapes[name]}, received {array.shape}")
     if first.size + second.size > ELEMENTS:
         raise ValueError(
-            f"trace: {names[0]} and {names[1]} have {first.size + second.size} elements, a picture holds {ELEMENTS}: make"
-            " the image smaller, or the channels fewer"
+            f"trace: {names[0]} and {names[1]} have {first.size + second.size} elements, a picture holds {ELEMENTS}:"
+            " make the image smaller, or the channels fewer"
         )
     if algorithm not in ALGORITHMS:
         raise Unsupported(f"trace: algorithm must be one of {', '.join(ALGORITHMS)}, received {algorithm!r}")
@@ -135,7 +136,7 @@ def record(
     again = runtime.made[-1][1].requests
     if any(not np.array_equal(kept.requests[name], again[name]) for name in ("place", "kind", "warp", "lanes")):
         raise KernelError(
-            f"{launched.expression}: what it reads depends on the values that it reads; no trace shows that"
+            f"{launched.expression}: what it reads depends on the values that it reads, no trace shows it"
         )
     return Recording(verb, algorithm, shape, launched, block, arrays, addresses, kept, again["value"], counters)
 

@@ -25,13 +25,13 @@ NOBODY = -1
 
 @dataclass(slots=True)
 class Sums:
-    """``index`` (rows, columns): the element of the result that each sum of the tile becomes, NOBODY where there is none;
-    ``final`` (rows, columns): the last sums, ``sizes`` what they are sums of: the absolute products.
+    """``index`` (rows, columns): the element of the result that each sum of the tile becomes, NOBODY where there is
+    none; ``final`` (rows, columns): the last sums, ``sizes`` the same of absolute products.
 
     ``groups``: requests that read factors of both operands; with the last of each, the products of what a lane read of
     one with what it read of the other are added to the sums of ``rows`` x ``columns`` of the thread. ``fragments``: mma
-    requests -> the first row and column of their fragment, and ``values`` (16, 8) after it; ``depth`` products were added
-    to each."""
+    requests -> the first row and column of their fragment, and ``values`` (16, 8) after it; ``depth`` products were
+    added to each."""
 
     index: np.ndarray
     final: np.ndarray
@@ -197,6 +197,6 @@ def _check(recording: Recording, sums: Sums) -> None:
     wrong = ~(np.abs(followed - stored) <= allowed)
     if wrong.any():
         raise KernelError(
-            f"{recording.launched.expression}: {wrong.sum()} of {wrong.size} sums are not what the kernel stored, the first"
-            f" is {followed[wrong][0]} and not {stored[wrong][0]}"
+            f"{recording.launched.expression}: {wrong.sum()} of {wrong.size} sums are not what the kernel stored, the"
+            f" first is {followed[wrong][0]} and not {stored[wrong][0]}"
         )

@@ -19,7 +19,7 @@ namespace emulator::trace {
 namespace {
 
 constexpr int kBytes = 16;  // of a lane, at most
-constexpr int kNone = -1;
+constexpr int kNone = -1, kRefused = -2;
 
 // As TRACED of cnnengine/jit/trace.py reads it
 struct Event {
@@ -87,7 +87,7 @@ static WarpOrder& order_of(int warp) {
 static int add(const count::Line& line, const void* code, const Fiber& me, WarpOrder& order) {
   if (events.size() >= limit) {
     refused++;
-    return kNone;
+    return kRefused;
   }
   const int number = static_cast<int>(events.size());
   const std::pair<Where, const void*> place{line.where, code};
@@ -110,7 +110,7 @@ void executed(int& number, const count::Line& line, const void* code, const void
   WarpOrder& order = order_of(me.warp);
   settle(me.linear);
   if (number == kNone) number = add(line, code, me, order);
-  if (number == kNone) return;
+  if (number == kRefused) return;
   order.last[me.lane] = number;
   Event& event = events[static_cast<size_t>(number)];
   event.lanes |= 1u << me.lane;
@@ -141,7 +141,7 @@ void executed(int& number, const count::Line& line, const void* code, const void
 }
 
 void cost(int number, const count::Cost& cost) {
-  if (number == kNone) return;
+  if (number < 0) return;
   Event& event = events[static_cast<size_t>(number)];
   event.sectors = static_cast<uint32_t>(cost.sectors);
   event.ideal_sectors = static_cast<uint32_t>(cost.ideal_sectors);
