@@ -183,18 +183,34 @@ class Page {
     const { trace, machine } = this, { step } = machine, elements = [new Set(), new Set(), new Set()], bytes = new Set();
     if (step < 0) return { elements, bytes };
     const name = trace.names[step], array = trace.steps.array[step];
+    const sources = (s, lane) => {
+      for (const code of machine.codes(s, lane)) {
+        const source = trace.source(code);
+        if (source) elements[source[0]].add(source[1]);
+      }
+    };
     for (const [lane, at] of trace.reached(step)) {
       if (GLOBAL.has(name) && array !== ELSEWHERE)
         for (let i = 0; i < trace.bytes(step) / trace.item; i++) elements[array].add(at + i);
       if (!SHARED.has(name)) continue;
       for (let i = 0; i < trace.bytes(step); i += 4) bytes.add((at + i) & ~3);
-      if (name === "shared_copy") continue;
-      for (const code of machine.codes(step, lane)) {
-        const source = trace.source(code);
-        if (source) elements[source[0]].add(source[1]);
-      }
+      if (name !== "shared_copy") sources(step, lane);
     }
+    if (name === "mma")
+      for (const s of this.#fragmentReads(step)) for (const [lane] of trace.reached(s)) sources(s, lane);
     return { elements, bytes };
+  }
+
+  // The reads that brought a warp the fragments it multiplies at a step: the last ones before its products
+  #fragmentReads(step) {
+    const { trace } = this, { warp } = trace.steps, found = [];
+    for (let s = step - 1; s >= 0; s--) {
+      if (warp[s] !== warp[step] && warp[s] !== ALL_WARPS) continue;
+      const read = trace.names[s] === "ldmatrix" || trace.names[s] === "shared_load";
+      if (read) found.push(s);
+      else if (found.length || trace.names[s] !== "mma") break;
+    }
+    return found;
   }
 
   // What shared memory holds of each operand

@@ -255,8 +255,8 @@ class SharedPicture extends Picture {
           const place = word * parts + i, code = state.shared[place];
           const whole = code !== SECOND_HALF && state.shared[place + 1] === SECOND_HALF && parts === 2 && i === 0;
           if (code === SECOND_HALF) continue;
-          this.box(x + i * w / parts, y, whole ? w : w / parts - (parts > 1 ? 0.5 : 0), h, this.#inkOf(code));
-          if (state.flying[place]) this.box(x + i * w / parts, y + h * 0.3, w / parts, Math.max(1.5, h * 0.4), ink.write);
+          const colour = state.flying[place] ? mix(ink.line, ink.write, 0.45) : this.#inkOf(code);
+          this.box(x + i * w / parts, y, whole ? w : w / parts - (parts > 1 ? 0.5 : 0), h, colour);
         }
       }
     this.#request(view);

@@ -68,14 +68,14 @@ def follow(recording: Recording) -> Sums:
     if isinstance(tile, MmaTile):
         _recorded(recording, tile, sums)
     else:
-        _added(recording, sums, {e: (int(r), int(c)) for (r, c), e in np.ndenumerate(index) if e != NOBODY}, owners)
+        _added(recording, sums, {int(e): (r, c) for (r, c), e in np.ndenumerate(index) if e != NOBODY}, owners)
     _check(recording, sums)
     return sums
 
 
 def _width(recording: Recording) -> int:
     """Of the result as a matrix: pixels by channels, or filters by taps."""
-    shape = recording.result.shape
+    shape: tuple[int, ...] = recording.result.shape
     return shape[3] if recording.verb != "backward_weight" else shape[1] * shape[2] * shape[3]
 
 
@@ -176,7 +176,8 @@ def _groups(requests: np.ndarray, roles: np.ndarray) -> Iterator[list[int]]:
 def _floats(request: np.void, lane: int, recording: Recording) -> np.ndarray:
     """What a lane read, as float32: a tile is float32, an operand may be of another type."""
     dtype = np.dtype(np.float32) if request["kind"] == SHARED_LOAD else recording.result.dtype
-    return request["value"][lane][: int(request["amount"])].view(dtype).astype(np.float32)
+    values: np.ndarray = request["value"][lane][: int(request["amount"])].view(dtype)
+    return values.astype(np.float32)
 
 
 def _along(request: np.void, lane: int, area: Region) -> range:

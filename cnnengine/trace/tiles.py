@@ -6,7 +6,7 @@ The numbers of the templates in csrc/cuda/tile.cuh, simt_tile.cuh and mma_tile.c
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..backends._kernel_library import MmaTile, SimtTile, Tile
 
@@ -40,7 +40,7 @@ def tile_of(expression: str, dtype: str) -> AnyTile | None:
         return None
     numbers = [int(n) for n in found[2].split(",")]
     if found[1] == "MmaTile":
-        return MmaTile(*numbers, item_bytes=4 if dtype == "float32" else 2)
+        return replace(MmaTile(*numbers), item_bytes=4 if dtype == "float32" else 2)
     return (Tile if found[1] == "Tile" else SimtTile)(*numbers)
 
 
