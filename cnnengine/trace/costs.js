@@ -1,20 +1,25 @@
 // What a request costs, from its addresses: sectors of global memory, wavefronts of shared memory (docs/emulator.md).
 
-const SECTOR = 32, BANKS = 32, BANK_BYTES = 4;
+const SECTOR = 32,
+  BANKS = 32,
+  BANK_BYTES = 4;
 
 // Different sectors; arrays begin at multiples of 256 bytes
 function sectorsOf(trace, step) {
-  const sectors = new Set(), item = trace.steps.array[step] === ELSEWHERE ? 1 : trace.item;
+  const sectors = new Set(),
+    item = trace.steps.array[step] === ELSEWHERE ? 1 : trace.item;
   for (const [, first] of trace.reached(step)) {
     const byte = first * item;
-    sectors.add(Math.floor(byte / SECTOR)), sectors.add(Math.floor((byte + trace.bytes(step) - 1) / SECTOR));
+    (sectors.add(Math.floor(byte / SECTOR)), sectors.add(Math.floor((byte + trace.bytes(step) - 1) / SECTOR)));
   }
   return sectors.size;
 }
 
 // Lanes that are served together, and for each bank how many different words it has to give them
 function banksOf(trace, step) {
-  const bytes = trace.bytes(step), together = bytes <= 4 ? 32 : bytes === 8 ? 16 : 8, parts = [];
+  const bytes = trace.bytes(step),
+    together = bytes <= 4 ? 32 : bytes === 8 ? 16 : 8,
+    parts = [];
   for (let first = 0; first < trace.warp; first += together) {
     const words = new Set();
     for (const [lane, byte] of trace.reached(step))
@@ -29,10 +34,11 @@ function banksOf(trace, step) {
 }
 
 function costOf(trace, step) {
-  const name = trace.names[step], cost = { sectors: 0, wavefronts: 0, least: 0 };
+  const name = trace.names[step],
+    cost = { sectors: 0, wavefronts: 0, least: 0 };
   if (GLOBAL.has(name)) cost.sectors = sectorsOf(trace, step);
   if (SHARED.has(name) && name !== "copy_landed")
-    for (const part of banksOf(trace, step)) cost.wavefronts += part.wavefronts, cost.least++;
+    for (const part of banksOf(trace, step)) ((cost.wavefronts += part.wavefronts), cost.least++);
   return cost;
 }
 

@@ -18,8 +18,11 @@ function summed(differences) {
   return values;
 }
 
-const ALL_WARPS = -1, ELSEWHERE = -1, NOBODY = -1;
-const ZERO = 0, OTHER = -2; // codes of what a word holds, see cnnengine/trace/steps.py
+const ALL_WARPS = -1,
+  ELSEWHERE = -1,
+  NOBODY = -1;
+const ZERO = 0,
+  OTHER = -2; // codes of what a word holds, see cnnengine/trace/steps.py
 const GLOBAL = new Set(["global_load", "global_store", "global_copy"]);
 const SHARED = new Set(["shared_load", "shared_store", "shared_copy", "ldmatrix", "stmatrix", "copy_landed"]);
 const FILLED = new Set(["shared_store", "copy_landed"]);
@@ -35,22 +38,29 @@ class Trace {
     this.names = this.steps.kind.map((kind) => this.kinds[kind]);
     this.warps = Math.ceil(this.threads.reduce((a, b) => a * b, 1) / this.warp);
     this.operands = this.arrays[0].values.length + this.arrays[1].values.length;
-    this.fragmentNumber = new Map(Object.keys(this.fragments).map(Number).sort((a, b) => a - b).map((s, i) => [s, i]));
+    this.fragmentNumber = new Map(
+      Object.keys(this.fragments)
+        .map(Number)
+        .sort((a, b) => a - b)
+        .map((s, i) => [s, i]),
+    );
     this.#spread(summed(this.at), summed(this.held));
   }
 
   // Where each step's lanes begin in the long columns
   #spread(at, held) {
-    this.lanes = [], this.where = [], this.contents = [];
-    let read = 0, filled = 0;
+    ((this.lanes = []), (this.where = []), (this.contents = []));
+    let read = 0,
+      filled = 0;
     for (let step = 0; step < this.length; step++) {
       const lanes = [];
-      for (let lane = 0; lane < this.warp; lane++) if (this.steps.lanes[step] >>> lane & 1) lanes.push(lane);
+      for (let lane = 0; lane < this.warp; lane++) if ((this.steps.lanes[step] >>> lane) & 1) lanes.push(lane);
       this.lanes.push(lanes);
-      const name = this.names[step], memory = GLOBAL.has(name) || SHARED.has(name);
-      this.where.push(memory ? at.slice(read, read += lanes.length) : []);
-      const words = FILLED.has(name) ? lanes.length * this.steps.amount[step] / this.steps.unit[step] : 0;
-      this.contents.push(held.slice(filled, filled += words));
+      const name = this.names[step],
+        memory = GLOBAL.has(name) || SHARED.has(name);
+      this.where.push(memory ? at.slice(read, (read += lanes.length)) : []);
+      const words = FILLED.has(name) ? (lanes.length * this.steps.amount[step]) / this.steps.unit[step] : 0;
+      this.contents.push(held.slice(filled, (filled += words)));
     }
   }
 
@@ -62,7 +72,7 @@ class Trace {
   // Lanes whose addresses count, with what they are: [lane, address]
   reached(step) {
     const matrix = this.names[step] === "ldmatrix" || this.names[step] === "stmatrix";
-    const rows = matrix ? this.steps.amount[step] / 4 * 8 : this.warp;
+    const rows = matrix ? (this.steps.amount[step] / 4) * 8 : this.warp;
     return this.lanes[step].map((lane, i) => [lane, this.where[step][i]]).filter(([lane]) => lane < rows);
   }
 
@@ -84,7 +94,8 @@ class Trace {
 
   // Indices of an element along the axes of its array
   axes(array, element) {
-    const shape = this.arrays[array].shape, index = [];
+    const shape = this.arrays[array].shape,
+      index = [];
     for (let axis = shape.length - 1; axis >= 0; axis--) {
       index.unshift(element % shape[axis]);
       element = Math.floor(element / shape[axis]);

@@ -1,7 +1,8 @@
 // What the block has done up to a step: shared memory, what was read, the sums. Goes on step by step; back by way of a
 // copy that it made on its way.
 
-const UNKNOWN = -1, SECOND_HALF = -3; // codes of shared memory: never written; of a float in halves
+const UNKNOWN = -1,
+  SECOND_HALF = -3; // codes of shared memory: never written; of a float in halves
 const EVERY = 256; // steps between copies
 
 class Machine {
@@ -14,7 +15,8 @@ class Machine {
   }
 
   #clear() {
-    const { trace } = this, sums = trace.index.length;
+    const { trace } = this,
+      sums = trace.index.length;
     this.step = -1;
     this.state = {
       shared: new Int32Array(trace.sharedBytes / this.unit).fill(UNKNOWN),
@@ -52,7 +54,8 @@ class Machine {
   }
 
   #make(step) {
-    const { trace, state } = this, name = trace.names[step];
+    const { trace, state } = this,
+      name = trace.names[step];
     if (FILLED.has(name)) this.#fill(step);
     if (name === "shared_copy")
       for (const [, byte] of trace.reached(step))
@@ -68,7 +71,9 @@ class Machine {
   }
 
   #fill(step) {
-    const { trace, state } = this, unit = trace.steps.unit[step], contents = trace.contents[step];
+    const { trace, state } = this,
+      unit = trace.steps.unit[step],
+      contents = trace.contents[step];
     let next = 0;
     for (const [, byte] of trace.reached(step))
       for (let i = 0; i < trace.bytes(step); i += unit) {
@@ -81,7 +86,10 @@ class Machine {
 
   // What a lane reads at a step, as numbers
   values(step, lane) {
-    const { trace } = this, i = trace.lanes[step].indexOf(lane), at = trace.where[step][i], found = [];
+    const { trace } = this,
+      i = trace.lanes[step].indexOf(lane),
+      at = trace.where[step][i],
+      found = [];
     if (i < 0) return found;
     if (GLOBAL.has(trace.names[step])) {
       if (trace.steps.array[step] === ELSEWHERE) return found;
@@ -94,7 +102,9 @@ class Machine {
 
   // What shared memory holds where a lane reads or writes
   codes(step, lane) {
-    const { trace } = this, i = trace.lanes[step].indexOf(lane), found = [];
+    const { trace } = this,
+      i = trace.lanes[step].indexOf(lane),
+      found = [];
     for (let byte = 0; i >= 0 && byte < trace.bytes(step); byte += this.unit) {
       const code = this.state.shared[(trace.where[step][i] + byte) / this.unit];
       if (code !== SECOND_HALF) found.push(code);
@@ -104,23 +114,29 @@ class Machine {
 
   // [first factors' steps, second factors' steps]: each product is added in float32, as the kernel does
   #multiply(step) {
-    const { trace, state } = this, [firsts, seconds] = trace.groups[step], columns = trace.tile[1];
+    const { trace, state } = this,
+      [firsts, seconds] = trace.groups[step],
+      columns = trace.tile[1];
     for (const lane of trace.lanes[step]) {
       const thread = trace.steps.warp[step] * trace.warp + lane;
-      const a = firsts.flatMap((s) => this.values(s, lane)), b = seconds.flatMap((s) => this.values(s, lane));
-      trace.rows[thread].forEach((row, i) => trace.columns[thread].forEach((column, j) => {
-        const sum = row * columns + column;
-        state.sums[sum] = state.sums[sum] + Math.fround(a[i] * b[j]);
-        state.products[sum]++;
-      }));
+      const a = firsts.flatMap((s) => this.values(s, lane)),
+        b = seconds.flatMap((s) => this.values(s, lane));
+      trace.rows[thread].forEach((row, i) =>
+        trace.columns[thread].forEach((column, j) => {
+          const sum = row * columns + column;
+          state.sums[sum] = state.sums[sum] + Math.fround(a[i] * b[j]);
+          state.products[sum]++;
+        }),
+      );
     }
   }
 
   #fragment(step) {
-    const { trace, state } = this, [row, column, depth] = trace.fragments[step];
+    const { trace, state } = this,
+      [row, column, depth] = trace.fragments[step];
     const first = trace.fragmentNumber.get(step) * 128;
     for (let i = 0; i < 128; i++) {
-      const sum = (row + Math.floor(i / 8)) * trace.tile[1] + column + i % 8;
+      const sum = (row + Math.floor(i / 8)) * trace.tile[1] + column + (i % 8);
       state.sums[sum] = trace.fragmentValues[first + i];
       state.products[sum] += depth;
     }
@@ -128,12 +144,14 @@ class Machine {
 
   // Sums that a step changes: of all its lanes, or of one
   changed(step, only = null) {
-    const { trace } = this, columns = trace.tile[1], found = [];
+    const { trace } = this,
+      columns = trace.tile[1],
+      found = [];
     if (trace.fragments[step]) {
       const [row, column] = trace.fragments[step];
       for (let i = 0; i < 128; i++) {
-        const lane = Math.floor(i / 8) % 8 * 4 + Math.floor(i % 8 / 2);
-        if (only === null || lane === only) found.push((row + Math.floor(i / 8)) * columns + column + i % 8);
+        const lane = (Math.floor(i / 8) % 8) * 4 + Math.floor((i % 8) / 2);
+        if (only === null || lane === only) found.push((row + Math.floor(i / 8)) * columns + column + (i % 8));
       }
     } else if (trace.groups[step]) {
       for (const lane of only === null ? trace.lanes[step] : [only])
@@ -147,7 +165,9 @@ class Machine {
     const { trace } = this;
     if (Object.keys(trace.fragments).length) {
       const warp = Math.floor(thread / trace.warp);
-      const steps = Object.keys(trace.fragments).map(Number).filter((s) => trace.steps.warp[s] === warp);
+      const steps = Object.keys(trace.fragments)
+        .map(Number)
+        .filter((s) => trace.steps.warp[s] === warp);
       return [...new Set(steps.flatMap((s) => this.changed(s, thread % trace.warp)))];
     }
     return trace.rows[thread].flatMap((row) => trace.columns[thread].map((column) => row * trace.tile[1] + column));

@@ -1,6 +1,7 @@
 // The page: the step at hand, what is looked at, the controls.
 
-const CATEGORIES = [ // rows of the timeline: name, kinds, colour
+const CATEGORIES = [
+  // rows of the timeline: name, kinds, colour
   ["global memory", ["global_load", "global_copy", "global_store"], "read"],
   ["to shared memory", ["shared_store", "shared_copy", "copy_landed", "stmatrix"], "write"],
   ["from shared memory", ["shared_load", "ldmatrix"], "load"],
@@ -40,12 +41,18 @@ class Page {
   }
 
   #headings() {
-    const { trace } = this, s = trace.shape, list = (a) => a.join(" × ");
+    const { trace } = this,
+      s = trace.shape,
+      list = (a) => a.join(" × ");
     $("title").textContent = `conv2d ${trace.verb.replace("_", " ")}: ${trace.algorithm}`;
     const threads = trace.threads.reduce((a, b) => a * b, 1);
     const parts = [
-      trace.dtype, ...trace.arrays.map((a) => `${a.name} ${list(a.shape)}`), `stride ${s.stride_h}`, `padding ${s.pad_h}`,
-      `block (${trace.block.join(", ")}) of ${list(trace.grid)}`, `${threads} threads`,
+      trace.dtype,
+      ...trace.arrays.map((a) => `${a.name} ${list(a.shape)}`),
+      `stride ${s.stride_h}`,
+      `padding ${s.pad_h}`,
+      `block (${trace.block.join(", ")}) of ${list(trace.grid)}`,
+      `${threads} threads`,
       ...(trace.sharedBytes ? [`${trace.sharedBytes.toLocaleString("en")} bytes of shared memory`] : []),
     ];
     $("subtitle").innerHTML = parts.map((p) => `<span>${escaped(p)}</span>`).join("");
@@ -59,13 +66,16 @@ class Page {
     const chip = (colour, text) => `<span><i style="background:var(--${colour})"></i>${text}</span>`;
     $("legend").innerHTML = [
       ...CATEGORIES.map(([name, , colour]) => chip(colour, name)),
-      ...(trace.sharedBytes ? [chip("fine", "a bank gives one word"), chip("warn", "two: a conflict"), chip("bad", "more")] : []),
+      ...(trace.sharedBytes
+        ? [chip("fine", "a bank gives one word"), chip("warn", "two: a conflict"), chip("bad", "more")]
+        : []),
       chip("mark", "what is pointed at, and its window"),
     ].join("");
   }
 
   #controls() {
-    const { machine } = this, scrub = $("scrub");
+    const { machine } = this,
+      scrub = $("scrub");
     scrub.max = this.trace.length;
     const click = (id, action) => $(id).addEventListener("click", action);
     click("start", () => this.go(-1));
@@ -91,9 +101,13 @@ class Page {
 
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || $("help").open || event.target.tagName === "SELECT") return;
-    const far = event.shiftKey, { step } = this.machine;
+    const far = event.shiftKey,
+      { step } = this.machine;
     const actions = {
-      " ": () => this.play(), t: () => this.theme(), Home: () => this.go(-1), End: () => this.go(this.trace.length - 1),
+      " ": () => this.play(),
+      t: () => this.theme(),
+      Home: () => this.go(-1),
+      End: () => this.go(this.trace.length - 1),
       ArrowRight: () => (far ? this.toBarrier(1) : this.go(step + 1)),
       ArrowLeft: () => (far ? this.toBarrier(-1) : this.go(step - 1)),
     };
@@ -136,11 +150,15 @@ class Page {
       this.timer = null;
     } else {
       if (this.machine.step >= this.trace.length - 1) this.machine.go(-1);
-      const rate = Number($("speed").value), each = Math.ceil(rate / 30);
-      this.timer = setInterval(() => {
-        this.go(this.machine.step + each);
-        if (this.machine.step >= this.trace.length - 1) this.play();
-      }, 1000 * each / rate);
+      const rate = Number($("speed").value),
+        each = Math.ceil(rate / 30);
+      this.timer = setInterval(
+        () => {
+          this.go(this.machine.step + each);
+          if (this.machine.step >= this.trace.length - 1) this.play();
+        },
+        (1000 * each) / rate,
+      );
     }
     $("play").textContent = this.timer ? "⏸ pause" : "▶ play";
   }
@@ -165,10 +183,14 @@ class Page {
     const tip = $("tip");
     tip.style.display = thing ? "block" : "none";
     if (!thing) return;
-    tip.innerHTML = `<table>${this.wordsOf(thing).map(([k, v]) => `<tr><th>${escaped(k)}</th><td>${escaped(v)}</td></tr>`).join("")}</table>`;
+    tip.innerHTML = `<table>${this.wordsOf(thing)
+      .map(([k, v]) => `<tr><th>${escaped(k)}</th><td>${escaped(v)}</td></tr>`)
+      .join("")}</table>`;
     const box = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(4, Math.min(event.clientX + 16, innerWidth - box.width - 8))}px`;
-    tip.style.top = `${Math.max(4, event.clientY + 18 + box.height > innerHeight ? event.clientY - box.height - 12 : event.clientY + 18)}px`;
+    const below = event.clientY + 18,
+      above = event.clientY - box.height - 12;
+    tip.style.top = `${Math.max(4, below + box.height > innerHeight ? above : below)}px`;
   }
 
   wordsOf(thing) {
@@ -178,135 +200,16 @@ class Page {
     return elementWords(this.machine, thing.array, thing.element);
   }
 
-  // Elements that the step at hand moves, and bytes of shared memory
-  #touched() {
-    const { trace, machine } = this, { step } = machine, elements = [new Set(), new Set(), new Set()], bytes = new Set();
-    if (step < 0) return { elements, bytes };
-    const name = trace.names[step], array = trace.steps.array[step];
-    const sources = (s, lane) => {
-      for (const code of machine.codes(s, lane)) {
-        const source = trace.source(code);
-        if (source) elements[source[0]].add(source[1]);
-      }
-    };
-    for (const [lane, at] of trace.reached(step)) {
-      if (GLOBAL.has(name) && array !== ELSEWHERE)
-        for (let i = 0; i < trace.bytes(step) / trace.item; i++) elements[array].add(at + i);
-      if (!SHARED.has(name)) continue;
-      for (let i = 0; i < trace.bytes(step); i += 4) bytes.add((at + i) & ~3);
-      if (name !== "shared_copy") sources(step, lane);
-    }
-    if (name === "mma")
-      for (const s of this.#fragmentReads(step)) for (const [lane] of trace.reached(s)) sources(s, lane);
-    return { elements, bytes };
-  }
-
-  // The reads that brought a warp the fragments it multiplies at a step: the last ones before its products
-  #fragmentReads(step) {
-    const { trace } = this, { warp } = trace.steps, found = [];
-    for (let s = step - 1; s >= 0; s--) {
-      if (warp[s] !== warp[step] && warp[s] !== ALL_WARPS) continue;
-      const read = trace.names[s] === "ldmatrix" || trace.names[s] === "shared_load";
-      if (read) found.push(s);
-      else if (found.length || trace.names[s] !== "mma") break;
-    }
-    return found;
-  }
-
-  // What shared memory holds of each operand
-  #resident() {
-    const found = [new Set(), new Set()];
-    for (const code of this.machine.state.shared) {
-      const source = this.trace.source(code);
-      if (source) found[source[0]].add(source[1]);
-    }
-    return found;
-  }
-
-  // Everything that belongs to a thing, in all pictures
-  #related(thing) {
-    const { trace, machine } = this, { step } = machine;
-    const found = { threads: new Set(), sums: new Set(), bytes: new Set(), elements: [new Set(), new Set(), new Set()] };
-    if (!thing) return found;
-    const ofLane = (lane, each) => {
-      const i = step >= 0 ? trace.lanes[step].indexOf(lane) : -1;
-      if (i >= 0) each(trace.where[step][i]);
-    };
-    if ("thread" in thing) {
-      found.threads.add(thing.thread);
-      for (const sum of machine.kept(thing.thread)) found.sums.add(sum);
-      if (step >= 0 && trace.steps.warp[step] === Math.floor(thing.thread / 32))
-        ofLane(thing.thread % 32, (at) => {
-          const name = trace.names[step], array = trace.steps.array[step];
-          if (GLOBAL.has(name) && array !== ELSEWHERE)
-            for (let i = 0; i < trace.bytes(step) / trace.item; i++) found.elements[array].add(at + i);
-          if (!SHARED.has(name)) return;
-          for (let i = 0; i < trace.bytes(step); i += 4) found.bytes.add((at + i) & ~3);
-          for (const code of machine.codes(step, thing.thread % 32)) {
-            const source = trace.source(code);
-            if (source) found.elements[source[0]].add(source[1]);
-          }
-        });
-    }
-    if ("sum" in thing) found.sums.add(thing.sum);
-    if (thing.array === 2 && trace.index.includes(thing.element)) found.sums.add(trace.index.indexOf(thing.element));
-    if ("sum" in thing || thing.array === 2)
-      for (const sum of found.sums) if (machine.keeper(sum) !== NOBODY) found.threads.add(machine.keeper(sum));
-    for (const sum of found.sums) if (trace.index[sum] !== NOBODY) found.elements[2].add(trace.index[sum]);
-    if ("byte" in thing) {
-      found.bytes.add(thing.byte);
-      for (let i = 0; i < 4; i += machine.unit) {
-        const source = trace.source(machine.state.shared[(thing.byte + i) / machine.unit]);
-        if (source) found.elements[source[0]].add(source[1]);
-      }
-    }
-    if ("element" in thing) {
-      found.elements[thing.array].add(thing.element);
-      machine.state.shared.forEach((code, place) => {
-        const source = trace.source(code);
-        if (source && source[0] === thing.array && source[1] === thing.element) found.bytes.add(place * machine.unit & ~3);
-      });
-    }
-    if (("byte" in thing || "element" in thing) && step >= 0 && trace.steps.warp[step] !== ALL_WARPS)
-      for (const [lane, at] of trace.reached(step)) {
-        const name = trace.names[step], size = trace.bytes(step);
-        const there = "byte" in thing
-          ? SHARED.has(name) && at < thing.byte + 4 && at + size > thing.byte
-          : GLOBAL.has(name) && trace.steps.array[step] === thing.array && at <= thing.element && at + size / trace.item > thing.element;
-        if (there) found.threads.add(trace.steps.warp[step] * 32 + lane);
-      }
-    return found;
-  }
-
-  // The result that is followed: of the sum that is looked at, else of the first lane that is at work
-  #window(related) {
-    const { trace, machine } = this, { step } = machine;
-    if (trace.verb !== "forward") return { window: null, tap: null };
-    let sums = [...related.sums];
-    if (!sums.length && step >= 0 && trace.steps.warp[step] !== ALL_WARPS)
-      sums = machine.kept(trace.steps.warp[step] * 32 + trace.lanes[step][0]);
-    const sum = sums.find((s) => trace.index[s] !== NOBODY);
-    if (sum === undefined) return { window: null, tap: null };
-    const [n, p, q, k] = trace.axes(2, trace.index[sum]);
-    const keeper = machine.keeper(sum), lane = keeper % 32, taps = new Set();
-    if (step >= 0 && trace.groups[step] && trace.steps.warp[step] === Math.floor(keeper / 32))
-      for (const s of trace.groups[step][1]) {
-        const i = trace.lanes[s].indexOf(lane);
-        if (i < 0) continue;
-        const sources = GLOBAL.has(trace.names[s]) ? [[1, trace.where[s][i]]] : machine.codes(s, lane).map((c) => trace.source(c));
-        for (const source of sources) if (source) taps.add(trace.axes(1, source[1]).slice(1, 3).join());
-      }
-    return { window: { n, p, q, k }, tap: taps.size === 1 ? [...taps][0].split(",").map(Number) : null };
-  }
-
   draw() {
-    const { trace, machine, view } = this, { step } = machine;
-    Object.assign(view, this.#touched());
-    view.resident = this.#resident();
-    view.related = this.#related(this.hovered ?? this.pinned);
-    Object.assign(view, this.#window(view.related));
+    const { trace, machine, view } = this,
+      { step } = machine;
+    Object.assign(view, touched(machine));
+    view.resident = resident(machine);
+    view.related = related(machine, this.hovered ?? this.pinned);
+    Object.assign(view, windowOf(machine, view.related));
     if (view.window && !view.related.elements[2].size) {
-      const { P, Q, K } = trace.shape, { n, p, q, k } = view.window;
+      const { P, Q, K } = trace.shape,
+        { n, p, q, k } = view.window;
       view.related.elements[2].add(((n * P + p) * Q + q) * K + k);
     }
     view.changed = step >= 0 ? machine.changed(step) : [];
@@ -323,42 +226,60 @@ class Page {
   #say(step, colour) {
     const { trace } = this;
     const words = stepWords(trace, step, step >= 0 ? costOf(trace, step) : null);
-    $("now").innerHTML = `<b style="border-color:${colour}">${escaped(words.title)}</b>${words.facts.map((f) => `<span>${escaped(f)}</span>`).join("")}`;
+    $("now").innerHTML =
+      `<b style="border-color:${colour}">${escaped(words.title)}</b>` +
+      words.facts.map((fact) => `<span>${escaped(fact)}</span>`).join("");
     const now = this.totals[step] ?? { requests: 0, sectors: 0, wavefronts: 0, conflicts: 0, products: 0 };
     const end = this.totals[trace.length - 1];
-    const rows = [["warp requests", "requests"], ["sectors of global memory", "sectors"], ["products", "products"]];
-    if (trace.sharedBytes) rows.splice(2, 0, ["wavefronts of shared memory", "wavefronts"], ["bank conflicts", "conflicts"]);
-    $("totals").innerHTML = rows.map(([text, name]) => {
-      const [a, b] = [now[name], end[name]].map((n) => Math.round(n).toLocaleString("en"));
-      const part = end[name] ? 100 * now[name] / end[name] : 0;
-      return `<tr data-name="${name}"><th>${text}</th><td>${a}</td><td>${b}</td><td><span class="bar"><i style="width:${part}%"></i></span></td></tr>`;
-    }).join("");
+    const rows = [
+      ["warp requests", "requests"],
+      ["sectors of global memory", "sectors"],
+      ["products", "products"],
+    ];
+    if (trace.sharedBytes)
+      rows.splice(2, 0, ["wavefronts of shared memory", "wavefronts"], ["bank conflicts", "conflicts"]);
+    $("totals").innerHTML = rows
+      .map(([text, name]) => {
+        const [a, b] = [now[name], end[name]].map((n) => Math.round(n).toLocaleString("en"));
+        const part = end[name] ? (100 * now[name]) / end[name] : 0;
+        const bar = `<span class="bar"><i style="width:${part}%"></i></span>`;
+        return `<tr data-name="${name}"><th>${text}</th><td>${a}</td><td>${b}</td><td>${bar}</td></tr>`;
+      })
+      .join("");
   }
 
   // What the colours of the sums mean
   #scale() {
-    const { view } = this, most = number(view.showsValues ? view.largest : view.all);
-    const [from, middle, to] = view.showsValues ? ["first", "line", "second"] : ["line", null, "result"];
+    const { view } = this,
+      most = number(view.showsValues ? view.largest : view.all);
+    const colours = (view.showsValues ? ["first", "line", "second"] : ["line", "result"]).map((c) => `var(--${c})`);
     const ends = view.showsValues ? [`−${most}`, most] : ["0", `${most} multiply-adds`];
-    $("scale").innerHTML = `${ends[0]}<i style="background:linear-gradient(90deg,${[from, middle, to].filter(Boolean).map((c) => `var(--${c})`).join()})"></i>${ends[1]}`;
+    $("scale").innerHTML = `${ends[0]}<i style="background:linear-gradient(90deg,${colours.join()})"></i>${ends[1]}`;
   }
 
   #source(step) {
-    const { trace } = this, place = step >= 0 ? trace.places[trace.steps.place[step]] : [];
-    const depth = Math.min(this.frame, Math.max(0, place.length - 1)), shown = place[depth];
-    $("frames").replaceChildren(...place.map((line, i) => {
-      const button = document.createElement("button");
-      button.textContent = lineName(trace, line);
-      button.className = i === depth ? "on" : "";
-      button.title = i ? "where that is called" : "the line of this step";
-      button.addEventListener("click", () => ((this.frame = i), this.draw()));
-      return button;
-    }));
+    const { trace } = this,
+      place = step >= 0 ? trace.places[trace.steps.place[step]] : [];
+    const depth = Math.min(this.frame, Math.max(0, place.length - 1)),
+      shown = place[depth];
+    $("frames").replaceChildren(
+      ...place.map((line, i) => {
+        const button = document.createElement("button");
+        button.textContent = lineName(trace, line);
+        button.className = i === depth ? "on" : "";
+        button.title = i ? "where that is called" : "the line of this step";
+        button.addEventListener("click", () => ((this.frame = i), this.draw()));
+        return button;
+      }),
+    );
     const code = $("source");
     if (!shown) return code.replaceChildren();
     if (code.dataset.file !== String(shown[0])) {
       code.dataset.file = shown[0];
-      code.innerHTML = trace.files[shown[0]].text.split("\n").map((line, i) => `<span data-line="${i + 1}">${escaped(line) || " "}</span>`).join("");
+      code.innerHTML = trace.files[shown[0]].text
+        .split("\n")
+        .map((line, i) => `<span data-line="${i + 1}">${escaped(line) || " "}</span>`)
+        .join("");
     }
     for (const old of code.querySelectorAll(".here, .around")) old.classList.remove("here", "around");
     place.forEach(([file, line], i) => {
@@ -369,13 +290,19 @@ class Page {
   }
 
   #strip() {
-    const { trace } = this, canvas = $("strip"), width = canvas.parentElement.clientWidth, scale = devicePixelRatio || 1;
+    const { trace } = this,
+      canvas = $("strip"),
+      width = canvas.parentElement.clientWidth,
+      scale = devicePixelRatio || 1;
     canvas.style.width = `${width}px`;
-    canvas.width = width * scale, canvas.height = 26 * scale;
-    const pen = canvas.getContext("2d"), inset = 8, each = (width - 2 * inset) / trace.length;
+    ((canvas.width = width * scale), (canvas.height = 26 * scale));
+    const pen = canvas.getContext("2d"),
+      inset = 8,
+      each = (width - 2 * inset) / trace.length;
     pen.scale(scale, scale);
     for (let step = 0; step < trace.length; step++) {
-      const x = inset + step * each, category = categoryOf(trace.names[step]);
+      const x = inset + step * each,
+        category = categoryOf(trace.names[step]);
       if (trace.names[step] === "block_barrier") {
         pen.fillStyle = ink.soft;
         pen.fillRect(x, 0, 1, 26);

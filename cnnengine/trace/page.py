@@ -20,7 +20,9 @@ from .steps import Steps, steps_of
 from .sums import Sums, follow
 from .tiles import regions
 
-SCRIPTS = ("data.js", "machine.js", "costs.js", "words.js", "pictures.js", "page.js")  # in this order
+SCRIPTS = (  # in this order
+    "data.js", "machine.js", "costs.js", "words.js", "focus.js", "picture.js", "arrays.js", "pictures.js", "page.js",
+)  # fmt: skip
 LIMIT = 5_000_000  # bytes
 COLUMNS = (
     "kind", "warp", "place", "amount", "lanes", "array", "unit", "sectors", "ideal", "wavefronts", "least", "requests",

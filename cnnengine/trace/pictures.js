@@ -1,183 +1,4 @@
-// The pictures. Each lays itself out for a width, draws the machine's state and says what lies under the mouse: a thing,
-// which is {thread}, {array, element}, {byte} or {sum}.
-
-const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const INKS = ["first", "second", "result", "ink", "paper", "soft", "line", "mark", "read", "write", "bad", "warn", "fine"];
-let ink = {};
-function readInks() {
-  ink = Object.fromEntries(INKS.map((name) => [name, css(`--${name}`)]));
-  ink.arrays = [ink.first, ink.second, ink.result];
-}
-
-// Between two colours #rrggbb
-function mix(a, b, part) {
-  const parts = [1, 3, 5].map((i) => {
-    const from = parseInt(a.slice(i, i + 2), 16), to = parseInt(b.slice(i, i + 2), 16);
-    return Math.round(from + (to - from) * part);
-  });
-  return `rgb(${parts.join(",")})`;
-}
-
-// Of a bank that has to give so many words: fine, two, a few, many
-function degreeInk(words) {
-  return words <= 1 ? ink.fine : words === 2 ? ink.warn : words <= 4 ? mix(ink.warn, ink.bad, 0.5) : ink.bad;
-}
-
-class Picture {
-  constructor(canvas, machine) {
-    this.canvas = canvas;
-    this.machine = machine;
-    this.trace = machine.trace;
-  }
-
-  // Gives the canvas its size; height is the picture's own
-  fit() {
-    const around = getComputedStyle(this.canvas.parentElement);
-    this.width = this.canvas.parentElement.clientWidth - parseFloat(around.paddingLeft) - parseFloat(around.paddingRight);
-    this.layout();
-    const scale = window.devicePixelRatio || 1;
-    this.canvas.style.width = `${this.width}px`;
-    this.canvas.style.height = `${this.height}px`;
-    this.canvas.width = Math.round(this.width * scale);
-    this.canvas.height = Math.round(this.height * scale);
-    this.pen = this.canvas.getContext("2d");
-    this.pen.setTransform(scale, 0, 0, scale, 0, 0);
-    this.pen.font = "11px ui-sans-serif, system-ui, sans-serif";
-    this.pen.textBaseline = "middle";
-  }
-
-  box(x, y, w, h, colour) {
-    this.pen.fillStyle = colour;
-    this.pen.fillRect(x, y, w, h);
-  }
-
-  frame(x, y, w, h, colour, thickness = 2, dash = []) {
-    this.pen.strokeStyle = colour;
-    this.pen.lineWidth = thickness;
-    this.pen.setLineDash(dash);
-    this.pen.strokeRect(x, y, w, h);
-    this.pen.setLineDash([]);
-  }
-
-  say(text, x, y, colour = ink.soft, align = "left") {
-    this.pen.fillStyle = colour;
-    this.pen.textAlign = align;
-    this.pen.fillText(text, x, y);
-  }
-}
-
-// An array of four axes: a panel for each index of the first, in it a pixel for each of the next two, in that a cell for
-// each of the last. Images have the padding around them.
-class ArrayPicture extends Picture {
-  constructor(canvas, machine, array) {
-    super(canvas, machine);
-    this.array = array;
-    const { shape, name } = this.trace.arrays[array], s = this.trace.shape;
-    [this.panels, this.lines, this.pixels, this.cells] = shape;
-    this.across = Math.ceil(Math.sqrt(this.cells));
-    for (let n = this.across; n <= 2 * this.across; n++) // without an empty cell, where that is not too wide
-      if (this.cells % n === 0) {
-        this.across = n;
-        break;
-      }
-    this.down = Math.ceil(this.cells / this.across);
-    const padded = array === 0 && name === "x" && this.trace.verb === "forward";
-    const below = (out, stride, dilation, taps, before, size) => Math.max(0, (out - 1) * stride + (taps - 1) * dilation + 1 - before - size);
-    this.ring = !padded ? [0, 0, 0, 0]
-      : [s.pad_h, s.pad_w, below(s.P, s.stride_h, s.dilation_h, s.R, s.pad_h, s.H), below(s.Q, s.stride_w, s.dilation_w, s.S, s.pad_w, s.W)];
-  }
-
-  layout() {
-    const [top, left, bottom, right] = this.ring, most = 300;
-    const lines = this.lines + top + bottom, pixels = this.pixels + left + right;
-    for (this.size = 44; this.size > 2; this.size--) {
-      this.gap = Math.max(4, Math.min(12, this.size / 2));
-      this.columns = Math.max(1, Math.min(this.panels, Math.floor((this.width + this.gap) / (pixels * this.size + this.gap))));
-      this.height = Math.ceil(this.panels / this.columns) * (lines * this.size + this.gap) - this.gap + 2;
-      if (pixels * this.size <= this.width - 2 && this.height <= most) break;
-    }
-    this.step = [pixels * this.size + this.gap, lines * this.size + this.gap];
-  }
-
-  // Top left of a pixel, which may lie in the padding
-  pixel(panel, line, pixel) {
-    const x = panel % this.columns * this.step[0] + (pixel + this.ring[1]) * this.size;
-    return [x + 1, Math.floor(panel / this.columns) * this.step[1] + (line + this.ring[0]) * this.size + 1];
-  }
-
-  cell(element) {
-    const [panel, line, pixel, cell] = this.trace.axes(this.array, element), [x, y] = this.pixel(panel, line, pixel);
-    const gap = this.size >= 24 ? 3 : this.size >= 8 ? 1 : 0, w = (this.size - gap) / this.across, h = (this.size - gap) / this.down;
-    return [x + cell % this.across * w, y + Math.floor(cell / this.across) * h, w - (w > 5), h - (h > 5)];
-  }
-
-  hit(x, y) {
-    const column = Math.floor(x / this.step[0]), row = Math.floor(y / this.step[1]), panel = row * this.columns + column;
-    const pixel = Math.floor((x - 1 - column * this.step[0]) / this.size) - this.ring[1];
-    const line = Math.floor((y - 1 - row * this.step[1]) / this.size) - this.ring[0];
-    if (column >= this.columns || panel >= this.panels) return null;
-    if (pixel < 0 || line < 0 || pixel >= this.pixels || line >= this.lines) return null;
-    const [left, top] = this.pixel(panel, line, pixel), part = (v, n) => Math.min(n - 1, Math.floor(v / this.size * n));
-    const cell = part(y - top, this.down) * this.across + part(x - left, this.across);
-    if (cell >= this.cells) return null;
-    return { array: this.array, element: ((panel * this.lines + line) * this.pixels + pixel) * this.cells + cell };
-  }
-
-  draw(view) {
-    const { array, trace, pen } = this, state = this.machine.state, hue = ink.arrays[array];
-    pen.clearRect(0, 0, this.width, this.height);
-    if (this.ring.some((n) => n)) this.#padding();
-    const now = view.elements[array];
-    const { length } = trace.arrays[array].values;
-    for (let e = 0; e < length; e++) {
-      let colour = ink.line;
-      if (array === 2) colour = state.stored[e] ? hue : view.mine.has(e) ? mix(ink.line, hue, 0.22) : ink.line;
-      else if (now.has(e)) colour = hue;
-      else if (view.resident[array].has(e)) colour = mix(ink.line, hue, 0.5);
-      else if (state.reads[array][e]) colour = mix(ink.line, hue, 0.22);
-      const [x, y, w, h] = this.cell(e);
-      this.box(x, y, w, h, colour);
-      if (now.has(e)) {
-        if (array === 2) this.frame(x, y, w, h, ink.ink, 1.5);
-        else this.box(x + w * 0.3, y + h * 0.3, w * 0.4, h * 0.4, ink.paper);
-      }
-    }
-    this.#window(view);
-    for (const e of view.related.elements[array]) {
-      const [x, y, w, h] = this.cell(e);
-      this.frame(x - 1, y - 1, w + 2, h + 2, ink.mark, 2);
-    }
-  }
-
-  #padding() {
-    const [top, left, bottom, right] = this.ring;
-    for (let panel = 0; panel < this.panels; panel++) {
-      for (let line = -top; line < this.lines + bottom; line++)
-        for (let pixel = -left; pixel < this.pixels + right; pixel++)
-          if (line < 0 || pixel < 0 || line >= this.lines || pixel >= this.pixels) {
-            const [x, y] = this.pixel(panel, line, pixel);
-            this.frame(x + 1.5, y + 1.5, this.size - 4, this.size - 4, ink.line, 1, [2, 2]);
-          }
-    }
-  }
-
-  // What the sum in focus is of: a window of the input, a filter; and the tap that is its turn
-  #window(view) {
-    const { window: of, tap } = view, s = this.trace.shape, thin = this.size > 10 ? 2.5 : 1.5;
-    if (!of || this.trace.verb !== "forward" || this.array === 2) return;
-    for (let r = 0; r < s.R; r++)
-      for (let c = 0; c < s.S; c++) {
-        const at = this.array === 0
-          ? [of.n, of.p * s.stride_h - s.pad_h + r * s.dilation_h, of.q * s.stride_w - s.pad_w + c * s.dilation_w]
-          : [of.k, r, c];
-        const [x, y] = this.pixel(...at), turn = tap && tap[0] === r && tap[1] === c;
-        const apart = this.array === 0 && Math.max(s.dilation_h, s.dilation_w) > 1;
-        if (turn) this.frame(x, y, this.size - 1, this.size - 1, ink.mark, thin);
-        else if (apart) this.frame(x, y, this.size - 1, this.size - 1, ink.mark, 1);
-        if (r === 0 && c === 0 && !apart) this.frame(x - 0.5, y - 0.5, s.S * this.size, s.R * this.size, ink.mark, thin);
-      }
-  }
-}
+// The pictures of threads, shared memory and sums.
 
 // A row a warp
 class ThreadPicture extends Picture {
@@ -190,37 +11,46 @@ class ThreadPicture extends Picture {
   }
 
   hit(x, y) {
-    const lane = Math.floor((x - this.left) / this.size), warp = Math.floor((y - this.top) / (this.row + 3));
-    const all = this.trace.threads.reduce((a, b) => a * b, 1), thread = warp * 32 + lane;
+    const lane = Math.floor((x - this.left) / this.size),
+      warp = Math.floor((y - this.top) / (this.row + 3));
+    const all = this.trace.threads.reduce((a, b) => a * b, 1),
+      thread = warp * 32 + lane;
     return lane >= 0 && lane < 32 && warp >= 0 && thread < all ? { thread } : null;
   }
 
   draw(view) {
-    const { trace, machine } = this, { step } = machine, all = trace.threads.reduce((a, b) => a * b, 1);
+    const { trace, machine } = this,
+      { step } = machine,
+      all = trace.threads.reduce((a, b) => a * b, 1);
     this.pen.clearRect(0, 0, this.width, this.height);
-    for (const lane of [0, 8, 16, 24, 31]) this.say(String(lane), this.left + (lane + 0.5) * this.size, 6, ink.soft, "center");
+    for (const lane of [0, 8, 16, 24, 31])
+      this.say(String(lane), this.left + (lane + 0.5) * this.size, 6, ink.soft, "center");
     for (let warp = 0; warp < trace.warps; warp++) {
-      const y = this.top + warp * (this.row + 3), turn = step >= 0 && [warp, ALL_WARPS].includes(trace.steps.warp[step]);
+      const y = this.top + warp * (this.row + 3),
+        turn = step >= 0 && [warp, ALL_WARPS].includes(trace.steps.warp[step]);
       this.say(`w${warp}`, 2, y + this.row / 2, turn ? ink.ink : ink.soft);
       for (let lane = 0; lane < 32 && warp * 32 + lane < all; lane++) {
-        const x = this.left + lane * this.size, active = turn && trace.steps.lanes[step] >>> lane & 1;
+        const x = this.left + lane * this.size,
+          active = turn && (trace.steps.lanes[step] >>> lane) & 1;
         this.box(x, y, this.size - 2, this.row, active ? view.colour : ink.line);
         if (turn && !active) this.frame(x + 1, y + 1, this.size - 4, this.row - 2, view.colour, 1);
-        if (view.related.threads.has(warp * 32 + lane)) this.frame(x - 1, y - 1, this.size, this.row + 2, ink.mark, 2.5);
+        if (view.related.threads.has(warp * 32 + lane))
+          this.frame(x - 1, y - 1, this.size, this.row + 2, ink.mark, 2.5);
       }
     }
   }
 }
 
-// Words of 4 bytes, a column a bank; rows that the block never touches are left out. Above, how many words each bank has
-// to give for the request at hand.
+// Words of 4 bytes, a column a bank; rows that the block never touches are left out. Above, how many words each bank
+// has to give for the request at hand.
 class SharedPicture extends Picture {
   constructor(canvas, machine) {
     super(canvas, machine);
     const touched = new Set();
     for (let step = 0; step < this.trace.length; step++)
       if (SHARED.has(this.trace.names[step]))
-        for (const [, byte] of this.trace.reached(step)) touched.add(byte >> 7), touched.add((byte + this.trace.bytes(step) - 1) >> 7);
+        for (const [, byte] of this.trace.reached(step))
+          (touched.add(byte >> 7), touched.add((byte + this.trace.bytes(step) - 1) >> 7));
     this.rows = [...touched].sort((a, b) => a - b);
     this.place = new Map(this.rows.map((row, i) => [row, i]));
   }
@@ -235,28 +65,38 @@ class SharedPicture extends Picture {
 
   word(word) {
     const row = this.place.get(word >> 5);
-    return [this.left + word % 32 * this.size, this.top + row * this.row, this.size - 1, this.row - (this.row > 5 ? 1 : 0.3)];
+    return [
+      this.left + (word % 32) * this.size,
+      this.top + row * this.row,
+      this.size - 1,
+      this.row - (this.row > 5 ? 1 : 0.3),
+    ];
   }
 
   hit(x, y) {
-    const bank = Math.floor((x - this.left) / this.size), row = Math.floor((y - this.top) / this.row);
+    const bank = Math.floor((x - this.left) / this.size),
+      row = Math.floor((y - this.top) / this.row);
     if (bank < 0 || bank >= 32 || row < 0 || row >= this.rows.length) return null;
     return { byte: (this.rows[row] * 32 + bank) * 4 };
   }
 
   draw(view) {
-    const { trace, pen } = this, state = this.machine.state, unit = this.machine.unit;
+    const { trace, pen } = this,
+      state = this.machine.state,
+      unit = this.machine.unit;
     pen.clearRect(0, 0, this.width, this.height);
     this.#labels();
     for (const row of this.rows)
       for (let word = row * 32; word < row * 32 + 32 && word * 4 < trace.sharedBytes; word++) {
-        const [x, y, w, h] = this.word(word), parts = 4 / unit;
+        const [x, y, w, h] = this.word(word),
+          parts = 4 / unit;
         for (let i = 0; i < parts; i++) {
-          const place = word * parts + i, code = state.shared[place];
+          const place = word * parts + i,
+            code = state.shared[place];
           const whole = code !== SECOND_HALF && state.shared[place + 1] === SECOND_HALF && parts === 2 && i === 0;
           if (code === SECOND_HALF) continue;
           const colour = state.flying[place] ? mix(ink.line, ink.write, 0.45) : this.#inkOf(code);
-          this.box(x + i * w / parts, y, whole ? w : w / parts - (parts > 1 ? 0.5 : 0), h, colour);
+          this.box(x + (i * w) / parts, y, whole ? w : w / parts - (parts > 1 ? 0.5 : 0), h, colour);
         }
       }
     this.#request(view);
@@ -290,7 +130,8 @@ class SharedPicture extends Picture {
   }
 
   #request(view) {
-    const { trace, machine } = this, { step } = machine;
+    const { trace, machine } = this,
+      { step } = machine;
     const loads = new Array(BANKS).fill(0);
     if (step >= 0 && SHARED.has(trace.names[step]) && trace.names[step] !== "copy_landed") {
       for (const part of banksOf(trace, step)) {
@@ -305,7 +146,8 @@ class SharedPicture extends Picture {
     }
     const most = Math.max(1, ...loads);
     for (let bank = 0; bank < BANKS; bank++) {
-      const x = this.left + bank * this.size, high = loads[bank] ? Math.max(4, 22 * loads[bank] / most) : 1;
+      const x = this.left + bank * this.size,
+        high = loads[bank] ? Math.max(4, (22 * loads[bank]) / most) : 1;
       this.box(x, 38 - high, this.size - 1, high, loads[bank] ? degreeInk(loads[bank]) : ink.line);
       if (loads[bank] > 1) this.say(String(loads[bank]), x + this.size / 2, 31 - high, ink.ink, "center");
     }
@@ -323,21 +165,31 @@ class SumPicture extends Picture {
   }
 
   cell(sum) {
-    const columns = this.trace.tile[1], gap = this.size >= 5 ? 1 : 0;
-    return [1 + sum % columns * this.size, 1 + Math.floor(sum / columns) * this.size, this.size - gap, this.size - gap];
+    const columns = this.trace.tile[1],
+      gap = this.size >= 5 ? 1 : 0;
+    return [
+      1 + (sum % columns) * this.size,
+      1 + Math.floor(sum / columns) * this.size,
+      this.size - gap,
+      this.size - gap,
+    ];
   }
 
   hit(x, y) {
-    const [rows, columns] = this.trace.tile, row = Math.floor((y - 1) / this.size), column = Math.floor((x - 1) / this.size);
+    const [rows, columns] = this.trace.tile,
+      row = Math.floor((y - 1) / this.size),
+      column = Math.floor((x - 1) / this.size);
     return row >= 0 && row < rows && column >= 0 && column < columns ? { sum: row * columns + column } : null;
   }
 
   draw(view) {
-    const { trace, pen } = this, state = this.machine.state;
+    const { trace, pen } = this,
+      state = this.machine.state;
     pen.clearRect(0, 0, this.width, this.height);
     trace.index.forEach((element, sum) => {
       const [x, y, w, h] = this.cell(sum);
-      const full = view.all ? state.products[sum] / view.all : 0, value = state.sums[sum] / view.largest;
+      const full = view.all ? state.products[sum] / view.all : 0,
+        value = state.sums[sum] / view.largest;
       let colour = mix(ink.line, ink.result, full);
       if (view.showsValues) colour = mix(ink.line, value < 0 ? ink.first : ink.second, Math.min(1, Math.abs(value)));
       if (element === NOBODY) {

@@ -22,7 +22,9 @@ const lineName = (trace, [file, line]) => `${trace.files[file].name.split("/").s
 
 function stepWords(trace, step, cost) {
   if (step < 0) return { title: "Nothing has happened yet", facts: ["press space, or → for a step"] };
-  const name = trace.names[step], { warp, amount } = trace.steps, facts = [];
+  const name = trace.names[step],
+    { warp, amount } = trace.steps,
+    facts = [];
   const who = warp[step] === ALL_WARPS ? "The block" : `Warp ${warp[step]}`;
   const title = warp[step] === ALL_WARPS ? "The block meets (__syncthreads)" : `${who} ${PHRASES[name] ?? name}`;
   if (GLOBAL.has(name) || SHARED.has(name))
@@ -33,7 +35,10 @@ function stepWords(trace, step, cost) {
   }
   if (cost.least) {
     const conflicts = cost.wavefronts - cost.least;
-    facts.push(plural(cost.wavefronts, "wavefront"), conflicts ? plural(conflicts, "bank conflict") : "no bank conflict");
+    facts.push(
+      plural(cost.wavefronts, "wavefront"),
+      conflicts ? plural(conflicts, "bank conflict") : "no bank conflict",
+    );
   }
   if (name === "mma") facts.push(`16 × 8 sums, ${amount[step] * trace.warp} multiply-adds`);
   if (trace.groups[step]) {
@@ -65,17 +70,26 @@ function codeWords(trace, code) {
 }
 
 function threadWords(machine, thread) {
-  const { trace, step } = machine, lane = thread % trace.warp, warp = Math.floor(thread / trace.warp);
+  const { trace, step } = machine,
+    lane = thread % trace.warp,
+    warp = Math.floor(thread / trace.warp);
   const rows = [["thread", `${thread} (warp ${warp}, lane ${lane})`]];
   const i = step >= 0 && trace.steps.warp[step] === warp ? trace.lanes[step].indexOf(lane) : -1;
   if (i >= 0) {
-    const name = trace.names[step], at = trace.where[step][i];
+    const name = trace.names[step],
+      at = trace.where[step][i];
     if (GLOBAL.has(name)) {
       const array = trace.steps.array[step];
-      rows.push(["global byte", array === ELSEWHERE ? "elsewhere" : `${trace.arrays[array].name} + ${at * trace.item}`]);
+      rows.push([
+        "global byte",
+        array === ELSEWHERE ? "elsewhere" : `${trace.arrays[array].name} + ${at * trace.item}`,
+      ]);
       rows.push(["element", trace.element(array, at)]);
     } else if (SHARED.has(name)) {
-      rows.push(["shared byte", `${at} (bank ${Math.floor(at / BANK_BYTES) % BANKS})`], ["place", sharedName(trace, at)]);
+      rows.push(
+        ["shared byte", `${at} (bank ${Math.floor(at / BANK_BYTES) % BANKS})`],
+        ["place", sharedName(trace, at)],
+      );
     }
     const shown = name === "shared_copy" ? [] : machine.values(step, lane);
     if (name === "global_store") rows.push(["writes", shown.map(number).join(", ")]);
@@ -89,7 +103,8 @@ function threadWords(machine, thread) {
 }
 
 function sumWords(machine, sum) {
-  const { trace, state } = machine, columns = trace.tile[1];
+  const { trace, state } = machine,
+    columns = trace.tile[1];
   const rows = [["sum", `row ${Math.floor(sum / columns)}, column ${sum % columns} of the tile`]];
   const thread = machine.keeper(sum);
   if (thread !== NOBODY) rows.push(["kept by", `thread ${thread}`]);
@@ -103,7 +118,10 @@ function elementWords(machine, array, element) {
   const { trace, state } = machine;
   const rows = [["element", trace.element(array, element)]];
   if (array < 2) {
-    rows.push(["value", number(trace.arrays[array].values[element])], ["read", plural(state.reads[array][element], "time")]);
+    rows.push(
+      ["value", number(trace.arrays[array].values[element])],
+      ["read", plural(state.reads[array][element], "time")],
+    );
   } else if (state.stored[element]) {
     rows.push(["value", number(trace.arrays[2].values[element])], ["stored", "yes"]);
   } else {
@@ -113,11 +131,13 @@ function elementWords(machine, array, element) {
 }
 
 function wordWords(machine, byte) {
-  const { trace, state, unit } = machine, rows = [["shared byte", `${byte} (bank ${Math.floor(byte / 4) % BANKS})`]];
+  const { trace, state, unit } = machine,
+    rows = [["shared byte", `${byte} (bank ${Math.floor(byte / 4) % BANKS})`]];
   rows.push(["place", sharedName(trace, byte)]);
   for (let i = 0; i < 4; i += unit) {
     const code = state.shared[(byte + i) / unit];
-    if (code !== SECOND_HALF) rows.push(["holds", codeWords(trace, code) + (state.flying[(byte + i) / unit] ? "; a copy is on its way" : "")]);
+    if (code !== SECOND_HALF)
+      rows.push(["holds", codeWords(trace, code) + (state.flying[(byte + i) / unit] ? "; a copy is on its way" : "")]);
   }
   return rows;
 }
