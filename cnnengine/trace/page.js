@@ -51,6 +51,8 @@ class Page {
       ...trace.arrays.map((a) => `${a.name} ${list(a.shape)}`),
       `stride ${s.stride_h}`,
       `padding ${s.pad_h}`,
+      ...(s.dilation_h > 1 ? [`dilation ${s.dilation_h}`] : []),
+      ...(s.groups > 1 ? [`${s.groups} groups`] : []),
       `block (${trace.block.join(", ")}) of ${list(trace.grid)}`,
       `${threads} threads`,
       ...(trace.sharedBytes ? [`${trace.sharedBytes.toLocaleString("en")} bytes of shared memory`] : []),

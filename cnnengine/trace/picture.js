@@ -48,8 +48,8 @@ class Picture {
   // Gives the canvas its size; height is the picture's own
   fit() {
     const around = getComputedStyle(this.canvas.parentElement);
-    this.width =
-      this.canvas.parentElement.clientWidth - parseFloat(around.paddingLeft) - parseFloat(around.paddingRight);
+    const padding = parseFloat(around.paddingLeft) + parseFloat(around.paddingRight);
+    this.width = Math.floor(this.canvas.parentElement.clientWidth - padding);
     this.layout();
     const scale = window.devicePixelRatio || 1;
     this.canvas.style.width = `${this.width}px`;

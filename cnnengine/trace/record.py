@@ -128,6 +128,8 @@ def record(
         )
     counters = runtime.take_counters()
     ((launched, kept),) = runtime.made
+    if not len(kept.requests):
+        raise ValueError(f"trace: block {block} of {launched.grid} has nothing to do")
     arrays = dict(zip(names, (first.copy(), second.copy(), result.copy()), strict=True))
     addresses = {name: a.ctypes.data for name, a in zip(names, (*operands, result), strict=True)}
     for operand, tags in zip(operands, tags_of(*operands), strict=True):
