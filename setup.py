@@ -77,6 +77,7 @@ setup(
         "cnnengine": ["py.typed", "*.pyi"],
         "cnnengine.data": ["*.npz", "*.txt"],
         "cnnengine.report": ["*.css", "*.js"],
+        "cnnengine.trace": ["*.html", "*.css", "*.js"],
         "cnnengine.csrc": ["*.h", "cuda/*.cuh", "cuda/*/*.cuh", "emulator/*.h", "emulator/*.cpp"],
     },
     include_package_data=False,

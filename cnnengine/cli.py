@@ -1,4 +1,4 @@
-"""The ``cnnengine`` command: train, predict, evaluate, inspect, precompile, report, summary, backends, cache.
+"""The ``cnnengine`` command: train, predict, evaluate, inspect, precompile, report, summary, trace, backends, cache.
 
 Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES
-from .commands import evaluate, inspect, predict, report, summary, train_flags
+from .commands import evaluate, inspect, predict, report, summary, trace, train_flags
 from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported, WorkerDied
@@ -258,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
 
     report.add(commands)
     summary.add(commands)
+    trace.add(commands)
 
     table = commands.add_parser("backends", help="list the backends, and why one is not available")
     table.set_defaults(run=_backends)

@@ -21,6 +21,7 @@ ROOMS = {
     "nn, optim, amp, models": ("cnnengine/nn", "cnnengine/optim", "cnnengine/amp", "cnnengine/models"),
     "data, training, command": ("cnnengine",),
     "jit": ("cnnengine/jit",),
+    "trace": ("cnnengine/trace",),
     "kernels (Numba)": ("kernels",),
     "csrc/cuda": ("csrc/cuda",),
     "csrc/cpu": ("csrc/cpu",),

@@ -15,6 +15,7 @@ REQUIRED = (
     "cnnengine/__init__.py",
     "cnnengine/py.typed",
     "cnnengine/data/digits.npz",
+    "cnnengine/trace/page.html",
     "cnnengine/kernels/conv2d.py",
     "cnnengine/report/page.css",
     "cnnengine/report/page.js",

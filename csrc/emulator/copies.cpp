@@ -26,20 +26,22 @@ void copy_async_commit(Site) {
   running()->copy_groups++;
 }
 
-static void perform(const PendingCopy& c) {
+static void perform(const PendingCopy& c, Site site) {
   if (c.copy) {
     std::memcpy(c.shared, c.global, static_cast<size_t>(c.bytes));
   } else {
     std::memset(c.shared, 0, static_cast<size_t>(c.bytes));
   }
   race::copy_performed(c);
+  count::landed(c, site);
 }
 
 // Groups complete in order: all but the `still` youngest are performed
-void copy_async_wait(int still, Site) {
+void copy_async_wait(int still, Site site) {
   Fiber* me = running();
   size_t done = 0;
-  while (done < me->copies.size() && me->copies[done].group < me->copy_groups - still) perform(me->copies[done++]);
+  while (done < me->copies.size() && me->copies[done].group < me->copy_groups - still)
+    perform(me->copies[done++], site);
   me->copies.erase(me->copies.begin(), me->copies.begin() + static_cast<long>(done));
 }
 

@@ -9,6 +9,7 @@
 
 namespace emulator {
 
+struct PendingCopy;
 struct Rendezvous;
 
 namespace count {
@@ -38,6 +39,8 @@ enum class Kind : uint8_t {
   mbarrier_wait,
   // of all, those at which lanes went different ways
   branch,
+  // what only a trace shows
+  copy_landed,  // a cp.async that was waited for
 };
 
 #ifdef CNN_EMULATOR_COUNT
@@ -52,6 +55,8 @@ void instrumented_range(const void* p, size_t bytes, bool is_write, const void* 
 void block_begin();
 void block_end();
 void met(const Rendezvous& rendezvous);  // before anybody goes on
+// The running thread waits at `site` for copies: one of them has come
+void landed(const PendingCopy& copy, Site site);
 
 #else
 
@@ -60,6 +65,7 @@ inline void executed(Kind, size_t, const void*, Site, const void*) {}
 inline void block_begin() {}
 inline void block_end() {}
 inline void met(const Rendezvous&) {}
+inline void landed(const PendingCopy&, Site) {}
 
 #endif
 

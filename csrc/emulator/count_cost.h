@@ -10,6 +10,7 @@ namespace emulator::count {
 struct Request {
   unsigned lanes = 0;  // bit l: lane l
   const char* address[kWarp] = {};
+  int traced = -1;  // its number in the trace
 };
 
 struct Cost {

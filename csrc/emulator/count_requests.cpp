@@ -12,6 +12,7 @@
 #include "count_cost.h"
 #include "count_totals.h"
 #include "source_line.h"
+#include "trace.h"
 
 namespace emulator::count {
 
@@ -66,6 +67,7 @@ static void execute(const Line& line, const void* code, const void* p) {
   Request& request = instruction.requests[number];
   request.lanes |= 1u << me->lane;
   request.address[me->lane] = static_cast<const char*>(p);
+  if (trace::wanted(*me)) trace::executed(request.traced, line, code, p);
 }
 
 static void end_section(size_t number) {
@@ -73,8 +75,11 @@ static void end_section(size_t number) {
   const char* shared = worker->blocks[number / warps_of_a_block()].shared;
   for (Instruction* instruction : warp.executed) {
     const Line& line = instruction->line;
-    for (const Request& request : instruction->requests)
-      add_to_totals(line, cost(request, line.kind, line.amount, lanes_of(number), shared));
+    for (const Request& request : instruction->requests) {
+      const Cost one = cost(request, line.kind, line.amount, lanes_of(number), shared);
+      trace::cost(request.traced, one);
+      if (line.kind != Kind::copy_landed) add_to_totals(line, one);
+    }
     instruction->requests.clear();
     std::memset(instruction->executed, 0, sizeof(instruction->executed));
   }
@@ -82,6 +87,8 @@ static void end_section(size_t number) {
   const size_t block = number / warps_of_a_block(), in_block = number % warps_of_a_block();
   const size_t first = block * static_cast<size_t>(worker->threads) + in_block * kWarp;
   walk(static_cast<int>(first), __builtin_popcount(lanes_of(number)));
+  const Fiber& lane = worker->fibers[number / warps_of_a_block() * static_cast<size_t>(worker->threads)];
+  if (trace::wanted(lane)) trace::section_ends(static_cast<int>(number % warps_of_a_block()));
 }
 
 void block_begin() {
@@ -108,6 +115,11 @@ void met(const Rendezvous& rendezvous) {
 
 void executed(Kind kind, size_t amount, const void* p, Site site, const void* code) {
   execute({where_of(site), kind, static_cast<uint32_t>(amount)}, code, p);
+}
+
+void landed(const PendingCopy& copy, Site site) {
+  if (!trace::wanted(*running())) return;
+  execute({where_of(site), Kind::copy_landed, static_cast<uint32_t>(copy.bytes)}, nullptr, copy.shared);
 }
 
 void instrumented(const void* p, size_t bytes, bool is_write, const void* code) {

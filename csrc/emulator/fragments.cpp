@@ -152,7 +152,7 @@ void multiply_fragments(Element element, int k, float* d, const uint32_t* a, con
   Multiply operand{element, k, d, a, b};
   check_whole_warp("mma.sync", site);
   const int multiply_adds = 16 * 8 * k / kWarp;  // a lane's share
-  count::executed(count::Kind::mma, static_cast<size_t>(multiply_adds), nullptr, site, __builtin_return_address(0));
+  count::executed(count::Kind::mma, static_cast<size_t>(multiply_adds), d, site, __builtin_return_address(0));
   meet_warp(0xffffffffu, "mma.sync", site, &operand, multiply_all);
 }
 

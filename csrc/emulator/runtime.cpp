@@ -26,4 +26,5 @@
 #include "count_cost.cpp"
 #include "count_requests.cpp"
 #include "count_totals.cpp"
+#include "trace.cpp"
 #endif

@@ -41,26 +41,33 @@ Where where_of(const void* code) {
 }
 
 namespace {
+struct Frame {
+  std::string file;
+  int line;
+};
 struct Known {
-  std::string line;  // the kernel's own
+  std::vector<Frame> frames;  // the innermost first, without the emulator's
   bool of_kernel = false;
 };
 std::map<Where, Known> known;  // code addresses
 }  // namespace
 
-// Of one address's frames, the innermost first, the kernel's own line: the first that is neither the emulator's nor a
-// conversion of platform.cuh
-static std::string kernel_line(const std::vector<std::string>& frames) {
-  std::string conversion;
+static std::vector<Frame> kernel_frames(const std::vector<std::string>& frames) {
+  std::vector<Frame> found;
   for (const std::string& text : frames) {
     const std::string frame = std::filesystem::path(text).lexically_normal().string();
     const size_t colon = frame.rfind(':');
     if (colon == std::string::npos || frame[0] == '?' || frame.find("/csrc/emulator/") != std::string::npos) continue;
-    const std::string line = place(frame.substr(0, colon).c_str(), std::atoi(frame.c_str() + colon + 1));
-    if (frame.find("/csrc/cuda/platform.cuh:") == std::string::npos) return line;
-    if (conversion.empty()) conversion = line;
+    found.push_back({frame.substr(0, colon), std::atoi(frame.c_str() + colon + 1)});
   }
-  return conversion;
+  return found;
+}
+
+// The kernel's own: the first that is no conversion of platform.cuh
+static const Frame* kernel_line(const std::vector<Frame>& frames) {
+  for (const Frame& frame : frames)
+    if (frame.file.find("/csrc/cuda/platform.cuh") == std::string::npos) return &frame;
+  return frames.empty() ? nullptr : &frames.front();
 }
 
 // Whether the innermost frame is neither the emulator's, nor a conversion, nor an instruction's twin
@@ -81,6 +88,8 @@ void look_up(const std::vector<Where>& places) {
   std::vector<Where> unknown;
   for (Where where : places)
     if (!(where & kSiteBit) && !known.count(where)) unknown.push_back(where);
+  std::sort(unknown.begin(), unknown.end());
+  unknown.erase(std::unique(unknown.begin(), unknown.end()), unknown.end());
   const char* path = nullptr;
   module_base(&path);
   for (size_t first = 0; first < unknown.size(); first += kAtOnce) {
@@ -97,7 +106,7 @@ void look_up(const std::vector<Where>& places) {
         frames[address].push_back(line);
     }
     if (pipe) pclose(pipe);
-    for (const auto& [where, found] : frames) known[where] = {kernel_line(found), of_kernel(found.front())};
+    for (const auto& [where, found] : frames) known[where] = {kernel_frames(found), of_kernel(found.front())};
   }
 }
 
@@ -106,9 +115,26 @@ std::string place(Where where) {
   look_up({where});
   const char* path = nullptr;
   module_base(&path);
-  const std::string& line = known[where].line;
-  return line.empty() ? text("code address 0x%x of %s (addr2line, of binutils, would name the line)", where, path)
-                      : line;
+  const Frame* line = kernel_line(known[where].frames);
+  return line ? place(line->file.c_str(), line->line)
+              : text("code address 0x%x of %s (addr2line, of binutils, would name the line)", where, path);
+}
+
+std::string full_place(Where where) {
+  if (where & kSiteBit) {
+    const Site site = sites[where & ~kSiteBit];
+    return (site.file ? site.file : "") + text(":%d", site.line);
+  }
+  look_up({where});
+  const Frame* line = kernel_line(known[where].frames);
+  return line ? line->file + text(":%d", line->line) : "";
+}
+
+std::vector<std::string> frames(Where where) {
+  look_up({where});
+  std::vector<std::string> all;
+  for (const Frame& frame : known[where].frames) all.push_back(frame.file + text(":%d", frame.line));
+  return all;
 }
 
 }  // namespace emulator

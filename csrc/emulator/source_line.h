@@ -15,6 +15,8 @@ Where where_of(Site site);
 Where where_of(const void* code);                // where a call returns to
 std::string place(Where where);                  // "conv2d.cuh:33"
 bool is_of_kernel(Where where);                  // by look_up: not in a function of the emulator that was inlined there
+std::string full_place(Where where);             // the same with the file's whole path
+std::vector<std::string> frames(Where where);    // of a code address, those of kernel files, the innermost first
 void look_up(const std::vector<Where>& places);  // many at once, before place() is asked for each
 
 }  // namespace emulator
