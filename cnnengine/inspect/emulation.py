@@ -74,7 +74,7 @@ def emulate(problem: Problem, launches: list[Launch], algorithm: str | None, mos
     else:
         raise Unsupported(f"{small} cannot be emulated with {algorithm}")
     kernels = tuple(dict.fromkeys(runtime.launched))
-    planned = {launch.name + launch.tile for launch in launches}
+    planned = {f"{launch.name} {launch.tile}".strip() for launch in launches}
     ran = {_name_and_tile(expression) for expression in kernels}
     differs = "" if ran == planned else f"the GPU would run {', '.join(sorted(planned))}"
     return Emulated(str(small), small is problem, kernels, differs, runtime.take_counters())
@@ -105,4 +105,4 @@ def _arrays(problem: Problem) -> dict[str, np.ndarray]:
 
 def _name_and_tile(expression: str) -> str:
     launch = Launch(KernelSource("", ()), expression, (1, 1, 1), (1, 1, 1), 0, None)
-    return launch.name + launch.tile
+    return f"{launch.name} {launch.tile}".strip()
