@@ -4,8 +4,9 @@ A picture is an array uint8 (H, W, C) or a Pillow image; what comes back is of t
 from ``rng``, a NumPy generator.
 """
 
+from .affine import RandomAffine
 from .basic import Compose, HorizontalFlip, RandomCrop
-from .colour import ColorJitter
+from .colour import ColorJitter, RandomDarken
 from .erasing import RandomErasing
 from .policies import OPERATIONS, RandAugment, TrivialAugment
 from .sizes import CenterCrop, RandomResizedCrop, Resize
@@ -17,7 +18,9 @@ __all__ = [
     "Compose",
     "HorizontalFlip",
     "RandAugment",
+    "RandomAffine",
     "RandomCrop",
+    "RandomDarken",
     "RandomErasing",
     "RandomResizedCrop",
     "Resize",

@@ -34,6 +34,18 @@ class ColorJitter:
         return like(picture, image)
 
 
+class RandomDarken:
+    """Brightness times a factor of ``least`` to 1. Raises ValueError for ``least`` outside [0, 1]."""
+
+    def __init__(self, least: float = 0.15) -> None:
+        in_unit("RandomDarken", least=least)
+        self.least = least
+
+    def __call__(self, picture: P, rng: np.random.Generator) -> P:
+        """The darker picture."""
+        return like(picture, ImageEnhance.Brightness(to_pillow(picture)).enhance(rng.uniform(self.least, 1)))
+
+
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
