@@ -23,9 +23,9 @@ SIFT_NUMBERS = 128
 class BagOfFeatures:
     """How often each of ``words`` visual words is in each of ``grid`` x ``grid`` parts of a picture.
 
-    Words are the centres of k-means clusters of descriptors of the training images (``fit``). ``descriptor`` is "dense",
-    a block of HOG at every 4 pixels, or "sift", the scale-invariant feature transform at the points that it finds
-    (Lowe: Distinctive image features from scale-invariant keypoints, IJCV 60, 2004). The counts of a part are
+    Words are the centres of k-means clusters of descriptors of the training images (``fit``). ``descriptor`` is
+    "dense", a block of HOG at every 4 pixels, or "sift", the scale-invariant feature transform at the points that it
+    finds (Lowe: Distinctive image features from scale-invariant keypoints, IJCV 60, 2004). The counts of a part are
     scaled to the sum 1, and the root is taken, which lets common words weigh less. ``seed`` decides which descriptors
     the words are made of, and where k-means starts.
     """

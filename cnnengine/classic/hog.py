@@ -15,9 +15,9 @@ from .images import checked
 
 @dataclass(frozen=True, slots=True)
 class HOG:
-    """A histogram of ``orientations`` directions in [0, 180) degrees for each ``cell`` x ``cell`` pixels, votes weighted
-    by steepness; ``block`` x ``block`` neighbouring cells are scaled to length 1 together, clipped at 0.2 and scaled
-    again ("L2-Hys"), so that brightness and contrast drop out.
+    """A histogram of ``orientations`` directions in [0, 180) degrees for each ``cell`` x ``cell`` pixels, votes
+    weighted by steepness; ``block`` x ``block`` neighbouring cells are scaled to length 1 together, clipped at 0.2 and
+    scaled again ("L2-Hys"), so that brightness and contrast drop out.
 
     A picture of 28 x 28 has 7 x 7 cells, 6 x 6 blocks, and 6 * 6 * 2 * 2 * 9 = 1,296 numbers. At a pixel of a colour
     picture the channel with the steepest gradient votes.

@@ -23,7 +23,7 @@ def checked(what: str, images: np.ndarray) -> np.ndarray:
 def grey(images: np.ndarray) -> np.ndarray:
     """(N, H, W) float64 in [0, 1] of images uint8 (N, H, W, C); colour by ITU-R BT.709: .2125 R + .7154 G + .0721 B."""
     if images.shape[3] == 1:
-        return images[..., 0] / 255.0  # type: ignore[no-any-return]
+        return images[..., 0] / 255.0
     return library("skimage.color").rgb2gray(images)  # type: ignore[no-any-return]
 
 

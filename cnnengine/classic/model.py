@@ -100,22 +100,31 @@ class ClassicModel:
         self._planes, self._image = (normals, offsets), images.shape[1:]
         return self
 
+    @property
+    def size(self) -> int:
+        """How many numbers the planes have. Raises ValueError before ``fit``."""
+        return sum(numbers.size for numbers in self._fitted())
+
     def scores(self, images: np.ndarray) -> np.ndarray:
         """(N, classes) float32: how far each image lies on the class's side of its plane, as a share of the margin.
         ``images`` uint8 (N, H, W, C) of the size of the training images. Raises ValueError for others, and before
         ``fit``."""
-        if self._planes is None:
-            raise ValueError("ClassicModel: fit the model to a data set first")
+        normals, offsets = self._fitted()
         images = checked("ClassicModel", images)
         if images.shape[1:] != self._image:
             raise ValueError(f"ClassicModel: fitted to images {self._image}, received {images.shape[1:]}")
-        normals, offsets = self._planes
         rows = [found @ normals.T + offsets for found in self._walk(images)]
         return np.concatenate(rows).astype(np.float32)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """The class of each image: (N,) int64. Arguments and errors as for ``scores``."""
-        return self.scores(images).argmax(1)
+        classes: np.ndarray = self.scores(images).argmax(1)
+        return classes
+
+    def _fitted(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._planes is None:
+            raise ValueError("ClassicModel: fit the model to a data set first")
+        return self._planes
 
     def _walk(self, images: np.ndarray, title: str | None = None) -> Iterator[np.ndarray]:
         starts: Any = range(0, len(images), TOGETHER)

@@ -33,9 +33,7 @@ class RandomAffine:
     Raises ValueError for degrees outside [0, 180], and shares outside [0, 1].
     """
 
-    def __init__(
-        self, degrees: float = 30.0, translate: float = 0.1, scale: tuple[float, float] = (0.7, 1.3)
-    ) -> None:
+    def __init__(self, degrees: float = 30.0, translate: float = 0.1, scale: tuple[float, float] = (0.7, 1.3)) -> None:
         if not 0 <= degrees <= 180:
             raise ValueError(f"RandomAffine: degrees must lie in [0, 180], received {degrees!r}")
         in_unit("RandomAffine", translate=translate)

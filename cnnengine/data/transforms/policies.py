@@ -23,6 +23,7 @@ FEWEST_BITS = 4
 
 Operation = Callable[[Image.Image, float, int], Image.Image]
 
+
 def _rotate(image: Image.Image, strength: float, fill: int) -> Image.Image:
     angle = np.deg2rad(ROTATION * strength)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
