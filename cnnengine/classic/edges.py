@@ -28,7 +28,8 @@ def canny(images: np.ndarray, sigma: float = 1.0, low: float = 0.1, high: float 
     """The lines of one pixel's width along which the brightness changes most: (N, H, W) bool.
 
     The image is smoothed by a Gaussian of ``sigma`` pixels; of the pixels steeper than ``low`` those are kept that are
-    a maximum across the edge and hang together with one steeper than ``high`` (of brightness in [0, 1]).
+    a maximum across the edge and hang together with one steeper than ``high``. Steepness is 4 times the difference of
+    a pixel's two neighbours across the edge, of brightness in [0, 1].
     ``images`` uint8 (N, H, W, C). Raises ValueError unless 0 <= low <= high.
     Canny: A computational approach to edge detection, IEEE PAMI 8 (1986).
     """
