@@ -92,18 +92,31 @@ def settings_of(method: str, data: str, *, epochs: int, seed: int, backend: str)
     )
 
 
+def check_network(settings: Settings, dataset: Dataset) -> None:
+    """Raises DataError where the network does not take the images; nothing is written."""
+    Trainer(settings, as_seen(dataset, registry.entry(settings.model).image[2]), RunFolder("."))
+
+
 def train_network(
-    settings: Settings, method: str, dataset: Dataset, folder: RunFolder, report: Callable[[str], object] = print
+    settings: Settings,
+    method: str,
+    dataset: Dataset,
+    folder: RunFolder,
+    *,
+    resume: bool = False,
+    report: Callable[[str], object] = print,
 ) -> Trained:
-    """A network that is trained, or goes on from the folder's checkpoint. Grey images have three equal channels where
-    it takes colour. Raises DataError where it does not take the images, Interrupted after Ctrl-C."""
+    """A network that is trained, with ``resume`` on from the folder's checkpoint if there is one. Grey images have
+    three equal channels where it takes colour. Raises DataError where it does not take the images, Interrupted after
+    Ctrl-C."""
     channels = registry.entry(settings.model).image[2]
-    seen = replace(
-        dataset,
-        train_images=in_channels(dataset.train_images, channels),
-        test_images=in_channels(dataset.test_images, channels),
-    )
-    trainer = Trainer(settings, seen, folder, resume=folder.holds_a_run)
+    seen = as_seen(dataset, channels)
+    resume = resume and folder.checkpoint.is_file()
+    trainer = Trainer(settings, seen, folder, resume=resume)
+    if not resume:
+        folder.prepare()
+        for left in (folder.checkpoint, folder.model):  # of another comparison
+            left.unlink(missing_ok=True)
     trainer.run(report)
     network: Module = trainer.model.eval()
 
@@ -137,6 +150,15 @@ def score(
         rows.append(Row(trained.method, name, len(labels), trained.accuracy(images, labels)))
         report(rows[-1])
     return rows
+
+
+def as_seen(dataset: Dataset, channels: int) -> Dataset:
+    """The data set, its grey images with as many equal channels."""
+    return replace(
+        dataset,
+        train_images=in_channels(dataset.train_images, channels),
+        test_images=in_channels(dataset.test_images, channels),
+    )
 
 
 def in_channels(images: np.ndarray, channels: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from ..classic.comparison import (
     Row,
     Trained,
     check_method,
+    check_network,
     default_methods,
     fit_classic,
     part_of,
@@ -33,7 +34,7 @@ from ..classic.comparison_file import Comparison
 from ..data import Dataset
 from ..errors import DataError
 from ..serialize import write_atomically
-from ..training import Interrupted, RunFolder, load_dataset
+from ..training import Interrupted, RunFolder, Settings, load_dataset
 from ..training.interrupt import exit_status
 from .common import UsageError, default_backend, positive
 
@@ -98,11 +99,14 @@ def _compare(arguments: argparse.Namespace) -> int:
         "backend": backend,
     }
     known = comparison_file.read(path, facts) if arguments.resume and path.exists() else Comparison(facts)
+    methods = methods or default_methods(dataset)
+    for method in (m for m in methods if m not in names() and m not in known.methods):
+        check_network(_settings(method, arguments, backend), dataset)
     say = sys.stderr if arguments.json else sys.stdout
     test_sets = disturbed(dataset.test_images)
     known.about = _about(arguments)
     known.write(path)
-    for method in methods or default_methods(dataset):
+    for method in methods:
         if method in known.methods:
             print(f"{method}: kept from {path}", file=say)
             continue
@@ -123,7 +127,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _methods(text: str | None) -> tuple[str, ...]:
     """The methods asked for. Raises UsageError for one that is not known, or is there twice."""
-    methods = tuple((text or "").split(",")) if text is not None else ()
+    methods = () if text is None else tuple(text.split(","))
     for method in methods:
         try:
             check_method(method)
@@ -146,13 +150,18 @@ def _trained(
 ) -> Trained:
     if method in names():
         return fit_classic(method, dataset)
-    folder = RunFolder(path)
-    if not arguments.resume or not folder.checkpoint.is_file():
-        folder.prepare()
-        folder.checkpoint.unlink(missing_ok=True)
-        folder.model.unlink(missing_ok=True)
-    settings = settings_of(method, arguments.data, epochs=arguments.epochs, seed=arguments.seed, backend=backend)
-    return train_network(settings, method, dataset, folder, lambda line: print(f"  {line}", file=say, flush=True))
+    return train_network(
+        _settings(method, arguments, backend),
+        method,
+        dataset,
+        RunFolder(path),
+        resume=arguments.resume,
+        report=lambda line: print(f"  {line}", file=say, flush=True),
+    )
+
+
+def _settings(method: str, arguments: argparse.Namespace, backend: str) -> Settings:
+    return settings_of(method, arguments.data, epochs=arguments.epochs, seed=arguments.seed, backend=backend)
 
 
 def _report(row: Row, say: Any) -> None:

@@ -15,7 +15,7 @@ Row = tuple[float, float, float]
 def affine(image: Image.Image, row_x: Row, row_y: Row, fill: int) -> Image.Image:
     """The pixel at (x, y), from the centre, comes from (row_x . (x, y, 1), row_y . (x, y, 1)); bilinear, and ``fill``
     where that lies outside."""
-    cx, cy = (image.width - 1) / 2, (image.height - 1) / 2
+    cx, cy = image.width / 2, image.height / 2  # Pillow's pixels have their middles at halves
     data = (
         *row_x[:2],
         row_x[2] + cx - row_x[0] * cx - row_x[1] * cy,
