@@ -53,7 +53,7 @@ def _by_set(result: dict[str, Any], method: str) -> dict[str, float]:
 def test_rows_are_what_evaluation_gives(capsys: pytest.CaptureFixture[str]) -> None:
     result = _run("--methods", "hog,lenet5+augment")
     out = capsys.readouterr().out
-    part = comparison.part_of(data.digits(), TRAIN, TEST)
+    part = data.digits().part_of(TRAIN, TEST)
     assert (len(part.train_images), len(part.test_images)) == (TRAIN, TEST)
     sets = disturbed(part.test_images)
     hog = create("hog").fit(part)

@@ -27,6 +27,7 @@ ALL: dict[str, Callable[[Any, np.random.Generator], Any]] = {
     "CenterCrop": T.CenterCrop(10),
     "ColorJitter": T.ColorJitter(0.4, 0.4, 0.4, 0.1),
     "RandomAffine": T.RandomAffine(),
+    "RandomApply": T.RandomApply(T.ColorJitter(0.4), 0.7),
     "RandomDarken": T.RandomDarken(),
     "RandomErasing": T.RandomErasing(),
     "RandAugment": T.RandAugment(3, 7),

@@ -10,7 +10,6 @@ import numpy as np
 
 from ..backends.registry import use_backend
 from ..data import Dataset
-from ..data.part import epoch_order
 from ..models import registry
 from ..nn import Module
 from ..training import RunFolder, Settings, Trainer, evaluate
@@ -59,21 +58,6 @@ def default_methods(dataset: Dataset) -> tuple[str, ...]:
     """HOG and the networks for such images: LeNet-5 with and without augmentation for 28 x 28 grey, and ResNet-20."""
     lenet = ("lenet5", f"lenet5{AUGMENTED}")
     return ("hog", *(lenet if dataset.train_images.shape[1:] == registry.entry("lenet5").image else ()), "resnet20")
-
-
-def part_of(dataset: Dataset, train: int | None, test: int | None) -> Dataset:
-    """So many training and test images at random, always the same; None: all."""
-    rows = {
-        part: np.sort(epoch_order(len(getattr(dataset, part)), 0, 0)[:count])
-        for part, count in (("train", train), ("test", test))
-    }
-    return replace(
-        dataset,
-        **{f"{part}_{what}": getattr(dataset, f"{part}_{what}")[rows[part]] for part in rows for what in WHAT},
-    )
-
-
-WHAT = ("images", "labels")
 
 
 def settings_of(method: str, data: str, *, epochs: int, seed: int, backend: str) -> Settings:

@@ -25,7 +25,6 @@ from ..classic.comparison import (
     check_network,
     default_methods,
     fit_classic,
-    part_of,
     score,
     settings_of,
     train_network,
@@ -142,7 +141,7 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
     dataset = load_dataset(arguments.data, arguments.root)
     if not isinstance(dataset, Dataset):
         raise DataError(f"{dataset.name}: only images in memory can be compared")
-    return part_of(dataset, arguments.train, arguments.test)
+    return dataset.part_of(arguments.train, arguments.test)
 
 
 def _trained(

@@ -5,8 +5,8 @@ from ``rng``, a NumPy generator.
 """
 
 from .affine import RandomAffine
-from .basic import Compose, HorizontalFlip, RandomCrop
-from .colour import ColorJitter, RandomDarken
+from .basic import Compose, HorizontalFlip, RandomApply, RandomCrop
+from .colour import ColorJitter, RandomDarken, RandomGrayscale
 from .erasing import RandomErasing
 from .policies import OPERATIONS, RandAugment, TrivialAugment
 from .sizes import CenterCrop, RandomResizedCrop, Resize
@@ -19,9 +19,11 @@ __all__ = [
     "HorizontalFlip",
     "RandAugment",
     "RandomAffine",
+    "RandomApply",
     "RandomCrop",
     "RandomDarken",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomResizedCrop",
     "Resize",
     "TrivialAugment",

@@ -46,6 +46,21 @@ class RandomDarken:
         return like(picture, ImageEnhance.Brightness(to_pillow(picture)).enhance(rng.uniform(self.least, 1)))
 
 
+class RandomGrayscale:
+    """Three equal channels, the picture's brightness, with probability ``p``; grey pictures stay as they are."""
+
+    def __init__(self, p: float = 0.1) -> None:
+        in_unit("RandomGrayscale", p=p)
+        self.p = p
+
+    def __call__(self, picture: P, rng: np.random.Generator) -> P:
+        """The picture, or what is left without its colours."""
+        image = to_pillow(picture)
+        if rng.random() < self.p and image.mode == "RGB":
+            image = image.convert("L").convert("RGB")
+        return like(picture, image)
+
+
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 
