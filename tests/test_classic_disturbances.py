@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from cnnengine import data
-from cnnengine.classic import DISTURBANCES, create, disturbed, warp
+from cnnengine.classic import DISTURBANCES, comparison_file, create, disturbed, warp
 from cnnengine.training import evaluate
 
 from .harness import LONG
+from .lines import ROOT
 
 for module in ("scipy", "skimage", "sklearn"):
     pytest.importorskip(module, reason=f"{module} is not installed: pip install 'cnnengine[classic]'")
@@ -117,6 +118,21 @@ def test_how_far_they_are_disturbed() -> None:
     assert noise.mean() == pytest.approx(0.15 * 255 / (2 * np.pi) ** 0.5, rel=0.02)
     sides = {(int(s[9:12, 18:24].sum()) > 0) for s in sets["rotated 30"]}  # 8 sin 30 = 4 rows above, or below
     assert sides == {True, False}
+
+
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_committed_table_is_near_the_reference(name: str) -> None:
+    """HOG's rows within half a point; and the page has the same numbers as the file."""
+    (path,) = (ROOT / "bench" / "results").glob(f"*-robustness-{name}.json")
+    comparison = comparison_file.read(path)
+    hog = {test_set: 100 * comparison.accuracy("hog", test_set) for test_set in DISTURBANCES}
+    assert hog == pytest.approx(dict(zip(DISTURBANCES, REFERENCE[name], strict=True)), abs=0.5)
+    page = (ROOT / "docs" / "classic.md").read_text(encoding="utf-8")
+    for test_set in DISTURBANCES:
+        methods = ("hog", "lenet5", "lenet5+augment")
+        cells = " | ".join(f"{100 * comparison.accuracy(method, test_set):.2f}" for method in methods)
+        line = next(line for line in page.splitlines() if line.startswith(f"| {test_set} |"))
+        assert cells in line, (name, test_set)
 
 
 @LONG

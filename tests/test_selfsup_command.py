@@ -66,10 +66,8 @@ def test_a_run_leaves_its_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads((FOLDER / "selfsup.json").read_text())["rows"]) == 4
 
 
-@pytest.mark.skipif(
-    find_spec("matplotlib") is None, reason="matplotlib is not installed: pip install 'cnnengine[plot]'"
-)
 def test_the_picture_has_both_halves() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'cnnengine[plot]'")
     assert cli.main([*ARGUMENTS, "--scratch-epochs", "0"]) == 0
     with Image.open(FOLDER / "selfsup.png") as file:
         picture = np.asarray(file.convert("RGB")).astype(int)

@@ -31,18 +31,18 @@ def draw(comparison: Comparison, test_sets: Mapping[str, np.ndarray], labels: np
     row_height = (top - bottom) / len(test_sets)
     for row, (name, images) in enumerate(test_sets.items()):
         y = len(test_sets) - 1 - row
-        values = [100 * comparison.accuracy(method, name) for method in comparison.methods]
-        axes.plot([min(values), max(values)], [y, y], color="#bbbbbb", linewidth=2, zorder=1)
+        axes.axhline(y - 0.5, color="#dddddd", linewidth=0.8, zorder=1)
         base = bottom + y * row_height
         figure.text(0.135, base + row_height / 2, name, ha="right", va="center", size=9)
         strip = np.concatenate([framed(images[i]) for i in shown], axis=1)
         picture: Any = figure.add_axes((0.145, base + 0.04 * row_height, left - 0.16, 0.92 * row_height))
         picture.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         picture.set_axis_off()
-    for number, method in enumerate(comparison.methods):
+    count = len(comparison.methods)
+    for number, method in enumerate(comparison.methods):  # one below the other, so that none hides another
         axes.plot(
             [100 * comparison.accuracy(method, name) for name in test_sets],
-            range(len(test_sets) - 1, -1, -1),
+            len(test_sets) - 1 - np.arange(len(test_sets)) - (number - (count - 1) / 2) * 0.6 / count,
             MARKS[number % len(MARKS)],
             color=COLOURS[number % len(COLOURS)],
             markersize=7,
