@@ -22,11 +22,13 @@ STYLES = {  # colours that colour-blind readers tell apart (Okabe, Ito 2008)
 def draw(history: Sequence[dict[str, float]], curves: Curves, title: str) -> Figure:
     """The figure. Raises ImportError."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
-    figure = Figure((9, 3.8), dpi=130, layout="constrained")
+    figure = Figure((10.5, 3.8), dpi=130, layout="constrained")
     both: Any = figure.subplots(1, 2)
     left, right = both
     left.plot([row["epoch"] for row in history], [row["loss"] for row in history], "o-", color="#0072b2", markersize=3)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_xlabel("epoch without labels")
     left.set_ylabel("loss")
     for how in dict.fromkeys(row.how for row in curves.rows):
@@ -39,7 +41,7 @@ def draw(history: Sequence[dict[str, float]], curves: Curves, title: str) -> Fig
     labels = sorted({row.labels for row in curves.rows})
     right.set_xticks(labels, [f"{count:,}" for count in labels])
     right.minorticks_off()
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for axes in both:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
