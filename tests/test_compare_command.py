@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,14 @@ FOLDER = Path("runs/compare-digits")
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare, "find_spec", lambda name: None if name == "matplotlib" else find_spec(name))
+
+
+@pytest.fixture
+def _drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures are drawn, which takes longer than most of what is tested here."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'cnnengine[plot]'")
+    monkeypatch.setattr(compare, "find_spec", find_spec)
 
 
 def _run(*more: str) -> dict[str, Any]:
@@ -101,8 +110,8 @@ def test_the_augmented_network_sees_augmented_images(monkeypatch: pytest.MonkeyP
     assert (plain.model, residual.model) == ("lenet5", "resnet20")
 
 
+@pytest.mark.usefixtures("_drawn")
 def test_the_picture_shows_images_and_marks() -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'cnnengine[plot]'")
     _run("--methods", "sobel,pixels")
     with Image.open(FOLDER / "robustness.png") as file:
         picture = np.asarray(file.convert("RGB")).astype(int)
@@ -118,11 +127,7 @@ def test_the_picture_shows_images_and_marks() -> None:
     assert "<svg" in (FOLDER / "robustness.svg").read_text()[:500]
 
 
-def test_without_matplotlib_there_is_no_picture(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = compare.find_spec
-    monkeypatch.setattr(compare, "find_spec", lambda name: None if name == "matplotlib" else found(name))
+def test_without_matplotlib_there_is_no_picture(capsys: pytest.CaptureFixture[str]) -> None:
     _run("--methods", "sobel")
     assert "no picture: matplotlib is not installed (pip install 'cnnengine[plot]')" in capsys.readouterr().out
     assert sorted(p.name for p in FOLDER.iterdir()) == ["robustness.json", "robustness.md"]
@@ -184,7 +189,7 @@ def test_what_was_interrupted_goes_on(capsys: pytest.CaptureFixture[str], monkey
         (("--methods", "hog,hog"), "--methods names one twice: hog,hog"),
         (("--seed", "-1"), "--seed must be at least 0, received -1"),
         (("--data", "mnist", "--root", "nowhere"), "MNIST is not in nowhere"),
-        (("--methods", "alexnet"), "alexnet is for images of (224, 224, 3), those of digits are (28, 28, 3)"),
+        (("--methods", "vit_tiny"), "vit_tiny is for images of (224, 224, 3), those of digits are (28, 28, 3)"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -229,8 +234,8 @@ def test_defaults_go_by_the_images() -> None:
     assert comparison.default_methods(pictures) == ("hog", "resnet20")
 
 
+@pytest.mark.usefixtures("_drawn")
 def test_the_program_behind_the_committed_table(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib", reason="matplotlib is not installed: pip install 'cnnengine[plot]'")
     words = ["--root", "none", "--data", "digits", "--methods", "sobel", "--train", "100", "--test", "20"]
     assert robustness.main([*words, "--output", str(tmp_path / "a.b")]) == 0
     written = json.loads((tmp_path / "a.b-digits.json").read_text())
