@@ -2,7 +2,7 @@
 
 python bench/robustness.py --root DIR --output bench/results/NAME    # NAME-mnist.json, .md, .png, and -fashion_mnist
 
-About an hour on 2 cores, most of it ResNet-20's; a second call goes on where the first was ended.
+Most of the time is ResNet-20's; a second call goes on where the first was ended.
 """
 
 from __future__ import annotations
