@@ -28,6 +28,9 @@ PACKAGES = (
     "nvidia-cudnn-frontend",
     "nvidia-cuda-nvrtc",
     "pytest-benchmark",
+    "scipy",
+    "scikit-image",
+    "scikit-learn",
 )
 # glibc hands large freed blocks back to the system and faults them in again page by page; these settings keep them
 KEEP_FREED_MEMORY = {

@@ -1,4 +1,4 @@
-"""The ``cnnengine`` command: train, predict, evaluate, inspect, precompile, report, summary, trace, backends, cache.
+"""The ``cnnengine`` command: ``--help`` lists what it does; most have a file in commands/.
 
 Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES
-from .commands import evaluate, inspect, predict, report, summary, trace, train_flags
+from .commands import compare, evaluate, inspect, predict, report, selfsup, summary, trace, train_flags
 from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported, WorkerDied
@@ -237,9 +237,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument("--resume", action="store_true", help="go on from the run's checkpoint, with its settings")
     again.add_argument("--overwrite", action="store_true", help="begin anew in a folder that holds a run")
 
+    compare.add(commands)
     predict.add(commands)
     evaluate.add(commands)
     inspect.add(commands)
+    selfsup.add(commands)
 
     ahead = commands.add_parser(
         "precompile",

@@ -299,7 +299,7 @@ def test_optimizers_have_their_groups_and_rates(dataset: data.Dataset, tmp_path:
 
 
 def test_transforms_come_in_one_order() -> None:
-    names = {"flip", "crop", "erasing", "randaugment", "color", "trivialaugment"}
+    names = {"flip", "crop", "erasing", "randaugment", "color", "trivialaugment", "affine", "darken"}
     transform = training_transform(_settings(augment=sorted(names)))
     assert transform is not None
     picture = np.arange(28 * 28 * 1, dtype=np.uint8).reshape(28, 28, 1)

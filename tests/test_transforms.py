@@ -26,6 +26,9 @@ ALL: dict[str, Callable[[Any, np.random.Generator], Any]] = {
     "Resize": T.Resize((30, 7)),
     "CenterCrop": T.CenterCrop(10),
     "ColorJitter": T.ColorJitter(0.4, 0.4, 0.4, 0.1),
+    "RandomAffine": T.RandomAffine(),
+    "RandomApply": T.RandomApply(T.ColorJitter(0.4), 0.7),
+    "RandomDarken": T.RandomDarken(),
     "RandomErasing": T.RandomErasing(),
     "RandAugment": T.RandAugment(3, 7),
     "TrivialAugment": T.TrivialAugment(),
@@ -235,6 +238,35 @@ def test_pictures_move_where_they_should() -> None:
     assert not filled[:, :-9].any()
 
 
+def test_affine_turns_scales_and_moves() -> None:
+    """Of a dot 8 pixels right of the middle: where it goes, by each alone."""
+    dot = np.zeros((41, 41, 1), np.uint8)
+    dot[20, 28] = 255
+
+    def places(transform: T.RandomAffine) -> np.ndarray:
+        found = [np.unravel_index(transform(dot, _generator(seed)).argmax(), (41, 41)) for seed in range(300)]
+        return np.array(found) - 20
+
+    turned = places(T.RandomAffine(90, 0, (1, 1)))
+    assert (np.abs(np.hypot(*turned.T) - 8) < 0.75).all()  # to the next pixel, at most the root of 1/2 away
+    assert turned[:, 1].min() >= 0  # within a right angle to either side
+    assert (turned[:, 0].min(), turned[:, 0].max()) == (-8, 8)
+    scaled = places(T.RandomAffine(0, 0, (0.5, 2)))
+    assert set(scaled[:, 0].tolist()) == {0}
+    assert (scaled[:, 1].min(), scaled[:, 1].max()) == (4, 16)
+    moved = places(T.RandomAffine(0, 0.1, (1, 1)))
+    assert set(moved[:, 0].tolist()) == set(range(-4, 5))  # a tenth of 41
+    assert set((moved[:, 1] - 8).tolist()) == set(range(-4, 5))
+    np.testing.assert_array_equal(T.RandomAffine(0, 0, (1, 1))(ARRAY, _generator()), ARRAY)
+
+
+def test_darken_multiplies() -> None:
+    grey = np.full((4, 4, 1), 200, np.uint8)
+    values = {int(T.RandomDarken(0.25)(grey, _generator(seed))[0, 0, 0]) for seed in range(300)}
+    assert 50 <= min(values) < 55
+    assert 195 < max(values) <= 200
+
+
 def test_policies_draw_all_operations(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[tuple[str, float]] = []
     for name in T.OPERATIONS:
@@ -268,6 +300,10 @@ def test_policies_draw_all_operations(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: T.RandomResizedCrop(9, scale=(0.5, 0.1)), "scale must be"),
         (lambda: T.RandomResizedCrop(9, ratio=(0, 1)), "ratio must be"),
         (lambda: T.ColorJitter(hue=0.6), "hue must be at most 0.5"),
+        (lambda: T.RandomAffine(181), r"RandomAffine: degrees must lie in \[0, 180\], received 181"),
+        (lambda: T.RandomAffine(translate=1.1), r"RandomAffine: translate must lie in \[0, 1\], received 1.1"),
+        (lambda: T.RandomAffine(scale=(0, 1)), r"RandomAffine: scale must be \(low, high\)"),
+        (lambda: T.RandomDarken(-0.1), r"RandomDarken: least must lie in \[0, 1\], received -0.1"),
         (lambda: T.RandAugment(magnitude=11), r"magnitude lie in \[0, 10\], received 2 and 11"),
         (lambda: T.RandAugment()(np.zeros((4, 4, 2), np.uint8), _generator()), "must have 1 or 3 channels"),
         (lambda: T.RandomErasing(1)(np.zeros((2, 4, 4, 3), np.uint8), _generator()), r"must be \(H, W, C\), received"),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..errors import DataError
 from .arrays import ArrayPart
-from .part import batch_count
+from .part import batch_count, epoch_order
 
 Numbers = float | Sequence[float]
 
@@ -51,6 +51,18 @@ class Dataset:
     def test(self) -> ArrayPart:
         """The test images."""
         return ArrayPart(self.test_images, self.test_labels, self.classes, f"{self.name}, test part")
+
+    def part_of(self, train: int | None = None, test: int | None = None) -> Dataset:
+        """So many training and test images at random, always the same, in their order; None: all of them."""
+        chosen = np.sort(epoch_order(len(self.train_images), 0, 0)[:train])
+        asked = np.sort(epoch_order(len(self.test_images), 0, 0)[:test])
+        return replace(
+            self,
+            train_images=self.train_images[chosen],
+            train_labels=self.train_labels[chosen],
+            test_images=self.test_images[asked],
+            test_labels=self.test_labels[asked],
+        )
 
     def normalize(self, images: np.ndarray) -> np.ndarray:
         """``(images / 255 - mean) / std`` as float32; ``images`` uint8 of any shape."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -31,6 +32,13 @@ class Evaluation:
     predictions: np.ndarray
 
 
+class Scorer(Protocol):
+    """What scores classes and is no network, such as the models of ``cnnengine.classic``."""
+
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """(N, classes) float32 of images uint8 (N, H, W, C); the largest is the class that is predicted."""
+
+
 def evaluate_batches(
     model: Module,
     walk: Iterable[tuple[np.ndarray, np.ndarray]],
@@ -43,10 +51,23 @@ def evaluate_batches(
     Raises Interrupted where ``stop()`` names a signal between two batches.
     """
     device = next(model.parameters()).device
+    return _evaluate(lambda images: model(Tensor(normalize(images)).to(device)), walk, stop)
+
+
+def evaluate_scores(scorer: Scorer, walk: Iterable[tuple[np.ndarray, np.ndarray]]) -> Evaluation:
+    """The same of what is no network; the loss takes its scores for logits."""
+    return _evaluate(lambda images: Tensor(scorer.scores(images)), walk)
+
+
+def _evaluate(
+    logits_of: Callable[[np.ndarray], Tensor],
+    walk: Iterable[tuple[np.ndarray, np.ndarray]],
+    stop: Callable[[], signal.Signals | None] = lambda: None,
+) -> Evaluation:
     losses, among, labels, predicted = 0.0, 0, [], []
     with no_grad():
         for images, y in walk:
-            logits = model(Tensor(normalize(images)).to(device))
+            logits = logits_of(images)
             losses += F.cross_entropy(logits, y, reduction="sum").item()
             scores = logits.numpy()
             predicted.append(scores.argmax(1))
@@ -65,10 +86,14 @@ def in_top(scores: np.ndarray, labels: np.ndarray, k: int = TOP) -> int:
 
 
 def evaluate(
-    model: Module, dataset: Dataset, images: np.ndarray, labels: np.ndarray
+    model: Module | Scorer, dataset: Dataset, images: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float, np.ndarray]:
     """Mean loss, accuracy in [0, 1], and the predicted classes (N,) of uint8 images (N, H, W, C)."""
-    result = evaluate_batches(model, batches(images, labels, EVALUATION_BATCH), dataset.normalize)
+    walk = batches(images, labels, EVALUATION_BATCH)
+    if isinstance(model, Module):
+        result = evaluate_batches(model, walk, dataset.normalize)
+    else:
+        result = evaluate_scores(model, walk)
     return result.loss, result.accuracy, result.predictions
 
 

@@ -75,10 +75,12 @@ def training_transform(settings: Settings) -> Transform | None:
     made: dict[str, Callable[[], Transform]] = {
         "crop": transforms.RandomCrop,
         "flip": transforms.HorizontalFlip,
+        "affine": transforms.RandomAffine,
         "resized_crop": lambda: transforms.RandomResizedCrop(size or entry(settings.model).image[:2]),
         "randaugment": transforms.RandAugment,
         "trivialaugment": transforms.TrivialAugment,
         "color": lambda: transforms.ColorJitter(0.4, 0.4, 0.4),
+        "darken": transforms.RandomDarken,
         "erasing": lambda: transforms.RandomErasing(p=0.25),
     }
     chosen = [make() for name, make in made.items() if name in settings.augment]

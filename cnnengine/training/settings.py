@@ -17,7 +17,9 @@ OTHER_EPOCHS = 10
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "rmsprop_tf", "lamb", "muon")
 SCHEDULES = ("cosine", "one_cycle", "step", "multi_step", "exponential", "polynomial", "constant")
 PRECISIONS = ("float32", "float16", "bfloat16")
-AUGMENTATIONS = ("crop", "flip", "resized_crop", "randaugment", "trivialaugment", "color", "erasing")
+AUGMENTATIONS = (
+    "crop", "flip", "affine", "resized_crop", "randaugment", "trivialaugment", "color", "darken", "erasing"
+)  # fmt: skip
 MONITORS = {"test_accuracy": max, "test_top5": max, "test_loss": min}  # and which of two values is the better one
 # what may differ where a run goes on, since it does not change the outcome
 FREE = ("root", "workers", "checkpoint_every", "checkpoint_seconds", "tensorboard")

@@ -4,8 +4,9 @@ A picture is an array uint8 (H, W, C) or a Pillow image; what comes back is of t
 from ``rng``, a NumPy generator.
 """
 
-from .basic import Compose, HorizontalFlip, RandomCrop
-from .colour import ColorJitter
+from .affine import RandomAffine
+from .basic import Compose, HorizontalFlip, RandomApply, RandomCrop
+from .colour import ColorJitter, RandomDarken, RandomGrayscale
 from .erasing import RandomErasing
 from .policies import OPERATIONS, RandAugment, TrivialAugment
 from .sizes import CenterCrop, RandomResizedCrop, Resize
@@ -17,8 +18,12 @@ __all__ = [
     "Compose",
     "HorizontalFlip",
     "RandAugment",
+    "RandomAffine",
+    "RandomApply",
     "RandomCrop",
+    "RandomDarken",
     "RandomErasing",
+    "RandomGrayscale",
     "RandomResizedCrop",
     "Resize",
     "TrivialAugment",

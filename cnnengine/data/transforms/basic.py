@@ -100,3 +100,16 @@ class Compose:
             images = transform.whole(images, numbers[:, first:last])  # type: ignore[attr-defined]
             first = last
         return images
+
+
+class RandomApply:
+    """``transform`` with probability ``p``, else the picture as it is."""
+
+    def __init__(self, transform: Callable[[Any, np.random.Generator], Any], p: float = 0.5) -> None:
+        in_unit("RandomApply", p=p)
+        self.transform = transform
+        self.p = p
+
+    def __call__(self, picture: Any, rng: np.random.Generator) -> Any:
+        """The picture, transformed or not."""
+        return self.transform(picture, rng) if rng.random() < self.p else picture

@@ -34,6 +34,33 @@ class ColorJitter:
         return like(picture, image)
 
 
+class RandomDarken:
+    """Brightness times a factor of ``least`` to 1. Raises ValueError for ``least`` outside [0, 1]."""
+
+    def __init__(self, least: float = 0.15) -> None:
+        in_unit("RandomDarken", least=least)
+        self.least = least
+
+    def __call__(self, picture: P, rng: np.random.Generator) -> P:
+        """The darker picture."""
+        return like(picture, ImageEnhance.Brightness(to_pillow(picture)).enhance(rng.uniform(self.least, 1)))
+
+
+class RandomGrayscale:
+    """Three equal channels, the picture's brightness, with probability ``p``; grey pictures stay as they are."""
+
+    def __init__(self, p: float = 0.1) -> None:
+        in_unit("RandomGrayscale", p=p)
+        self.p = p
+
+    def __call__(self, picture: P, rng: np.random.Generator) -> P:
+        """The picture, or what is left without its colours."""
+        image = to_pillow(picture)
+        if rng.random() < self.p and image.mode == "RGB":
+            image = image.convert("L").convert("RGB")
+        return like(picture, image)
+
+
 ENHANCERS = (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from .affine import affine
 from .pictures import P, like, to_pillow
 
 STRONGEST = 10  # the largest magnitude
@@ -21,42 +22,28 @@ ENHANCEMENT = 0.9  # a factor of 0.1 to 1.9
 FEWEST_BITS = 4
 
 Operation = Callable[[Image.Image, float, int], Image.Image]
-Row = tuple[float, float, float]
-
-
-def _affine(image: Image.Image, row_x: Row, row_y: Row, fill: int) -> Image.Image:
-    """The pixel at (x, y), from the centre, comes from (row_x . (x, y, 1), row_y . (x, y, 1))."""
-    cx, cy = (image.width - 1) / 2, (image.height - 1) / 2
-    data = (
-        *row_x[:2],
-        row_x[2] + cx - row_x[0] * cx - row_x[1] * cy,
-        *row_y[:2],
-        row_y[2] + cy - row_y[0] * cx - row_y[1] * cy,
-    )
-    colour = fill if image.mode == "L" else (fill,) * 3
-    return image.transform(image.size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR, fillcolor=colour)
 
 
 def _rotate(image: Image.Image, strength: float, fill: int) -> Image.Image:
     angle = np.deg2rad(ROTATION * strength)
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    return _affine(image, (cos, sin, 0), (-sin, cos, 0), fill)
+    return affine(image, (cos, sin, 0), (-sin, cos, 0), fill)
 
 
 def _shear_x(image: Image.Image, strength: float, fill: int) -> Image.Image:
-    return _affine(image, (1, SHEAR * strength, 0), (0, 1, 0), fill)
+    return affine(image, (1, SHEAR * strength, 0), (0, 1, 0), fill)
 
 
 def _shear_y(image: Image.Image, strength: float, fill: int) -> Image.Image:
-    return _affine(image, (1, 0, 0), (SHEAR * strength, 1, 0), fill)
+    return affine(image, (1, 0, 0), (SHEAR * strength, 1, 0), fill)
 
 
 def _translate_x(image: Image.Image, strength: float, fill: int) -> Image.Image:
-    return _affine(image, (1, 0, round(TRANSLATION * strength * image.width)), (0, 1, 0), fill)
+    return affine(image, (1, 0, round(TRANSLATION * strength * image.width)), (0, 1, 0), fill)
 
 
 def _translate_y(image: Image.Image, strength: float, fill: int) -> Image.Image:
-    return _affine(image, (1, 0, 0), (0, 1, round(TRANSLATION * strength * image.height)), fill)
+    return affine(image, (1, 0, 0), (0, 1, round(TRANSLATION * strength * image.height)), fill)
 
 
 def _enhance(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
