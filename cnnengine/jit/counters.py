@@ -68,6 +68,13 @@ class Products(Requests):
 
 
 @dataclass(frozen=True, slots=True)
+class Branches(Requests):
+    """Branches that were seen to go two ways; a warp's execution of one is a request."""
+
+    divergent: int = 0  # requests from which lanes went on at different places
+
+
+@dataclass(frozen=True, slots=True)
 class Counts(_Sum):
     """Of one line or of all; the fields stand in the order of csrc/emulator/count.h."""
 
@@ -90,6 +97,7 @@ class Counts(_Sum):
     warp_barrier: Requests = Requests()
     warp_exchange: Requests = Requests()  # shuffles, votes, matches
     mbarrier_wait: Requests = Requests()
+    branch: Branches = Branches()
 
     @property
     def global_sectors(self) -> int:
@@ -192,4 +200,6 @@ def _counts(
         values |= {"wavefronts": wavefronts, "least_wavefronts": least_wavefronts}
     if issubclass(part, Products):
         values |= {"multiply_adds": amounts}
+    if issubclass(part, Branches):
+        values |= {"divergent": amounts}
     return Counts(**{one.name: part(**values)})

@@ -32,9 +32,11 @@ RACE_CHECKS = ("thread", "alignment", "signed-integer-overflow", "shift", "integ
 # the build that counts: the same calls, other callbacks
 COUNT = ("-DCNN_EMULATOR_COUNT", "-g1", "-gdwarf-4")
 # Of its kernels: one access of the source is one call. Functions are inlined as nvcc does it (an access by a call that
-# returns a struct would not be seen); the passes that merge, split, move or double accesses are off.
+# returns a struct would not be seen); the passes that merge, split, move or double accesses are off. Basic blocks and
+# comparisons are calls, too, and blocks stay in the order of the source.
 COUNT_ACCESSES = (
-    "-fsanitize=thread", "-O1", "-finline-functions", "-finline-small-functions", "-finline-limit=1000000",
+    "-fsanitize=thread", "-fsanitize-coverage=trace-pc,trace-cmp", "-fno-reorder-blocks", "-O1",
+    "-finline-functions", "-finline-small-functions", "-finline-limit=1000000",
     *(f"--param={name}=1000000" for name in (
         "large-function-insns", "large-function-growth", "large-unit-insns", "inline-unit-growth",
         "early-inlining-insns", "large-stack-frame", "large-stack-frame-growth",

@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -91,6 +91,20 @@ def architecture(capability: tuple[int, int]) -> str:
 
 def compile_source(source: KernelSource, arch: str) -> Cubin:
     """Compiles one source. Raises KernelError with the compiler's log."""
+    with _compiled(source, arch) as (program, log):
+        names = {e: _lowered(program, e) for e in source.expressions}
+        return Cubin(_bytes("CUBIN", program), names, log)
+
+
+def ptx(source: KernelSource, arch: str) -> str:
+    """The virtual machine code that one source becomes on its way. Raises as ``compile_source``."""
+    with _compiled(source, arch) as (program, _):
+        return _bytes("PTX", program).rstrip(b"\0").decode()
+
+
+@contextmanager
+def _compiled(source: KernelSource, arch: str) -> Iterator[tuple[ctypes.c_void_p, str]]:
+    """(program, log)"""
     nvrtc = _library()
     program = ctypes.c_void_p()
     text = source.text().encode()
@@ -105,9 +119,7 @@ def compile_source(source: KernelSource, arch: str) -> Cubin:
         log = _bytes("ProgramLog", program).rstrip(b"\0").decode(errors="replace").strip()
         if failed:
             raise KernelError(f"{source.file} does not compile for {arch}: {_error(failed)}\n{log}")
-        names = {e: _lowered(program, e) for e in source.expressions}
-        image = _bytes("CUBIN", program)
-        return Cubin(image, names, log)
+        yield program, log
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 

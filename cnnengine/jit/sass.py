@@ -24,18 +24,21 @@ from . import nvrtc
 SECTION = re.compile(r"^\.text\.(?P<symbol>\w+):")
 LABEL = re.compile(r"^(?P<label>\.L_x_\d+):")
 INSTRUCTION = re.compile(r"^\s*/\*(?P<address>[0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?(?P<text>[^;]+);")
+LINE = re.compile(r'^\s*//## File "(?P<file>[^"]+)", line (?P<line>\d+)')
 TARGET = re.compile(r"`\((?P<label>\.L_x_\d+)\)")
 LOCAL_MEMORY = ("LDL", "STL")
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """``opcode`` with its modifiers, such as HGMMA.64x128x16.F32; ``target``: the label a branch goes to."""
+    """``opcode`` with its modifiers, such as HGMMA.64x128x16.F32; ``target``: the label a branch goes to; ``place``:
+    where the source has it, "/folder/csrc/cuda/tile.cuh:93", or ""."""
 
     address: int
     opcode: str
     text: str
     target: str | None
+    place: str = ""
 
     @property
     def name(self) -> str:
@@ -92,11 +95,12 @@ def problem() -> str | None:
 
 
 def disassemble(cubin: nvrtc.Cubin) -> dict[str, Kernel]:
-    """Kernels by expression. Raises BackendUnavailable without nvdisasm, KernelError with its complaint."""
+    """Kernels by expression; their lines, as the compiler tells them for ``-lineinfo``. Raises BackendUnavailable
+    without nvdisasm, KernelError with its complaint."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.cubin"
         path.write_bytes(cubin.image)
-        done = subprocess.run([_program(), "-c", str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run([_program(), "-g", "-c", str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KernelError(f"nvdisasm failed: {done.stderr.strip()}")
     by_symbol = _parse(done.stdout)
@@ -107,16 +111,20 @@ def _parse(text: str) -> dict[str, Kernel]:
     found: dict[str, tuple[list[Instruction], dict[str, int]]] = {}
     instructions: list[Instruction] = []
     labels: dict[str, int] = {}
+    place = ""
     for line in text.splitlines():
         if match := SECTION.match(line):
             instructions, labels = found.setdefault(match["symbol"], ([], {}))
+            place = ""
+        elif match := LINE.match(line):
+            place = f"{os.path.normpath(match['file'])}:{match['line']}"
         elif match := LABEL.match(line):
             labels[match["label"]] = len(instructions)
         elif match := INSTRUCTION.match(line):
             words = match["text"].strip()
             target = TARGET.search(words)
             label = target["label"] if target else None
-            instructions.append(Instruction(int(match["address"], 16), words.split()[0], words, label))
+            instructions.append(Instruction(int(match["address"], 16), words.split()[0], words, label, place))
     return {symbol: Kernel(tuple(code), places) for symbol, (code, places) in found.items()}
 
 

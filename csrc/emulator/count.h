@@ -36,6 +36,8 @@ enum class Kind : uint8_t {
   warp_barrier,
   warp_exchange,  // shuffles, votes, matches
   mbarrier_wait,
+  // of all, those at which lanes went different ways
+  branch,
 };
 
 #ifdef CNN_EMULATOR_COUNT

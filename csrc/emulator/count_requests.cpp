@@ -8,6 +8,7 @@
 
 #include "access_callbacks.h"
 #include "count.h"
+#include "count_branches.h"
 #include "count_cost.h"
 #include "count_totals.h"
 #include "source_line.h"
@@ -78,10 +79,14 @@ static void end_section(size_t number) {
     std::memset(instruction->executed, 0, sizeof(instruction->executed));
   }
   warp.executed.clear();
+  const size_t block = number / warps_of_a_block(), in_block = number % warps_of_a_block();
+  const size_t first = block * static_cast<size_t>(worker->threads) + in_block * kWarp;
+  walk(static_cast<int>(first), __builtin_popcount(lanes_of(number)));
 }
 
 void block_begin() {
   warps.assign(worker->blocks.size() * warps_of_a_block(), {});
+  begin_ways(worker->fibers.size());
 }
 
 void block_end() {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "count_branches.h"
 #include "export.h"
 #include "report.h"
 
@@ -25,6 +26,7 @@ void add_to_totals(const Line& line, const Cost& cost) {
 // Lines of "place kind amount requests partial lanes amounts sectors ideal wavefronts least", in order; code addresses
 // of one source line become one
 static std::string write_table() {
+  add_branches_to_totals();
   std::vector<Where> places;
   for (const auto& [line, cost] : totals) places.push_back(line.where);
   look_up(places);

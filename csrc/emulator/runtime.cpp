@@ -22,6 +22,7 @@
 #include "undefined.cpp"
 #endif
 #ifdef CNN_EMULATOR_COUNT
+#include "count_branches.cpp"
 #include "count_cost.cpp"
 #include "count_requests.cpp"
 #include "count_totals.cpp"

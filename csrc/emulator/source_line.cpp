@@ -41,8 +41,12 @@ Where where_of(const void* code) {
 }
 
 namespace {
-std::map<Where, std::string> known;  // the lines of code addresses
-}
+struct Known {
+  std::string line;  // the kernel's own
+  bool of_kernel = false;
+};
+std::map<Where, Known> known;  // code addresses
+}  // namespace
 
 // Of one address's frames, the innermost first, the kernel's own line: the first that is neither the emulator's nor a
 // conversion of platform.cuh
@@ -57,6 +61,19 @@ static std::string kernel_line(const std::vector<std::string>& frames) {
     if (conversion.empty()) conversion = line;
   }
   return conversion;
+}
+
+// Whether the innermost frame is neither the emulator's, nor a conversion, nor an instruction's twin
+static bool of_kernel(const std::string& text) {
+  const std::string frame = std::filesystem::path(text).lexically_normal().string();
+  for (const char* other :
+       {"/csrc/emulator/", "/csrc/cuda/platform.cuh:", "/csrc/cuda/ptx.cuh:", "/usr/include/", "/usr/lib/gcc/"})
+    if (frame.find(other) != std::string::npos) return false;
+  return frame[0] != '?';
+}
+
+bool is_of_kernel(Where where) {
+  return known[where].of_kernel;
 }
 
 void look_up(const std::vector<Where>& places) {
@@ -80,7 +97,7 @@ void look_up(const std::vector<Where>& places) {
         frames[address].push_back(line);
     }
     if (pipe) pclose(pipe);
-    for (const auto& [where, found] : frames) known[where] = kernel_line(found);
+    for (const auto& [where, found] : frames) known[where] = {kernel_line(found), of_kernel(found.front())};
   }
 }
 
@@ -89,7 +106,7 @@ std::string place(Where where) {
   look_up({where});
   const char* path = nullptr;
   module_base(&path);
-  const std::string& line = known[where];
+  const std::string& line = known[where].line;
   return line.empty() ? text("code address 0x%x of %s (addr2line, of binutils, would name the line)", where, path)
                       : line;
 }

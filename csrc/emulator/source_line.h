@@ -14,6 +14,7 @@ using Where = uint32_t;
 Where where_of(Site site);
 Where where_of(const void* code);                // where a call returns to
 std::string place(Where where);                  // "conv2d.cuh:33"
+bool is_of_kernel(Where where);                  // by look_up: not in a function of the emulator that was inlined there
 void look_up(const std::vector<Where>& places);  // many at once, before place() is asked for each
 
 }  // namespace emulator

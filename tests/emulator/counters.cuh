@@ -87,6 +87,26 @@ __global__ void diverging(const float* x, float* y, int lanes) {
   y[lane] = sum;   // result
 }
 
+// by warps of 32: what depends on the lane divides a warp, what depends on the warp or on arguments does not
+__global__ void branches(float* y, int lanes, int rounds) {
+  const int lane = threadIdx.x % 32;
+  float* mine = y + threadIdx.x;
+  if (lane < lanes) *mine = 1.0f;                         // by-lane
+  if (threadIdx.x < 32) mine[64] = 2.0f;                  // by-warp
+  for (int i = 0; i < rounds; i++) mine[128] += 1.0f;     // all-alike
+  for (int i = 0; i < lane % 4 + 1; i++) mine[192] += i;  // by-trips
+  for (int i = 0; i < rounds; i++) {
+    for (int j = 0; j < lane % 2 + 1; j++) mine[256] += j;  // nested
+    if (lane >= 16)                                         // one-of-two
+      mine[320] += i;
+    else
+      mine[320] -= i;
+    __syncthreads();
+  }
+  if (lane == 31) return;  // leaves
+  mine[384] = 1.0f;
+}
+
 // by 64 threads, in three rounds
 __global__ void barriers(int* counter, float* y) {
   float v = threadIdx.x;

@@ -180,7 +180,8 @@ CLUSTERS = (
     *("multicast<3, 1>", "multicast<3, 2>"),
 )
 COUNTERS = (
-    *("strided", "vectors", "shared_words", "columns", "matrices", "copies", "diverging", "barriers", "product"),
+    *("strided", "vectors", "shared_words", "columns", "matrices", "copies", "diverging", "branches", "barriers"),
+    "product",
     "triples",
     *(f"typed<{t}>" for t in ("float", "__half", "__nv_bfloat16")),
     *(f"shared_vectors<{t}>" for t in ("float2", "float4")),

@@ -12,7 +12,7 @@ import pytest
 
 from cnnengine.errors import BackendUnavailable
 from cnnengine.jit import host
-from cnnengine.jit.counters import Accesses, Counters, Counts, Products, Requests
+from cnnengine.jit.counters import Accesses, Branches, Counters, Counts, Products, Requests
 
 from .conftest import NO_COMPILER
 from .machine import Machine, array, line_of, machine
@@ -225,6 +225,25 @@ def test_barriers(count: Count) -> None:
     assert (atomic.requests, atomic.lanes, atomic.sectors) == (2, 64, 2)
     syncwarp = at(count("shared_words", floats(), np.int32(1), shared=SHARED), "warp-barrier").warp_barrier
     assert syncwarp == Requests(1, 0, 32)
+
+
+@pytest.mark.parametrize("warps", [1, 2])
+def test_divergent_branches(count: Count, warps: int) -> None:
+    """A loop of 1 to 4 trips is left by a quarter of the lanes after each of the first three; the last quarter leaves it
+    as one. A nested loop begins anew in each of three rounds."""
+    rounds = 3
+    counters = count("branches", floats(), np.int32(20), np.int32(rounds), threads=32 * warps)
+    divergent = {
+        "by-lane": 1, "by-trips": 3, "nested": rounds, "one-of-two": rounds, "leaves": 1,
+    }  # fmt: skip
+    for mark, times in divergent.items():
+        assert at(counters, mark).branch.divergent == warps * times, mark
+    assert at(counters, "by-lane").branch == Branches(warps, 0, 32 * warps, divergent=warps)
+    assert at(counters, "by-trips").branch.lanes == warps * (32 + 32 + 24 + 16 + 8)
+    assert at(counters, "by-trips").branch.partial == warps * 3
+    assert at(counters, "all-alike").branch == Branches(warps * (rounds + 1), 0, 32 * warps * (rounds + 1))
+    assert at(counters, "by-warp").branch == (Branches(2, 0, 64) if warps == 2 else Branches()), "seen going one way"
+    assert counters.total.branch.divergent == warps * sum(divergent.values())
 
 
 def test_structs_that_are_no_vector(count: Count) -> None:

@@ -1,0 +1,1 @@
+"""Opens a kernel up without a GPU: source, machine code, registers, occupancy, roofline, counters (docs/inspect.md)."""
