@@ -1,0 +1,152 @@
+"""Puts an inspection together: plans, compiles, runs on the emulator, and measures where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from ..backends.registry import unavailable
+from ..errors import BackendUnavailable, KernelError, Unsupported
+from ..shapes import Padding, Pair
+from . import cpu, cuda_set, emulated, measured, native_set, numba_set
+from .architectures import LIMITS, capability
+from .gpus import GPU, find, typical
+from .inspection import Inspection, Kernel
+from .launches import Launch, launches, rung
+from .operations import build
+from .problem import Problem, Request
+from .roofline import Bound, bound, cpu_bound
+
+SETS = ("cuda", "numba", "native")
+ARCH = "sm_90a"  # where neither an architecture nor a GPU is named
+
+
+def inspect(
+    operation: str,
+    *,
+    x: tuple[int, ...],
+    w: tuple[int, ...] | None = None,
+    verb: str = "forward",
+    kind: str | None = None,
+    window: int | Pair | None = None,
+    stride: int | Pair | None = None,
+    padding: Padding = 0,
+    dilation: int | Pair = 1,
+    groups: int = 1,
+    dtype: str = "float32",
+    algorithm: str | None = None,
+    kernels: str = "cuda",
+    arch: str | None = None,
+    gpu: str | None = None,
+    specialised: bool = True,
+    emulate: int = emulated.MOST,
+    measure: bool = True,
+    command: Sequence[str] = (),
+) -> Inspection:
+    """Opens up the kernels that a call runs.
+
+    ``operation``: activation, binary, conv2d, dropout, gemm, norm, normalize_images, optimizer_step, pool2d, reduce,
+    softmax_cross_entropy or unary. ``x`` (N, H, W, C), for gemm (M, K), for softmax_cross_entropy (rows, classes), else
+    any shape; ``w`` (K, R, S, C/groups), for gemm (K, N), for binary the other operand's shape. ``verb``: "forward",
+    "backward", of conv2d "backward_input" and "backward_weight". ``kind``: of activation, binary, norm ("batch",
+    "layer", "group"), optimizer_step, pool2d ("max", "avg"), reduce and unary. ``window``, ``stride``, ``padding``,
+    ``dilation``, ``groups`` and ``algorithm`` are those of the operation.
+
+    ``kernels``: "cuda", "numba" or "native". ``arch`` is what to compile for ("sm_90a", or the GPU's), ``gpu`` a name
+    of ``cnnengine.inspect.gpus.GPUS`` to predict for (None: a typical one of the architecture). ``specialised``: shapes
+    are compiled in where they may be. ``emulate``: operations that the emulated run may take, 0 for none. ``measure``:
+    time it where there is a GPU; ``command``: Python's arguments that make the call once, for Nsight Compute.
+
+    What needs a compiler, a disassembler or a GPU that is not here is named in ``missing`` with the reason. Raises
+    ValueError for arguments, Unsupported for what the kernels cannot do.
+    """
+    if kernels not in SETS:
+        raise ValueError(f"kernels must be one of {', '.join(SETS)}; received {kernels!r}")
+    problem = build(Request(operation, x, w, verb, kind, window, stride, padding, dilation, groups, dtype, algorithm))
+    missing: dict[str, str] = {}
+    timed = None
+    if measure:
+        try:
+            timed = measured.measure(problem, kernels, list(command))
+        except (BackendUnavailable, KernelError) as error:
+            missing["measured time, bandwidth, FLOP/s, ncu's counters"] = str(error)
+    if kernels == "native":
+        return _native(problem, timed, missing)
+    target = find(gpu) if gpu is not None else None
+    arch = arch or (target.arch if target else ARCH)
+    target = target or typical(capability(arch))
+    if kernels == "numba":
+        return _numba(problem, arch, target, timed, missing)
+    return _cuda(problem, arch, target, specialised, emulate, timed, missing)
+
+
+def _cuda(
+    problem: Problem,
+    arch: str,
+    gpu: GPU | None,
+    specialised: bool,
+    emulate: int,
+    timed: measured.Measured | None,
+    missing: dict[str, str],
+) -> Inspection:
+    capability(arch)
+    arch, planned = launches(problem, arch, specialised=specialised)
+    algorithm = rung(problem, planned)
+    limits = LIMITS[capability(arch)]
+    made = cuda_set.kernels(planned, arch, limits, gpu.multiprocessors if gpu else None, missing)
+    ran = _emulated(problem, planned, algorithm, emulate, missing)
+    on_tensor_cores = any(launch.on_tensor_cores for launch in planned)
+    best = _bound(problem, gpu, arch, on_tensor_cores, made, missing)
+    return Inspection(problem, "cuda", algorithm, arch, made, best, ran, timed, missing)
+
+
+def _emulated(
+    problem: Problem, planned: list[Launch], algorithm: str | None, most: int, missing: dict[str, str]
+) -> emulated.Emulated | None:
+    if most == 0:
+        missing["counters"] = "no emulated run was asked for"
+        return None
+    try:
+        return emulated.emulate(problem, planned, algorithm, most)
+    except (BackendUnavailable, KernelError, Unsupported) as error:
+        missing["counters"] = str(error)
+        return None
+
+
+def _numba(
+    problem: Problem, arch: str, gpu: GPU | None, timed: measured.Measured | None, missing: dict[str, str]
+) -> Inspection:
+    limits = LIMITS[capability(arch)]
+    made = numba_set.kernels(problem, arch, limits, gpu.multiprocessors if gpu else None, missing)
+    missing["counters"] = "the emulator runs the CUDA C++ kernels: their twins have the same counts, by --set cuda"
+    best = _bound(problem, gpu, arch, False, made, missing)
+    return Inspection(problem, "numba", problem.request.algorithm, arch, made, best, None, timed, missing)
+
+
+def _native(problem: Problem, timed: measured.Measured | None, missing: dict[str, str]) -> Inspection:
+    if reason := unavailable("native"):
+        raise BackendUnavailable(f"backend 'native' is not available: {reason}")
+    from .. import _native as extension
+
+    algorithm = native_set.chosen(problem)
+    made = native_set.kernels(problem, algorithm, missing)
+    missing["counters"] = "the emulator runs GPU kernels"
+    peaks = cpu.peaks()
+    best = cpu_bound(cpu.name(), peaks.tflops, peaks.gbps, problem.flops, problem.nbytes)
+    return Inspection(problem, "native", algorithm, str(extension.isa()), made, best, None, timed, missing)
+
+
+def _bound(
+    problem: Problem, gpu: GPU | None, arch: str, on_tensor_cores: bool, made: list[Kernel], missing: dict[str, Any]
+) -> Bound | None:
+    if gpu is None:
+        missing["bound, waves"] = f"no GPU of {arch} is in the table: name one with gpu"
+        return None
+    blocks = max(((prod(k.grid) * prod(k.block), prod(k.grid)) for k in made if k.grid and k.block), default=None)
+    most = blocks[1] if blocks else None  # of the launch with the most threads
+    try:
+        return bound(gpu, problem.request.dtype, on_tensor_cores, problem.flops, problem.nbytes, most)
+    except ValueError as error:
+        missing["bound"] = str(error)
+        return None
