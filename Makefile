@@ -78,6 +78,7 @@ docs: site $(VENV)/.extra-test
 
 # build/site/index.html, to be read without a network. A link or an anchor that leads nowhere is an error
 site: $(VENV)/.extra-docs
+	rm -rf build/site
 	$(BIN)/python -m sphinx -E -W --keep-going -q -c docs/site . build/site
 	@echo "the site is in build/site/index.html"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 project = "cnnengine"
-author = "the authors of cnnengine"
 html_title = project
 
 extensions = ["myst_parser", "navigation", "source_pages"]
@@ -27,5 +26,6 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_extra_path = ["index"]  # sends a visitor of the site's root to the first page
 html_show_sphinx = False
+html_show_copyright = False
 html_copy_source = False
 html_theme_options = {"top_of_page_buttons": []}

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([\w./-]+\.md)\)")
+LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([\w./-]+\.md)(?:#[\w-]*)?\)")
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CONTENTS = ("docs/index", "docs/ladder")  # pages whose links are the navigation
 
@@ -11,7 +11,7 @@ CONTENTS = ("docs/index", "docs/ladder")  # pages whose links are the navigation
 def toctrees(text: str, folder: str = "") -> str:
     """A hidden toctree for each section of the page with links to pages, in their order and with their words.
 
-    ``folder``: only links into it count.
+    ``folder``: only links into it count, and pages are called by their headings.
     """
     found: list[str] = []
     seen: set[str] = set()
@@ -20,7 +20,7 @@ def toctrees(text: str, folder: str = "") -> str:
         for words, page in LINK.findall(section):
             if page.startswith(folder) and page not in seen:
                 seen.add(page)
-                entries.append(f"{words.replace('`', '')} <{page}>")
+                entries.append(page if folder else f"{words.replace('`', '')} <{page}>")
         if entries:
             title = section.partition("\n")[0].strip()
             caption = [f":caption: {title}"] if found and not folder else []
