@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,23 @@ def test_steps_are_linked_in_order() -> None:
     contents = PAGES[0].read_text(encoding="utf-8")
     places = [contents.index(f"](ladder/{page.name})") for page in PAGES[1:]]
     assert places == sorted(places)
-    for page, following in zip(PAGES[1:], PAGES[2:], strict=False):
+    for page, following in pairwise(PAGES[1:]):
         assert page.read_text(encoding="utf-8").rstrip().endswith(f"]({following.name})"), f"{page.name}: what is next?"
+
+
+def test_large_numbers_in_the_text_are_those_of_the_examples() -> None:
+    """Of four digits and more: each stands in what a command prints, or in Python that is run (tests/test_docs.py)."""
+    fence = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+    number = re.compile(r"(?<![\d.])\d[\d,_]{3,}(?![\d.]*\.cuh)")
+    texts = {page.name: page.read_text(encoding="utf-8") for page in PAGES[1:]}
+    ran = {n for text in texts.values() for block in fence.findall(text) for n in map(digits, number.findall(block))}
+    said = {(name, n) for name, text in texts.items() for n in map(digits, number.findall(fence.sub("", text)))}
+    assert len(said) > 30
+    assert sorted((name, n) for name, n in said if n not in ran) == []
+
+
+def digits(number: str) -> int:
+    return int(number.replace(",", "").replace("_", ""))
 
 
 def test_words_that_the_course_introduces_are_in_the_glossary() -> None:

@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--w", type=sizes, default=(64, 3, 3, 64), help="K,R,S,C")
     arguments = parser.parse_args()
 
-    print(f"{'rung':20}{'dtype':9}{'bytes/mul-add':>15}{'instructions':>14}{'turns':>8}{'conflicts':>11}{'barriers':>10}")
+    print(
+        f"{'rung':20}{'dtype':9}{'bytes/mul-add':>15}{'instructions':>14}{'turns':>8}{'conflicts':>11}{'barriers':>10}"
+    )
     for rung, dtype in RUNGS.items():
         request = Request("conv2d", arguments.x, arguments.w, padding="same", dtype=dtype, algorithm=rung)
         problem = build(request)
