@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from ..inspect.emulated import MOST
@@ -42,7 +41,9 @@ def add(commands: Any) -> None:
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--algorithm", metavar="NAME", help="rung of a convolution (default: the backend's choice)")
     parser.add_argument("--set", choices=SETS, default="cuda", help="of kernels (default: cuda)")
-    parser.add_argument("--arch", metavar="SM", help=f"such as sm_80 (default: that of --gpu, or {ARCH})")
+    parser.add_argument(
+        "--arch", metavar="SM", help=f"such as sm_80 (default: that of --gpu, of the GPU here, or {ARCH})"
+    )
     parser.add_argument("--gpu", metavar="NAME", help=f"to predict for: {', '.join(GPUS)}")
     parser.add_argument("--runtime-shape", action="store_true", help="the kernel for any shape, none compiled in")
     parser.add_argument(
@@ -54,7 +55,6 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--no-measure", action="store_true", help="do not time the call where there is a GPU")
     parser.add_argument("--output", metavar="DIR", help="save the report, sources, PTX and machine code here")
-    parser.add_argument("--call-once", action="store_true", help=argparse.SUPPRESS)  # for Nsight Compute
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -66,8 +66,6 @@ def _inspect(arguments: argparse.Namespace) -> int:
         for name in ("verb", "kind", "window", "stride", "padding", "dilation", "groups", "dtype", "algorithm")
     }
     try:
-        if arguments.call_once:
-            return _call_once(arguments, {**given, "x": x, "w": w})
         found = inspect(
             arguments.operation,
             x=x,
@@ -79,22 +77,13 @@ def _inspect(arguments: argparse.Namespace) -> int:
             specialised=not arguments.runtime_shape,
             emulate=arguments.emulate,
             measure=not arguments.no_measure,
-            command=("-m", "cnnengine", *sys.argv[1:], "--call-once"),
         )
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        other = "; or name them as they are, with --layout NCHW" if "from_nchw" in str(error) else ""
+        raise UsageError(f"{error}{other}") from error
     print(found.text())
     if arguments.output:
         print(f"\nsaved in {found.save(arguments.output)}")
-    return 0
-
-
-def _call_once(arguments: argparse.Namespace, given: dict[str, Any]) -> int:
-    from ..inspect.measured import call_once
-    from ..inspect.operations import build
-    from ..inspect.problem import Request
-
-    call_once(build(Request(arguments.operation, **given)), arguments.set)
     return 0
 
 

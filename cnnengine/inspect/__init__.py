@@ -7,8 +7,19 @@
 
 from .gpus import GPU, GPUS
 from .inspection import Inspection, Kernel
-from .inspector import inspect
+from .inspector import inspect, inspect_kernel
 from .occupancy import Occupancy, occupancy
 from .roofline import Bound, bound
 
-__all__ = ["GPU", "GPUS", "Bound", "Inspection", "Kernel", "Occupancy", "bound", "inspect", "occupancy"]
+__all__ = [
+    "GPU",
+    "GPUS",
+    "Bound",
+    "Inspection",
+    "Kernel",
+    "Occupancy",
+    "bound",
+    "inspect",
+    "inspect_kernel",
+    "occupancy",
+]

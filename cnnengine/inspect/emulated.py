@@ -10,7 +10,6 @@ import numpy as np
 from ..backends._conv2d_plans import CONFIGURED
 from ..backends.emulator.backend import EmulatorBackend
 from ..errors import Unsupported
-from ..jit import host
 from ..jit.cache import default_cache
 from ..jit.counters import Counters, aligned
 from ..jit.launch import EmulatorRuntime, Kernel, Size3
@@ -72,7 +71,6 @@ def emulate(problem: Problem, launches: list[Launch], algorithm: str | None, mos
     """Runs a call, or a smaller one of about ``most`` operations, as ``launches`` would: with their rung and, where it
     can be chosen, their tile. Raises BackendUnavailable without g++, Unsupported where the smaller call has no such
     kernel."""
-    host.compiler()
     small = reduced(problem, most)
     arrays = _arrays(small)
     runtime = _Runtime()
@@ -92,6 +90,13 @@ def emulate(problem: Problem, launches: list[Launch], algorithm: str | None, mos
     ran = {_name_and_tile(expression) for expression in kernels}
     differs = "" if ran == planned else f"the GPU would run {', '.join(sorted(planned))}"
     return Emulated(str(small), small is problem, kernels, differs, runtime.take_counters())
+
+
+def emulate_kernel(problem: Problem, launch: Launch, arguments: tuple[Any, ...]) -> Emulated:
+    """Runs one kernel on these arguments. Raises as ``emulate``, KernelError for what the emulator finds wrong."""
+    runtime = _Runtime()
+    runtime.kernel(launch.source, launch.expression)(launch.grid, launch.block, launch.shared_bytes, arguments)
+    return Emulated(str(problem), True, (launch.expression,), "", runtime.take_counters())
 
 
 def _names(launches: list[Launch], algorithm: str | None) -> list[str | None]:

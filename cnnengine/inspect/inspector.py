@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import numpy as np
+
 from ..backends.registry import unavailable
 from ..errors import BackendUnavailable, KernelError, Unsupported
+from ..jit.launch import Size3
+from ..jit.source import KernelSource
 from ..shapes import Padding, Pair
 from . import cpu, cuda_set, emulated, measured, native_set, numba_set
 from .architectures import LIMITS, capability
-from .gpus import GPU, find, typical
+from .gpus import GPU, find, of_device, typical
 from .inspection import Inspection, Kernel
 from .launches import Launch, launches, rung
 from .operations import build
-from .problem import Problem, Request
+from .problem import Operand, Problem, Request
 from .roofline import Bound, bound, cpu_bound
 
 SETS = ("cuda", "numba", "native")
@@ -42,7 +45,6 @@ def inspect(
     specialised: bool = True,
     emulate: int = emulated.MOST,
     measure: bool = True,
-    command: Sequence[str] = (),
 ) -> Inspection:
     """Opens up the kernels that a call runs.
 
@@ -53,10 +55,11 @@ def inspect(
     "layer", "group"), optimizer_step, pool2d ("max", "avg"), reduce and unary. ``window``, ``stride``, ``padding``,
     ``dilation``, ``groups`` and ``algorithm`` are those of the operation.
 
-    ``kernels``: "cuda", "numba" or "native". ``arch`` is what to compile for ("sm_90a", or the GPU's), ``gpu`` a name
-    of ``cnnengine.inspect.gpus.GPUS`` to predict for (None: a typical one of the architecture). ``specialised``: shapes
+    ``kernels``: "cuda", "numba" or "native". ``arch`` is what to compile for, such as "sm_90a", ``gpu`` a name of
+    ``cnnengine.inspect.gpus.GPUS`` to predict for. Without either it is the GPU that is here, else sm_90a; without
+    ``gpu`` a typical one of the architecture. ``specialised``: shapes
     are compiled in where they may be. ``emulate``: operations that the emulated run may take, 0 for none. ``measure``:
-    time it where there is a GPU; ``command``: Python's arguments that make the call once, for Nsight Compute.
+    time it where there is a GPU, and let Nsight Compute count it where that is there.
 
     What needs a compiler, a disassembler or a GPU that is not here is named in ``missing`` with the reason. Raises
     ValueError for arguments, Unsupported for what the kernels cannot do.
@@ -68,17 +71,63 @@ def inspect(
     timed = None
     if measure:
         try:
-            timed = measured.measure(problem, kernels, list(command))
+            timed = measured.measure(problem, kernels)
         except (BackendUnavailable, KernelError) as error:
             missing["measured time, bandwidth, FLOP/s, ncu's counters"] = str(error)
     if kernels == "native":
         return _native(problem, timed, missing)
     target = find(gpu) if gpu is not None else None
+    if target is None and arch is None and timed is not None:
+        target = of_device(timed.device)
     arch = arch or (target.arch if target else ARCH)
     target = target or typical(capability(arch))
     if kernels == "numba":
         return _numba(problem, arch, target, timed, missing)
     return _cuda(problem, arch, target, specialised, emulate, timed, missing)
+
+
+def inspect_kernel(
+    source: KernelSource,
+    expression: str,
+    grid: Size3,
+    block: Size3,
+    arguments: tuple[Any, ...],
+    *,
+    shared_bytes: int = 0,
+    flops: int = 0,
+    on_tensor_cores: bool = False,
+    arch: str | None = None,
+    gpu: str | None = None,
+) -> Inspection:
+    """The same of a kernel of your own, launched once on these arguments: NumPy arrays, which the emulated run reads
+    and writes, and numbers as in docs/emulator.md.
+
+    ``source`` is the translation unit, ``expression`` the kernel in it, ``shared_bytes`` its dynamic shared memory,
+    ``flops`` what it computes (the bound needs it; the traffic is every array once). The others are those of
+    ``inspect``. The dtype of the first array decides on the rate of arithmetic. Raises ValueError for arguments,
+    KernelError for what the emulator finds wrong.
+    """
+    arrays = {f"argument {i}": a for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
+    if not arrays:
+        raise ValueError(f"inspect_kernel: the arguments of {expression} must have an array, received {arguments!r}")
+    first = next(iter(arrays.values()))
+    operands = {name: Operand(a.shape, a.dtype.name) for name, a in arrays.items()}
+    request = Request("kernel", first.shape, dtype=first.dtype.name)
+    launch = Launch(source.only(expression), expression, grid, block, shared_bytes, None)
+    problem = Problem(request, launch.name, operands, flops, lambda *_: None)
+    missing: dict[str, str] = {}
+    target = find(gpu) if gpu is not None else None
+    arch = arch or (target.arch if target else ARCH)
+    target = target or typical(capability(arch))
+    limits = LIMITS[capability(arch)]
+    made = cuda_set.kernels([launch], arch, limits, target.multiprocessors if target else None, missing)
+    ran = None
+    try:
+        ran = emulated.emulate_kernel(problem, launch, arguments)
+    except BackendUnavailable as error:
+        missing["counters"] = str(error)
+    best = _bound(problem, target, arch, on_tensor_cores, made, missing)
+    return Inspection(problem, "cuda", None, arch, made, best, ran, None, missing)
 
 
 def _cuda(
@@ -119,7 +168,7 @@ def _numba(
 ) -> Inspection:
     limits = LIMITS[capability(arch)]
     made = numba_set.kernels(problem, arch, limits, gpu.multiprocessors if gpu else None, missing)
-    missing["counters"] = "the emulator runs the CUDA C++ kernels: their twins have the same counts, by --set cuda"
+    missing["counters"] = "the emulator runs the CUDA C++ kernels: --set cuda counts theirs"
     best = _bound(problem, gpu, arch, False, made, missing)
     return Inspection(problem, "numba", problem.request.algorithm, arch, made, best, None, timed, missing)
 

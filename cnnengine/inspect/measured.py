@@ -59,14 +59,14 @@ def problem_of(kernels: str) -> str | None:
     return None if backend.device == "cuda" else "it runs in Numba's simulator here"
 
 
-def measure(problem: Problem, kernels: str, command: list[str] | None = None) -> Measured:
-    """Times a call on the GPU. ``command``, of Python's arguments, makes the call once, for ncu. Raises
-    BackendUnavailable where there is no GPU."""
+def measure(problem: Problem, kernels: str) -> Measured:
+    """Times a call on the GPU, or of the native set on the CPU; of the cuda set ncu counts it, too, where it is on the
+    path. Raises BackendUnavailable where there is no GPU."""
     if reason := problem_of(kernels):
         raise BackendUnavailable(f"backend {kernels!r} cannot be measured: {reason}")
     samples = sorted(_seconds(problem, kernels))
     seconds = statistics.median(samples)
-    ncu, without = _ncu(command) if kernels == "cuda" and command else ({}, "")
+    ncu, without = _ncu(problem) if kernels == "cuda" else ({}, "")
     return Measured(
         _device(kernels),
         1e3 * seconds,
@@ -78,19 +78,18 @@ def measure(problem: Problem, kernels: str, command: list[str] | None = None) ->
     )
 
 
-def call_once(problem: Problem, kernels: str) -> Callable[[], None]:
-    """Makes the call, and returns it to be made again."""
+def prepared(problem: Problem, kernels: str) -> Callable[[], None]:
+    """The call, with its arrays on the device."""
     backend: Any = get(kernels)
     rng = np.random.default_rng(0)
     arrays = {name: backend.to_device(operand.values(rng)) for name, operand in problem.operands.items()}
-    run = partial(problem.run, backend, arrays)
-    run()
-    backend.synchronize()
-    return run
+    return partial(problem.run, backend, arrays)
 
 
 def _seconds(problem: Problem, kernels: str) -> list[float]:
-    backend, run = get(kernels), call_once(problem, kernels)  # the first compiles
+    backend, run = get(kernels), prepared(problem, kernels)
+    run()  # compiles
+    backend.synchronize()
     if backend.device == "cuda":
         timer = DeviceTimer()
         return [timer.seconds(run) for _ in range(SAMPLES)]
@@ -109,21 +108,21 @@ def _device(kernels: str) -> str:
         return name()
     import cupy
 
-    name_of: Any = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"]
+    name_of: Any = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())["name"]
     return name_of.decode() if isinstance(name_of, bytes) else str(name_of)
 
 
-def _ncu(command: list[str]) -> tuple[dict[str, dict[str, float]], str]:
+def _ncu(problem: Problem) -> tuple[dict[str, dict[str, float]], str]:
     """(counters by kernel, "") or ({}, why not)"""
     program = shutil.which("ncu")
     if program is None:
         return {}, "ncu (Nsight Compute) is not on the path"
-    metrics = ",".join(NCU.values())
-    done = subprocess.run(
-        [program, "--csv", "--metrics", metrics, sys.executable, *command], capture_output=True, text=True, check=False
-    )
+    call = [sys.executable, "-m", "cnnengine.inspect.call_once", problem.request.as_json(), "cuda"]
+    command = [program, "--csv", "--metrics", ",".join(NCU.values()), *call]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return {}, f"ncu failed: {(done.stderr or done.stdout).strip().splitlines()[-1:]}"
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        return {}, f"ncu ended with {done.returncode}: {said[-1] if said else 'it says nothing'}"
     return parse_ncu(done.stdout), ""
 
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, NamedTuple
 
 from ..backends.contract import CONV2D_VERBS
@@ -22,18 +23,27 @@ from .problem import Problem
 
 SYMBOL = re.compile(r"^(?P<start>[0-9a-f]+) (?P<size>[0-9a-f]+) [tTwW] (?P<name>.+)$")
 INSTRUCTION = re.compile(r"^\s*[0-9a-f]+:\t(?P<text>\S.*)$")
-MOST = 12  # functions that are shown, those with the most arithmetic first
-CONVOLUTIONS = {  # (pass, algorithm) -> what names of its functions have; the pass is a letter: f, i, w
+NAMESPACES = re.compile(r"isa_\w+::|\(anonymous namespace\)::")
+NAME = 60  # characters of a name
+LOOKED_AT, SHOWN = 16, 8  # functions: the largest; of them those with the most arithmetic
+CONVOLUTIONS = {  # algorithm -> pass (f, i, w) -> what the names of its inner functions have
     "implicit_gemm": {
-        "f": "run_gather|gather_item|multiply_rows|implicit_gemm_forward",
-        "i": "run_gather|gather_item|multiply_rows|implicit_gemm_ba",
-        "w": "weight_by_|WeightBy|add_outer_products|add_image_products|multiply_all_images",
+        "f": "multiply_tile<|gather_item",
+        "i": "multiply_tile<|gather_item",
+        "w": "add_outer_products<|add_image_products<|weight_by_channels",
     },
-    "winograd": {"f": "winograd_gather", "i": "winograd_gather", "w": "winograd_(backward_)?weight|multiply_band"},
-    "winograd_6x6": {"f": "winograd_gather<6", "i": "winograd_gather<6"},
-    "columns": {"i": "columns_backward_input"},
-    "depthwise": {"f": "depthwise|lane_sums|LaneSum", "i": "depthwise|lane_sums|LaneSum", "w": "depthwise"},
-    "grouped": {"f": "grouped|lane_sums|LaneSum", "i": "grouped|lane_sums|LaneSum", "w": "grouped"},
+    "winograd": {
+        "f": "winograd_item<[24]|interpolate_tile<6|multiply_tiles<|transform_(output|filters)<6",
+        "i": "winograd_item<[24]|interpolate_tile<6|multiply_tiles<|transform_(output|filters)<6",
+        "w": "transform_(band|gradients)|multiply_band|multiply_tiles<",
+    },
+    "winograd_6x6": {
+        "f": "winograd_item<6|interpolate_tile<8|multiply_tiles<|transform_(output|filters)<8",
+        "i": "winograd_item<6|interpolate_tile<8|multiply_tiles<|transform_(output|filters)<8",
+    },
+    "columns": {"i": "columns_backward_input|multiply_tile<"},
+    "depthwise": {"f": "lane_block<OwnCh", "i": "lane_block<OwnCh", "w": "weight_band<OwnCh"},
+    "grouped": {"f": "lane_block<Group", "i": "lane_block<Group", "w": "weight_band<Panel"},
     "direct": {"f": "direct_forward", "i": "direct_backward_input", "w": "direct_backward_weight"},
 }
 VERBS = {  # what the functions of other verbs are called, where it is not the verb
@@ -45,7 +55,7 @@ VERBS = {  # what the functions of other verbs are called, where it is not the v
     "reduce": "reduce_",
     "binary": "combine",
     "unary": "unary|map_elements",
-    "gemm": "gemm",
+    "gemm": "multiply_tile<|gemm",
 }
 _ARITHMETIC = "add|sub|mul|div|max|min|sqrt|rcp|cmp|blend|and|or|xor|scalef|rnd|round|ternlog|cvt"
 _MOVES = "mov|broadcast|insert|extract|perm|shuf|unpck|gather|scatter|zero"
@@ -88,15 +98,16 @@ def kernels(problem: Problem, algorithm: str | None, missing: dict[str, str]) ->
         raise Unsupported(f"native: computes in float32, received {problem.request.dtype}")
     try:
         nm, objdump = (_program(name) for name in ("nm", "objdump"))
-        found = list(_symbols(nm, _native.__file__, _native.isa(), pattern(problem, algorithm)))
-        codes = [(symbol, _code(objdump, _native.__file__, symbol)) for symbol in found]
+        symbols = _symbols(nm, _native.__file__, _native.isa(), pattern(problem, algorithm))
+        found = sorted(symbols, key=lambda symbol: -symbol.size)
+        codes = [(symbol, _code(objdump, _native.__file__, symbol)) for symbol in found[:LOOKED_AT]]
     except (BackendUnavailable, KernelError) as error:
         missing["machine code, instruction mix"] = str(error)
         return []
     codes.sort(key=lambda pair: -pair[1].mix.get("multiply-adds", 0) - pair[1].mix.get("other vector arithmetic", 0))
     return [
-        Kernel(_plain(symbol.name), symbol.name, _native.isa(), None, None, None, 0, code=code)
-        for symbol, code in codes[:MOST]
+        Kernel(_plain(symbol.name), _plain(symbol.name), _native.isa(), None, None, None, 0, code=code)
+        for symbol, code in codes[:SHOWN]
     ]
 
 
@@ -110,10 +121,15 @@ def pattern(problem: Problem, algorithm: str | None) -> str:
 
 def _symbols(nm: str, library: str, isa: str, pattern: str) -> Iterator[Symbol]:
     wanted = re.compile(pattern)
-    for line in _run([nm, "-CS", "--defined-only", library]).splitlines():
+    for line in _table(nm, library):
         match = SYMBOL.match(line)
-        if match and re.search(rf"isa_{isa}\b|isa_{isa}\d", match["name"]) and wanted.search(match["name"]):
+        if match and f"isa_{isa}" in match["name"] and wanted.search(NAMESPACES.sub("", match["name"])):
             yield Symbol(int(match["start"], 16), int(match["size"], 16), match["name"])
+
+
+@cache
+def _table(nm: str, library: str) -> tuple[str, ...]:
+    return tuple(_run([nm, "-CS", "--defined-only", library]).splitlines())
 
 
 def _code(objdump: str, library: str, symbol: Symbol) -> MachineCode:
@@ -135,7 +151,7 @@ def class_of(name: str) -> str:
 
 def _plain(name: str) -> str:
     """Without namespaces and arguments."""
-    return re.sub(r"isa_\w+::|\(anonymous namespace\)::", "", name).split("(")[0].removeprefix("void ")[:60]
+    return NAMESPACES.sub("", name).split("(")[0].removeprefix("void ")[:NAME]
 
 
 def _program(name: str) -> str:

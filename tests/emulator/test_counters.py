@@ -229,8 +229,8 @@ def test_barriers(count: Count) -> None:
 
 @pytest.mark.parametrize("warps", [1, 2])
 def test_divergent_branches(count: Count, warps: int) -> None:
-    """A loop of 1 to 4 trips is left by a quarter of the lanes after each of the first three; the last quarter leaves it
-    as one. A nested loop begins anew in each of three rounds."""
+    """A loop of 1 to 4 trips is left by a quarter of the lanes after each of the first three; the last quarter leaves
+    it as one. A nested loop begins anew in each of three rounds."""
     rounds = 3
     counters = count("branches", floats(), np.int32(20), np.int32(rounds), threads=32 * warps)
     divergent = {

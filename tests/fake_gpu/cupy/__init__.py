@@ -229,7 +229,7 @@ def get_default_memory_pool() -> _Pool:
 
 uint8 = np.uint8
 cuda = SimpleNamespace(
-    runtime=SimpleNamespace(getDevice=lambda: 0),
+    runtime=SimpleNamespace(getDevice=lambda: 0, getDeviceProperties=lambda device: {"name": b"NVIDIA A100-SXM4-80GB"}),
     get_current_stream=lambda: SimpleNamespace(ptr=_streams[-1], synchronize=lambda: None),
     Device=lambda: SimpleNamespace(synchronize=lambda: None),
     Event=Event,
