@@ -71,7 +71,7 @@ def test_steps_are_linked_in_order() -> None:
 def test_large_numbers_in_the_text_are_those_of_the_examples() -> None:
     """Of four digits and more: each stands in what a command prints, or in Python that is run (tests/test_docs.py)."""
     fence = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-    number = re.compile(r"(?<![\d.])\d[\d,_]{3,}(?![\d.]*\.cuh)")
+    number = re.compile(r"(?<![\w.])(?:\d{1,3}(?:[,_]\d{3})+|\d{4,})\b")
     texts = {page.name: page.read_text(encoding="utf-8") for page in PAGES[1:]}
     ran = {n for text in texts.values() for block in fence.findall(text) for n in map(digits, number.findall(block))}
     said = {(name, n) for name, text in texts.items() for n in map(digits, number.findall(fence.sub("", text)))}
