@@ -1,4 +1,4 @@
-# make demo | test | bench | bench-cpu | bench-networks | fuzz | sanitize | lint | docs | wheel | clean
+# make demo | test | bench | bench-cpu | bench-networks | fuzz | sanitize | lint | docs | site | wheel | clean
 #
 # Every target sets up .venv by itself; a second call finds it there. A change to the C++ sources or to setup.py
 # reinstalls the engine, a change to pyproject.toml its dependencies too.
@@ -26,7 +26,7 @@ NATIVE := setup.py $(wildcard csrc/*.h csrc/cpu/* csrc/launch/*)
 CXX_SOURCES := $(shell find csrc bench -name '*.[ch]' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.inl')
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench bench-cpu bench-networks fuzz sanitize lint docs wheel clean
+.PHONY: demo test bench bench-cpu bench-networks fuzz sanitize lint docs site wheel clean
 .PRECIOUS: $(VENV)/.extra-%
 
 demo: $(VENV)/.extra-plot
@@ -72,8 +72,15 @@ lint: $(VENV)/.extra-test $(VENV)/.extra-dev
 	$(BIN)/clang-format --dry-run -Werror $(CXX_SOURCES)
 	$(BIN)/python tests/lines.py
 
-docs: $(VENV)/.extra-test
-	$(BIN)/python -m pytest tests/test_docs.py
+# the site, and all that the pages say to run
+docs: site $(VENV)/.extra-test
+	$(BIN)/python -m pytest tests/test_docs.py tests/test_course.py tests/test_site.py
+
+# build/site/index.html, to be read without a network. A link or an anchor that leads nowhere is an error
+site: $(VENV)/.extra-docs
+	rm -rf build/site
+	$(BIN)/python -m sphinx -E -W --keep-going -q -c docs/site . build/site
+	@echo "the site is in build/site/index.html"
 
 wheel: $(VENV)/.extra-test
 	rm -rf build/wheel

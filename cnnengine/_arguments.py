@@ -44,10 +44,10 @@ def lies_outside(size: int, window: int, stride: int, pad: int, dilation: int, p
 
 
 def nchw_hint(x: tuple[int, ...], w: tuple[int, ...], expected: int) -> str:
-    if w[1] and w[1] != w[3] == w[2] and expected * w[1] == x[1] * w[3]:
-        return "; x and w look like (N, C, H, W) and (K, C, R, S): convert both with cnn.from_nchw"
     if x[1] == expected:
         return "; x looks like (N, C, H, W): convert it with cnn.from_nchw(x)"
+    if w[1] and expected * w[1] == x[1] * w[3] and w[2] == w[3]:
+        return "; x and w look like (N, C, H, W) and (K, C, R, S): convert both with cnn.from_nchw"
     if w[1] == x[3] and w[2] == w[3]:
         return "; w looks like (K, C, R, S): convert it with cnn.from_nchw(w)"
     return ""

@@ -29,6 +29,7 @@ ROOMS = {
     "csrc/launch": ("csrc/launch", "csrc/shapes.h"),
     "bench": ("bench",),
     "examples": ("examples",),
+    "the site": ("docs",),
     "tests": ("tests",),
 }
 
@@ -39,7 +40,7 @@ def lines(path: Path) -> int:
 
 def sources() -> list[Path]:
     """The project's source files, relative to the root. Build outputs and environments are not among them."""
-    rooms = ("cnnengine", "kernels", "csrc", "bench", "tests", "examples")
+    rooms = ("cnnengine", "kernels", "csrc", "bench", "tests", "examples", "docs")
     found = (p.relative_to(ROOT) for room in rooms for p in (ROOT / room).rglob("*"))
     return sorted([p for p in found if p.suffix in SOURCES] + [Path("setup.py")])
 

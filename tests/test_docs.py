@@ -72,9 +72,14 @@ def test_make_targets_exist(page: Path) -> None:
         assert {m for m in MAKE.findall(piece) if piece.strip().startswith("make")} <= targets, f"{name(page)}: {piece}"
 
 
+def pages_linked_from(page: Path) -> set[Path]:
+    links = (link.partition("#")[0] for link, _ in LINK.findall(page.read_text(encoding="utf-8")))
+    return {(page.parent / link).resolve() for link in links if link.endswith(".md") and not link.startswith("http")}
+
+
 def test_every_page_is_reached_from_the_index() -> None:
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    linked = {(ROOT / "docs" / link).resolve() for link, _ in LINK.findall(index) if not link.startswith("http")}
+    """From the index itself, and the steps of the course from its first page."""
+    linked = pages_linked_from(ROOT / "docs/index.md") | pages_linked_from(ROOT / "docs/ladder.md")
     missing = [name(p) for p in (ROOT / "docs").rglob("*.md") if p.name != "index.md" and p.resolve() not in linked]
     assert missing == []
 
