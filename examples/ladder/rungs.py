@@ -9,7 +9,7 @@ shared memory's banks; instructions are those of a warp that reach memory.
 import argparse
 
 from cnnengine.commands.inspect import sizes
-from cnnengine.inspect.emulated import emulate
+from cnnengine.inspect.emulation import emulate
 from cnnengine.inspect.operations import build
 from cnnengine.inspect.problem import Request
 from cnnengine.jit.counters import Counts
