@@ -97,7 +97,7 @@ def runner(name: str, work: Work) -> Runner:
 
 
 def captured(step: Callable[[], Any]) -> Callable[[], Any]:
-    """The step as a graph of which all is made: the second call captures. Its inputs are copied and its result is
+    """The step of a graph, once all of it is made: the second call captures. Its inputs are copied and its result is
     memory that the next call overwrites, as OpenVINO's is."""
     step(), step()
     return step
@@ -120,9 +120,14 @@ def our_training(name: str, work: Work) -> Runner:
     model = work.ours().to(work.device)
     backend, graph = name.split()[0], name == CPU_GRAPH
     step = on(backend, work, training_step(model, images, labels, graph))
-    if graph:
-        step = captured(step)
-    return Runner(step, lambda: np.array([step().item(), norm(p.grad.numpy() for p in model.parameters())]))
+
+    def value() -> np.ndarray:
+        return np.array([step().item(), norm(p.grad.numpy() for p in model.parameters())])
+
+    if not graph:
+        return Runner(step, value)
+    first = value()  # training goes on from there
+    return Runner(captured(step), lambda: first)
 
 
 def our_inference(name: str, work: Work) -> Runner:
