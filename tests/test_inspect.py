@@ -19,8 +19,8 @@ from cnnengine.backends.registry import unavailable
 from cnnengine.cli import main
 from cnnengine.errors import BackendUnavailable, Unsupported
 from cnnengine.inspect import Inspection, inspect, inspect_kernel, machine_code, measured, native_set
-from cnnengine.inspect.launches import launches
 from cnnengine.inspect.operations import OPERATIONS, build, reduced
+from cnnengine.inspect.planned import launches
 from cnnengine.inspect.problem import Request, work
 from cnnengine.inspect.source_text import line_of, written_out
 from cnnengine.jit import host, nvrtc, sass
@@ -234,6 +234,7 @@ def test_machine_code_has_its_source_beside_it() -> None:
     assert code.loop["HMMA"] > 0
     assert "// cuda/mma_tile.cuh:" in code.listing
     assert "ptx::cp_async" in code.listing
+    assert re.search(r"\*/ @!?U?P\d +BRA", code.listing), "predicates are shown"
     assert sum(code.by_line.values()) == code.instructions
     assert found.missing == {"counters": "no emulated run was asked for"}
     assert "instructions:" in found.text()
@@ -340,6 +341,18 @@ def test_without_compilers_there_is_a_partial_report(monkeypatch: pytest.MonkeyP
     assert found.kernels[0].registers is None
     assert found.bound is not None
     assert "missing\n" in found.text()
+
+
+def test_without_the_extension_the_command_line_works() -> None:
+    """What needs it is not imported before it is used."""
+    program = (
+        "import sys; sys.modules['cnnengine._launch'] = None\n"
+        "from cnnengine.cli import main\n"
+        "from cnnengine.inspect import gpus\n"
+        "sys.exit(main(['backends']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @compiling
@@ -484,3 +497,25 @@ def test_on_a_fake_gpu(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout == "done\n"
+
+
+@counting
+@compiling
+def test_the_report_on_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """But for what depends on the compiler's version, and the machine code that needs nvdisasm."""
+    page = (ROOT / "docs/inspect.md").read_text(encoding="utf-8")
+    block = re.search(r"```console\n\$ cnnengine (.*?)\n(.*?)```", page, re.DOTALL)
+    assert block is not None
+    assert main([*block[1].split(), "--no-measure"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    shown = block[2].splitlines()
+    assert shown[:5] == printed[:5]
+    columns = next(line for line in shown if line.endswith("SASS  source")).index("  SASS  source")
+
+    def counted(lines: list[str]) -> list[str]:
+        table = next(i for i, line in enumerate(lines) if line.startswith("counted by the emulator"))
+        end = next(i for i, line in enumerate(lines) if line.startswith("  global, shared"))
+        return [line[:columns].rstrip() for line in lines[table + 1 : end]]
+
+    assert counted(shown) == counted(printed)
+    assert len(counted(shown)) > 10

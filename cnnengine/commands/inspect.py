@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--algorithm", metavar="NAME", help="rung of a convolution (default: the backend's choice)")
     parser.add_argument("--set", choices=SETS, default="cuda", help="of kernels (default: cuda)")
     parser.add_argument(
-        "--arch", metavar="SM", help=f"such as sm_80 (default: that of --gpu, of the GPU here, or {ARCH})"
+        "--arch", metavar="SM", help=f"such as sm_80 (default: --gpu's, that of the GPU here, or {ARCH})"
     )
     parser.add_argument("--gpu", metavar="NAME", help=f"to predict for: {', '.join(GPUS)}")
     parser.add_argument("--runtime-shape", action="store_true", help="the kernel for any shape, none compiled in")

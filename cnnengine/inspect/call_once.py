@@ -1,4 +1,4 @@
-"""``python -m cnnengine.inspect.call_once REQUEST SET``: makes a call once, with nothing else on the GPU, for a profiler.
+"""``python -m cnnengine.inspect.call_once REQUEST SET``: makes a call once, alone on the GPU, for a profiler.
 
 REQUEST is JSON, as ``Request.as_json`` writes it.
 """

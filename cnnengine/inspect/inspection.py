@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..jit.counters import Counts
-from ..jit.launch import Size3
 from .emulated import Emulated
 from .machine_code import MachineCode
 from .measured import Measured
 from .occupancy import Occupancy
-from .problem import Problem
+from .problem import Problem, Size3
 from .roofline import Bound
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from math import prod
 from typing import Any
 
@@ -9,16 +10,16 @@ import numpy as np
 
 from ..backends.registry import unavailable
 from ..errors import BackendUnavailable, KernelError, Unsupported
-from ..jit.launch import Size3
 from ..jit.source import KernelSource
 from ..shapes import Padding, Pair
-from . import cpu, cuda_set, emulated, measured, native_set, numba_set
+from . import cpu, cuda_set, measured, native_set, numba_set
 from .architectures import LIMITS, capability
+from .emulated import MOST, Emulated
 from .gpus import GPU, find, of_device, typical
 from .inspection import Inspection, Kernel
-from .launches import Launch, launches, rung
+from .launches import Launch, rung
 from .operations import build
-from .problem import Operand, Problem, Request
+from .problem import Operand, Problem, Request, Size3
 from .roofline import Bound, bound, cpu_bound
 
 SETS = ("cuda", "numba", "native")
@@ -43,7 +44,7 @@ def inspect(
     arch: str | None = None,
     gpu: str | None = None,
     specialised: bool = True,
-    emulate: int = emulated.MOST,
+    emulate: int = MOST,
     measure: bool = True,
 ) -> Inspection:
     """Opens up the kernels that a call runs.
@@ -116,6 +117,7 @@ def inspect_kernel(
     launch = Launch(source.only(expression), expression, grid, block, shared_bytes, None)
     problem = Problem(request, launch.name, operands, flops, lambda *_: None)
     missing: dict[str, str] = {}
+    _needs_launch()
     target = find(gpu) if gpu is not None else None
     arch = arch or (target.arch if target else ARCH)
     target = target or typical(capability(arch))
@@ -123,7 +125,9 @@ def inspect_kernel(
     made = cuda_set.kernels([launch], arch, limits, target.multiprocessors if target else None, missing)
     ran = None
     try:
-        ran = emulated.emulate_kernel(problem, launch, arguments)
+        from .emulation import emulate_kernel
+
+        ran = emulate_kernel(problem, launch, arguments)
     except BackendUnavailable as error:
         missing["counters"] = str(error)
     best = _bound(problem, target, arch, on_tensor_cores, made, missing)
@@ -140,6 +144,9 @@ def _cuda(
     missing: dict[str, str],
 ) -> Inspection:
     capability(arch)
+    _needs_launch()
+    from .planned import launches
+
     arch, planned = launches(problem, arch, specialised=specialised)
     algorithm = rung(problem, planned)
     limits = LIMITS[capability(arch)]
@@ -150,14 +157,21 @@ def _cuda(
     return Inspection(problem, "cuda", algorithm, arch, made, best, ran, timed, missing)
 
 
+def _needs_launch() -> None:
+    if find_spec("cnnengine._launch") is None:
+        raise BackendUnavailable("cnnengine._launch is not built: pip install -e .")
+
+
 def _emulated(
     problem: Problem, planned: list[Launch], algorithm: str | None, most: int, missing: dict[str, str]
-) -> emulated.Emulated | None:
+) -> Emulated | None:
     if most == 0:
         missing["counters"] = "no emulated run was asked for"
         return None
     try:
-        return emulated.emulate(problem, planned, algorithm, most)
+        from .emulation import emulate
+
+        return emulate(problem, planned, algorithm, most)
     except (BackendUnavailable, KernelError, Unsupported) as error:
         missing["counters"] = str(error)
         return None

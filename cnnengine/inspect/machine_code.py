@@ -66,7 +66,7 @@ def listing(code: Iterable[sass.Instruction]) -> str:
         if instruction.place != place:
             place = instruction.place
             lines.append(f"// {short(place) or 'no line'}  {line_of(place)}".rstrip())
-        lines.append(f"  /*{instruction.address:04x}*/ {instruction.text}")
+        lines.append(f"  /*{instruction.address:04x}*/ {instruction.guard:5} {instruction.text}")
     return "\n".join(lines) + "\n"
 
 

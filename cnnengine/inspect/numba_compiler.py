@@ -1,5 +1,5 @@
-"""``python -m cnnengine.inspect.numba_compiler 80``: reads a request, writes the Numba kernels that it launches, compiled
-to PTX for compute capability 8.0; both as JSON.
+"""``python -m cnnengine.inspect.numba_compiler 80``: reads a request, writes the Numba kernels that it launches,
+compiled to PTX for compute capability 8.0; both as JSON.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from ..backends._kernel_library import ITEM_BYTES
 from ..shapes import Padding, Pair
 
 Arrays = Mapping[str, Any]
+Size3 = tuple[int, int, int]
 SMALLEST_ROWS, SMALLEST_SIDE, SMALLEST_CHANNELS = 32, 4, 64  # to which axes shrink before others do
 DTYPES = tuple(ITEM_BYTES)
 

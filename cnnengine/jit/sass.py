@@ -23,22 +23,25 @@ from . import nvrtc
 
 SECTION = re.compile(r"^\.text\.(?P<symbol>\w+):")
 LABEL = re.compile(r"^(?P<label>\.L_x_\d+):")
-INSTRUCTION = re.compile(r"^\s*/\*(?P<address>[0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?(?P<text>[^;]+);")
+INSTRUCTION = re.compile(r"^\s*/\*(?P<address>[0-9a-f]{4,})\*/\s+(?P<guard>@!?U?P\w+\s+)?(?P<text>[^;]+);")
 LINE = re.compile(r'^\s*//## File "(?P<file>[^"]+)", line (?P<line>\d+)')
 TARGET = re.compile(r"`\((?P<label>\.L_x_\d+)\)")
+WRAPPERS = ("/ptx.cuh", "/platform.cuh")  # whose functions stand for the instruction at the line that calls them
 LOCAL_MEMORY = ("LDL", "STL")
 
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """``opcode`` with its modifiers, such as HGMMA.64x128x16.F32; ``target``: the label a branch goes to; ``place``:
-    where the source has it, "/folder/csrc/cuda/tile.cuh:93", or ""."""
+    """``opcode`` with its modifiers, such as HGMMA.64x128x16.F32; ``target``: the label a branch goes to; ``guard``:
+    the predicate it depends on, "@!P0"; ``place``: where the source has it, "/folder/csrc/cuda/tile.cuh:93", or "".
+    What a wrapper of ptx.cuh becomes has the place of its call."""
 
     address: int
     opcode: str
     text: str
     target: str | None
     place: str = ""
+    guard: str = ""
 
     @property
     def name(self) -> str:
@@ -100,7 +103,7 @@ def disassemble(cubin: nvrtc.Cubin) -> dict[str, Kernel]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.cubin"
         path.write_bytes(cubin.image)
-        done = subprocess.run([_program(), "-g", "-c", str(path)], capture_output=True, text=True, check=False)
+        done = subprocess.run([_program(), "-gi", "-c", str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KernelError(f"nvdisasm failed: {done.stderr.strip()}")
     by_symbol = _parse(done.stdout)
@@ -111,20 +114,23 @@ def _parse(text: str) -> dict[str, Kernel]:
     found: dict[str, tuple[list[Instruction], dict[str, int]]] = {}
     instructions: list[Instruction] = []
     labels: dict[str, int] = {}
-    place = ""
+    place, frames = "", []
     for line in text.splitlines():
         if match := SECTION.match(line):
             instructions, labels = found.setdefault(match["symbol"], ([], {}))
             place = ""
         elif match := LINE.match(line):
-            place = f"{os.path.normpath(match['file'])}:{match['line']}"
+            frames.append(f"{os.path.normpath(match['file'])}:{match['line']}")  # the innermost first
+            place = next((f for f in frames if not f.rpartition(":")[0].endswith(WRAPPERS)), frames[0])
         elif match := LABEL.match(line):
             labels[match["label"]] = len(instructions)
         elif match := INSTRUCTION.match(line):
             words = match["text"].strip()
             target = TARGET.search(words)
             label = target["label"] if target else None
-            instructions.append(Instruction(int(match["address"], 16), words.split()[0], words, label, place))
+            frames = []
+            guard = (match["guard"] or "").strip()
+            instructions.append(Instruction(int(match["address"], 16), words.split()[0], words, label, place, guard))
     return {symbol: Kernel(tuple(code), places) for symbol, (code, places) in found.items()}
 
 
