@@ -9,9 +9,7 @@ shared memory's banks; instructions are those of a warp that reach memory.
 import argparse
 
 from cnnengine.commands.inspect import sizes
-from cnnengine.inspect.emulation import emulate
-from cnnengine.inspect.operations import build
-from cnnengine.inspect.problem import Request
+from cnnengine.inspect import inspect
 from cnnengine.jit.counters import Counts
 
 RUNGS = {
@@ -45,10 +43,11 @@ def main() -> None:
         f"{'rung':20}{'dtype':9}{'bytes/mul-add':>15}{'instructions':>14}{'turns':>8}{'conflicts':>11}{'barriers':>10}"
     )
     for rung, dtype in RUNGS.items():
-        request = Request("conv2d", arguments.x, arguments.w, padding="same", dtype=dtype, algorithm=rung)
-        problem = build(request)
-        counts = emulate(problem, [], rung, most=problem.flops).counters.total
-        print(row(rung, dtype, counts, problem.flops // 2))
+        layer = {"x": arguments.x, "w": arguments.w, "padding": "same", "dtype": dtype}
+        found = inspect("conv2d", **layer, algorithm=rung, measure=False)
+        if found.emulated is None or not found.emulated.whole:
+            raise SystemExit(found.missing.get("counters", "the layer is too large to be emulated as a whole"))
+        print(row(rung, dtype, found.emulated.counters.total, found.problem.flops // 2))
 
 
 if __name__ == "__main__":
