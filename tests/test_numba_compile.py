@@ -45,9 +45,9 @@ def compile_all(targets: list[str]) -> list[dict[str, Any]]:
     for stem in STEMS:
         for kernel, arguments in getattr(import_module(f"cnnengine.kernels.{stem}"), "SIGNATURES", []):
             name = kernel.py_func.__name__
-            if (name, arguments) in seen:  # conv2d.py repeats those of its two files
+            if (kernel, arguments) in seen:  # conv2d.py repeats those of its rungs' files
                 continue
-            seen.add((name, arguments))
+            seen.add((kernel, arguments))
             for target in targets:
                 cc = tuple(int(part) for part in target.split("."))
                 ptx, _ = cuda.compile_ptx(kernel.py_func, void(*arguments), cc=cc)

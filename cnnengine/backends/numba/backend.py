@@ -44,7 +44,7 @@ class NumbaBackend(ComposedConv2dNorm):
     launch: Launcher
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        return PackedWeight(w, w, self.name, conv2d.choose(algorithm, shape.K // shape.groups))
+        return PackedWeight(w, w, self.name, conv2d.choose_forward(algorithm, shape))
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
