@@ -20,7 +20,6 @@ from numba import cuda, float32, int32, int64
 from .common import SIMULATED, THREADS, ZERO, Conv2dShape, Fused, activate, blocks, fuse, ints, per_channel
 from .tile import BK, BLOCK, BM, BN, K_STEP, LOADS, PITCH, ROW_STEP, TM, TN, clear, multiply_step, tile_thread
 
-
 ENOUGH_BLOCKS = 4 if SIMULATED else 512  # of backward_weight before it is split no further
 
 

@@ -80,7 +80,8 @@ def core(tile):
     BM, BN, BK, GM, GN = tile
     TM, TN, COLUMNS = tile.TM, tile.TN, tile.COLUMNS
     ROW_DISTANCE, COLUMN_DISTANCE = BM // GM, BN // GN  # of a thread's groups
-    assert COLUMNS % WARP_COLUMNS == 0 and BM // TM % WARP_ROWS == 0, "warps cover the block"
+    assert COLUMNS % WARP_COLUMNS == 0, "warps cover the block along n, and"
+    assert BM // TM % WARP_ROWS == 0, "along m"
     for size in (BK, BM, BN):
         assert tile.THREADS % size == 0, "a thread's loads lie at one position of k, or in one row"
 
