@@ -13,12 +13,14 @@ Rungs, simplest first, one file each with its kernels and the host functions tha
                    most half of the next rung's small tile along either side
     implicit_gemm  conv2d_implicit_gemm.py: the same with tiles of up to 128 x 128, two buffers, and no product with a
                    zero in backward_input; chosen otherwise
+    implicit_gemm_tf32  conv2d_implicit_gemm_mma.py: the same on tensor cores, whose operands are rounded to TF32; never
+                   chosen, only asked for
 Roofline: 2 N P Q K R S C/groups flops over 4 (|x| + |w| + |y|) bytes. A 3x3 layer of 64 channels has 288 flops a byte,
 over twenty times what separates 4.8 TB/s from 60 TFLOP/s: bound by arithmetic. ``direct`` reads 8 bytes for 2 flops and
 lives on its caches; a 64 x 64 tile reads 1/64 of that, one of 128 x 128 1/128.
 """
 
-from . import conv2d_depthwise, conv2d_direct, conv2d_implicit_gemm, conv2d_tiled
+from . import conv2d_depthwise, conv2d_direct, conv2d_implicit_gemm, conv2d_implicit_gemm_mma, conv2d_tiled
 from .simt_tile import SMALL
 from .tile import BN
 
@@ -27,6 +29,7 @@ RUNGS = {
     "depthwise": conv2d_depthwise,
     "tiled": conv2d_tiled,
     "implicit_gemm": conv2d_implicit_gemm,
+    "implicit_gemm_tf32": conv2d_implicit_gemm_mma,
 }
 ALGORITHMS = tuple(RUNGS)
 NARROW = BN // 4  # a group of fewer rows of b would leave most of a tile empty
@@ -65,6 +68,3 @@ def backward_weight(launch, shape, x, dy, dw, algorithm):
     Kg = shape.K // shape.groups
     rung = choose(algorithm, shape, Kg, shape.reduction, Kg)
     RUNGS[rung].backward_weight(launch, shape, x, dy, dw)
-
-
-SIGNATURES = [entry for rung in RUNGS.values() for entry in rung.SIGNATURES]

@@ -28,17 +28,17 @@ from numba import cuda, float32, int32, int64
 
 from .common import ZERO, Conv2dShape, Fused, activate, blocks, fuse, ints, per_channel
 from .conv2d_tiled import add_splits, partial_sums, split
-from .simt_tile import NOWHERE, PAD, TILES, core, fitting, tap_after, tap_position
+from .simt_tile import NOWHERE, TILES, fitting, tap_after, tap_position
 
 
 @cache
 def forward_kernel(tile):
     BM, BN, BK = tile.BM, tile.BN, tile.BK
     TM, TN, THREADS = tile.TM, tile.TN, tile.THREADS
-    A_LINE, B_LINE = BM + PAD, BN + PAD
+    A_LINE, B_LINE = BM + tile.PAD, BN + tile.PAD
     STEP = THREADS // BK  # rows between a thread's loads
     A_LOADS, B_LOADS = BM // STEP, BN // STEP
-    row, column, clear, multiply = core(tile)
+    row, column, clear, multiply = tile.core
 
     @cuda.jit
     def conv2d_forward_implicit_gemm(x, w, y, bias, scale, shift, residual, fused, shape):
@@ -142,10 +142,10 @@ def phase_axis(first, size, stride, pad, dilation, taps):
 def backward_input_kernel(tile):
     BM, BN, BK = tile.BM, tile.BN, tile.BK
     TM, TN, THREADS = tile.TM, tile.TN, tile.THREADS
-    A_LINE, B_LINE = BM + PAD, BN + PAD
+    A_LINE, B_LINE = BM + tile.PAD, BN + tile.PAD
     A_STEP, B_STEP = THREADS // BK, THREADS // BN  # between a thread's loads: rows of a, positions of b
     A_LOADS, B_LOADS = BM // A_STEP, BK // B_STEP
-    row, column, clear, multiply = core(tile)
+    row, column, clear, multiply = tile.core
 
     @cuda.jit
     def conv2d_backward_input_implicit_gemm(dy, w, dx, shape):
@@ -237,10 +237,10 @@ def backward_input_kernel(tile):
 def backward_weight_kernel(tile):
     BM, BN, BK = tile.BM, tile.BN, tile.BK
     TM, TN, THREADS = tile.TM, tile.TN, tile.THREADS
-    A_LINE, B_LINE = BM + PAD, BN + PAD
+    A_LINE, B_LINE = BM + tile.PAD, BN + tile.PAD
     A_STEP, B_STEP = THREADS // BM, THREADS // BN  # positions between a thread's loads
     A_LOADS, B_LOADS = BK // A_STEP, BK // B_STEP
-    row, column, clear, multiply = core(tile)
+    row, column, clear, multiply = tile.core
 
     @cuda.jit
     def conv2d_backward_weight_implicit_gemm(x, dy, partial, pixels_per_split, shape):
@@ -310,45 +310,51 @@ def backward_weight_kernel(tile):
     return conv2d_backward_weight_implicit_gemm
 
 
-def forward(launch, shape, x, w, y, epilogue, tile=None):
+def forward(launch, shape, x, w, y, epilogue, tiles=TILES):
     pixels, Kg = shape.N * shape.P * shape.Q, shape.K // shape.groups
-    tile = tile or fitting(pixels, Kg, shape.groups)
+    tile = fitting(tiles, pixels, Kg, shape.groups)
     x, w, y = x.reshape(-1), w.reshape(shape.K, -1), y.reshape(pixels, shape.K)
     args = x, w, launch.out(y), *fuse(launch, epilogue, x, y), launch.ints(Conv2dShape, shape)
-    tiles = shape.groups * blocks(pixels, tile.BM) * blocks(Kg, tile.BN)
-    launch(forward_kernel(tile), tiles, tile.THREADS, *args)
+    grid = shape.groups * blocks(pixels, tile.BM) * blocks(Kg, tile.BN)
+    launch(forward_kernel(tile), grid, tile.THREADS, *args)
 
 
-def backward_input(launch, shape, dy, w, dx, tile=None):
+def backward_input(launch, shape, dy, w, dx, tiles=TILES):
     Cg = shape.C // shape.groups
     phases = min(shape.stride_h, shape.H) * min(shape.stride_w, shape.W)
     most = shape.N * blocks(shape.H, shape.stride_h) * blocks(shape.W, shape.stride_w)  # pixels of the largest phase
-    tile = tile or fitting(most, Cg, shape.groups * phases)
+    tile = fitting(tiles, most, Cg, shape.groups * phases)
     args = dy.reshape(-1), w, launch.out(dx.reshape(-1, shape.C)), launch.ints(Conv2dShape, shape)
-    tiles = shape.groups * phases * blocks(most, tile.BM) * blocks(Cg, tile.BN)
-    launch(backward_input_kernel(tile), tiles, tile.THREADS, *args)
+    grid = shape.groups * phases * blocks(most, tile.BM) * blocks(Cg, tile.BN)
+    launch(backward_input_kernel(tile), grid, tile.THREADS, *args)
 
 
-def backward_weight(launch, shape, x, dy, dw, tile=None):
+def backward_weight(launch, shape, x, dy, dw, tiles=TILES):
     pixels, Kg = shape.N * shape.P * shape.Q, shape.K // shape.groups
-    tile = tile or fitting(Kg, shape.reduction, shape.groups)
-    tiles = shape.groups * blocks(Kg, tile.BM) * blocks(shape.reduction, tile.BN)
-    splits, pixels_per_split = split(pixels, tiles, tile.BK)
+    tile = fitting(tiles, Kg, shape.reduction, shape.groups)
+    grid = shape.groups * blocks(Kg, tile.BM) * blocks(shape.reduction, tile.BN)
+    splits, pixels_per_split = split(pixels, grid, tile.BK)
     partial = partial_sums(launch, shape, dw, splits)
     args = launch.integer(pixels_per_split), launch.ints(Conv2dShape, shape)
     x, dy, out = x.reshape(-1), dy.reshape(pixels, shape.K), launch.out(partial)
-    launch(backward_weight_kernel(tile), splits * tiles, tile.THREADS, x, dy, out, *args)
+    launch(backward_weight_kernel(tile), splits * grid, tile.THREADS, x, dy, out, *args)
     add_splits(launch, partial, dw)
 
 
 _flat, _matrix, _cube = float32[::1], float32[:, ::1], float32[:, :, ::1]
 _channels = (_flat,) * 3  # bias, scale, shift
-SIGNATURES = [
-    entry
-    for tile in TILES
-    for entry in (
-        (forward_kernel(tile), (_flat, _matrix, _matrix, *_channels, _matrix, ints(Fused), ints(Conv2dShape))),
-        (backward_input_kernel(tile), (_flat, float32[:, :, :, ::1], _matrix, ints(Conv2dShape))),
-        (backward_weight_kernel(tile), (_flat, _matrix, _cube, int32, ints(Conv2dShape))),
-    )
-]
+
+
+def signatures(tiles):
+    return [
+        entry
+        for tile in tiles
+        for entry in (
+            (forward_kernel(tile), (_flat, _matrix, _matrix, *_channels, _matrix, ints(Fused), ints(Conv2dShape))),
+            (backward_input_kernel(tile), (_flat, float32[:, :, :, ::1], _matrix, ints(Conv2dShape))),
+            (backward_weight_kernel(tile), (_flat, _matrix, _cube, int32, ints(Conv2dShape))),
+        )
+    ]
+
+
+SIGNATURES = signatures(TILES)

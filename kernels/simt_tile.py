@@ -28,7 +28,6 @@ from .common import SIMULATED, ZERO, blocks
 RUN = 2 if SIMULATED else 4  # neighbouring rows, and columns, of a group
 WARP_ROWS, WARP_COLUMNS = (2, 2) if SIMULATED else (4, 8)  # of threads
 WARP = WARP_ROWS * WARP_COLUMNS
-PAD = 4
 NOWHERE = -(2**31)  # of a row outside: no tap leads from it into an image
 
 
@@ -37,6 +36,8 @@ class SimtTile(namedtuple("SimtTile", ["BM", "BN", "BK", "GM", "GN"])):
 
     Threads cover the tile exactly in warps of WARP_ROWS x WARP_COLUMNS, and load equally often.
     """
+
+    PAD = 4  # floats between the lines of a buffer
 
     @property
     def TM(self):  # rows of a thread
@@ -54,6 +55,10 @@ class SimtTile(namedtuple("SimtTile", ["BM", "BN", "BK", "GM", "GN"])):
     def THREADS(self):
         return self.BM // self.TM * self.COLUMNS
 
+    @property
+    def core(self):
+        return core(self)
+
 
 if SIMULATED:
     LARGE, SMALL = SimtTile(16, 16, 4, 2, 2), SimtTile(8, 8, 4, 2, 1)
@@ -63,15 +68,25 @@ TILES = (LARGE, SMALL)
 ENOUGH_TILES = 4 if SIMULATED else 264  # two blocks for each of 132 multiprocessors
 
 
-def fitting(rows, columns, matrices):
-    """The largest tile that makes enough blocks, else the smallest."""
-    for tile in TILES:
+def fitting(tiles, rows, columns, matrices):
+    """The first of the tiles, largest first, that makes enough blocks, else the last."""
+    for tile in tiles:
         if blocks(rows, tile.BM) * blocks(columns, tile.BN) * matrices >= ENOUGH_TILES:
             return tile
-    return SMALL
+    return tiles[-1]
 
 
 Core = namedtuple("Core", ["row", "column", "clear", "multiply"])
+
+
+def clear_of(TM, TN):
+    @cuda.jit(device=True, inline="always")
+    def clear(total):
+        for i in range(TM):
+            for j in range(TN):
+                total[i, j] = ZERO
+
+    return clear
 
 
 @cache
@@ -99,12 +114,6 @@ def core(tile):
         return first + j // RUN * COLUMN_DISTANCE + j % RUN
 
     @cuda.jit(device=True, inline="always")
-    def clear(total):
-        for i in range(TM):
-            for j in range(TN):
-                total[i, j] = ZERO
-
-    @cuda.jit(device=True, inline="always")
     def multiply(a_tile, b_tile, current, total):
         """total (TM, TN) += this thread's rows of a_tile[current] times its columns of b_tile[current]"""
         fragment_a = cuda.local.array(TM, float32)
@@ -118,7 +127,7 @@ def core(tile):
                 for j in range(TN):
                     total[i, j] += fragment_a[i] * fragment_b[j]
 
-    return Core(row, column, clear, multiply)
+    return Core(row, column, clear_of(TM, TN), multiply)
 
 
 @cuda.jit(device=True, inline="always")

@@ -26,7 +26,8 @@ cupy = types.ModuleType("cupy")
 cupy.ndarray, cupy.empty, cupy.asarray, cupy.asnumpy = np.ndarray, np.empty, np.asarray, np.asarray
 stream = types.SimpleNamespace(ptr=7, synchronize=lambda: None)
 runtime = types.SimpleNamespace(getDevice=lambda: 0)
-cupy.cuda = types.SimpleNamespace(get_current_stream=lambda: stream, runtime=runtime)
+gpu = types.SimpleNamespace(compute_capability="90")
+cupy.cuda = types.SimpleNamespace(get_current_stream=lambda: stream, runtime=runtime, Device=lambda: gpu)
 sys.modules["cupy"] = cupy
 
 from numba import cuda

@@ -33,6 +33,7 @@ class Launcher(Protocol):
     def integer(self, value: int) -> Any: ...
     def ints(self, tuple_class: Any, members: Any) -> Any: ...  # a shape, or a tuple, as the kernels' named tuple
     def workspace(self, shape: tuple[int, ...]) -> Array: ...  # float32 scratch
+    def no_tf32(self) -> str | None: ...  # None, or why there are no tensor cores for TF32
 
 
 class NumbaBackend(ComposedConv2dNorm):

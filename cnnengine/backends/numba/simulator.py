@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import cuda
 
+from ...kernels.mma_tile import SIMULATOR_LACKS
 from .._conv2d_norm import COMPOSED
 from .._host import HostMemory
 from ..contract import Array
@@ -39,6 +40,9 @@ class SimulatorLauncher:
 
     def workspace(self, shape: tuple[int, ...]) -> Array:
         return self._memory.workspace(4 * int(np.prod(shape))).view(np.float32).reshape(shape)
+
+    def no_tf32(self) -> str | None:
+        return SIMULATOR_LACKS
 
 
 @lru_cache(4096)
