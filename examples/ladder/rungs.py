@@ -44,7 +44,7 @@ def main() -> None:
     )
     for rung, dtype in RUNGS.items():
         layer = {"x": arguments.x, "w": arguments.w, "padding": "same", "dtype": dtype}
-        found = inspect("conv2d", **layer, algorithm=rung, measure=False)
+        found = inspect("conv2d", **layer, algorithm=rung, specialised=False, measure=False)
         if found.emulated is None or not found.emulated.whole:
             raise SystemExit(found.missing.get("counters", "the layer is too large to be emulated as a whole"))
         print(row(rung, dtype, found.emulated.counters.total, found.problem.flops // 2))
