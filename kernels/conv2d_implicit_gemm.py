@@ -43,8 +43,8 @@ def forward_kernel(tile):
     @cuda.jit
     def conv2d_forward_implicit_gemm(x, w, y, bias, scale, shift, residual, fused, shape):
         """x (N*H*W*C,), w (K, R*S*Cg), y and residual (N*P*Q, K)"""
-        a_tile = cuda.shared.array((2, BK, A_LINE), float32, alignment=16)  # x: BM pixels by BK of (r, s, c)
-        b_tile = cuda.shared.array((2, BK, B_LINE), float32, alignment=16)  # w: BN of k by BK of (r, s, c)
+        a_tile = cuda.shared.array((2, BK, A_LINE), float32)  # x: BM pixels by BK of (r, s, c)
+        b_tile = cuda.shared.array((2, BK, B_LINE), float32)  # w: BN of k by BK of (r, s, c)
         total = cuda.local.array((TM, TN), float32)
         held_a = cuda.local.array(A_LOADS, float32)  # this thread's elements of the next step
         held_b = cuda.local.array(B_LOADS, float32)
@@ -150,8 +150,8 @@ def backward_input_kernel(tile):
     @cuda.jit
     def conv2d_backward_input_implicit_gemm(dy, w, dx, shape):
         """dy (N*P*Q*K,), w (K, R, S, Cg), dx (N*H*W, C)"""
-        a_tile = cuda.shared.array((2, BK, A_LINE), float32, alignment=16)  # dy: BM pixels of dx by BK of (t, u, k)
-        b_tile = cuda.shared.array((2, BK, B_LINE), float32, alignment=16)  # w: BN of c by BK of (t, u, k)
+        a_tile = cuda.shared.array((2, BK, A_LINE), float32)  # dy: BM pixels of dx by BK of (t, u, k)
+        b_tile = cuda.shared.array((2, BK, B_LINE), float32)  # w: BN of c by BK of (t, u, k)
         total = cuda.local.array((TM, TN), float32)
         held_a = cuda.local.array(A_LOADS, float32)
         held_b = cuda.local.array(B_LOADS, float32)
@@ -248,8 +248,8 @@ def backward_weight_kernel(tile):
 
         Split i adds the pixels i * pixels_per_split + [0, pixels_per_split).
         """
-        a_tile = cuda.shared.array((2, BK, A_LINE), float32, alignment=16)  # dy: BM of k by BK of (n, p, q)
-        b_tile = cuda.shared.array((2, BK, B_LINE), float32, alignment=16)  # x: BN of (r, s, c) by BK of (n, p, q)
+        a_tile = cuda.shared.array((2, BK, A_LINE), float32)  # dy: BM of k by BK of (n, p, q)
+        b_tile = cuda.shared.array((2, BK, B_LINE), float32)  # x: BN of (r, s, c) by BK of (n, p, q)
         total = cuda.local.array((TM, TN), float32)
         held_a = cuda.local.array(A_LOADS, float32)
         held_b = cuda.local.array(B_LOADS, float32)

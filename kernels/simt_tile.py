@@ -7,11 +7,12 @@ What is better than in tile.py:
 * a thread keeps GM x GN groups of 4 x 4 sums. With 2 x 2 groups it reads 16 floats of shared memory for 64
   multiply-adds, where tile.py reads 8 for 16: twice the arithmetic for a read;
 * there are two buffers in shared memory. The elements of the next step travel to registers (``held``) while this step
-  is multiplied, and go into the other buffer afterwards: one barrier a step instead of two;
-* neighbouring sums come from neighbouring floats, so the compiler reads four of them at once (``ld.shared.v4``).
+  is multiplied, and go into the other buffer afterwards: one barrier a step instead of two.
 
 Banks: a line of a buffer is BM + PAD floats long, so element (k, row) lies in bank (4k + row) % 32. A warp is 4 x 8
-threads: eight neighbours along n read 128 neighbouring bytes of b, and one and the same four floats of a.
+threads: eight neighbours along n read from 128 neighbouring bytes of b, and one and the same floats of a.
+csrc/cuda/simt_tile.cuh moves four floats at once, from global to shared memory and from there; here elements move one
+by one, unless the compiler sees that it may join them.
 
 A tile's sizes must be constants to the compiler, or its sums would not stay in registers. So kernels come out of
 factories, ``kernel(tile)``, where C++ has templates: each makes its kernel once for a tile and keeps it.

@@ -42,7 +42,7 @@ class SimulatorLauncher:
         return self._memory.workspace(4 * int(np.prod(shape))).view(np.float32).reshape(shape)
 
     def no_tf32(self) -> str | None:
-        return SIMULATOR_LACKS
+        return str(SIMULATOR_LACKS)
 
 
 @lru_cache(4096)
