@@ -1,4 +1,4 @@
-"""The ``cnnengine`` command: train, predict, evaluate, precompile, summary, backends, cache.
+"""The ``cnnengine`` command: train, predict, explain, evaluate, precompile, summary, backends, cache.
 
 Exit status: 0 done, 2 wrong usage or an error said in one sentence, 130 ended by Ctrl-C, 143 by SIGTERM.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES
-from .commands import evaluate, predict, summary, train_flags
+from .commands import evaluate, explain, predict, summary, train_flags
 from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported, WorkerDied
@@ -239,6 +239,7 @@ def _parser() -> argparse.ArgumentParser:
 
     predict.add(commands)
     evaluate.add(commands)
+    explain.add(commands)
 
     ahead = commands.add_parser(
         "precompile",

@@ -80,8 +80,8 @@ def score_cam(
 
 def _positive_sum(maps: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """ReLU of the sum of maps (P, Q, K) times weight (K,)"""
-    total: np.ndarray = maps @ weight
-    return np.maximum(total, 0)
+    total: np.ndarray = np.maximum(maps @ weight, 0)
+    return total
 
 
 def resized(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..tensor import Tensor
 from ._network import BATCH, on_device, undisturbed
 from .layers import watching
 
-CONTRAST = 0.1  # standard deviation of the noise it begins with, before the sigmoid
+CONTRAST = 0.5  # standard deviation of the noise that an image begins as, before the sigmoid
 
 
 def activation_maximisation(
@@ -67,26 +67,44 @@ def _ascended(
     rng: np.random.Generator,
 ) -> np.ndarray:
     mean, std = (np.asarray(value, np.float32) for value in normal)
-    caught: list[Tensor] = []
-    z = smoothed(CONTRAST * rng.standard_normal((len(units), *size)), gain)
-    with undisturbed(model), watching(model, {layer: caught.append}):
+    z = np.stack([_noise(size, gain, rng) for _ in units])
+    with undisturbed(model), watching(model, {layer: _stop}):
         for _ in range(steps):
             shift = tuple(rng.integers(-reach, reach + 1, 2)) if reach else (0, 0)
             pixels = 1 / (1 + np.exp(-np.roll(z, shift, (1, 2))))
             x = on_device(model, ((pixels - mean) / std).astype(np.float32), requires_grad=True)
-            caught.clear()
-            model(x)
-            if not caught:
-                raise ValueError(f"activation_maximisation: the network did not call {layer}")
-            caught[-1].backward(_wanted(caught[-1], units, layer))
+            y = _reached(model, x, layer)
+            y.backward(_wanted(y, units, layer))
             if x.grad is None:
                 raise ValueError(f"activation_maximisation: {layer} does not depend on the image")
             slope = np.roll(x.grad.numpy() / std * pixels * (1 - pixels), (-shift[0], -shift[1]), (1, 2))
             slope = smoothed(slope, gain)
-            size_of = np.sqrt((slope**2).mean((1, 2, 3), keepdims=True))
-            z += rate * slope / np.maximum(size_of, 1e-30)
+            magnitude = np.sqrt((slope**2).mean((1, 2, 3), keepdims=True))
+            z += rate * slope / np.maximum(magnitude, np.finfo(np.float64).tiny)
+            for i in np.flatnonzero(magnitude == 0):  # the unit answers to nothing in this image: another
+                z[i] = _noise(size, gain, rng)
     found: np.ndarray = (1 / (1 + np.exp(-z))).astype(np.float32)
     return found
+
+
+class _ReachedError(Exception):
+    """The layer was computed; nothing behind it needs to be."""
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+
+
+def _stop(value: Tensor) -> Tensor | None:
+    raise _ReachedError(value)
+
+
+def _reached(model: Module, x: Tensor, layer: str) -> Tensor:
+    """What passes at the layer. Raises ValueError where the network does not call it."""
+    try:
+        model(x)
+    except _ReachedError as reached:
+        return reached.value
+    raise ValueError(f"activation_maximisation: the network did not call {layer}")
 
 
 def _wanted(y: Tensor, units: Sequence[int], layer: str) -> Tensor:
@@ -101,6 +119,13 @@ def _wanted(y: Tensor, units: Sequence[int], layer: str) -> Tensor:
     for i, unit in enumerate(units):
         wanted[i, ..., unit] = 1 / np.prod(y.shape[1:-1])
     return Tensor(wanted).to(y.device)
+
+
+def _noise(size: tuple[int, int, int], gain: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(H, W, C) with the spectrum of natural images"""
+    noise = smoothed(rng.standard_normal((1, *size)), gain)[0]
+    found: np.ndarray = CONTRAST * noise / noise.std()
+    return found
 
 
 def _gain(H: int, W: int) -> np.ndarray:

@@ -20,11 +20,12 @@ Explain = Callable[..., np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """``explain(model, x, target, ...)``; whether it takes a ``layer``, and what it needs of a network."""
+    """``explain(model, x, target, ...)``, whether it takes a ``layer``, and what kind of map it gives."""
 
     explain: Explain
     takes_layer: bool = False
-    of_class: bool = True  # whether it explains a class, or the same for all
+    of_pixels: bool = False  # whether each pixel has a number of its own
+    of_class: bool = True  # whether it explains a class, or is the same for all
 
 
 def _of_pixels(attributions: Explain) -> Explain:
@@ -38,10 +39,10 @@ def _of_layer(maps: Explain) -> Explain:
 
 METHODS = {
     "occlusion": Method(occlusion),
-    "saliency": Method(_of_pixels(saliency)),
-    "smooth_grad": Method(_of_pixels(smooth_grad)),
-    "guided_backprop": Method(_of_pixels(guided_backprop)),
-    "integrated_gradients": Method(_of_pixels(integrated_gradients)),
+    "saliency": Method(_of_pixels(saliency), of_pixels=True),
+    "smooth_grad": Method(_of_pixels(smooth_grad), of_pixels=True),
+    "guided_backprop": Method(_of_pixels(guided_backprop), of_pixels=True),
+    "integrated_gradients": Method(_of_pixels(integrated_gradients), of_pixels=True),
     "grad_cam": Method(_of_layer(grad_cam), takes_layer=True),
     "grad_cam_plus_plus": Method(_of_layer(grad_cam_plus_plus), takes_layer=True),
     "score_cam": Method(_of_layer(score_cam), takes_layer=True),
