@@ -24,7 +24,7 @@ from .predict import trained
 
 SHEETS = ("feature_maps", "filters", "activation_maximisation")  # what draws other pictures than one map
 ALL = "all"
-RANDOM = 5  # random orders whose mean deletion and insertion a map is compared with
+DISPLACED = 5  # random places of a map that it is compared with
 COMPLETE = "integrated_gradients"
 
 
@@ -63,7 +63,7 @@ def add(commands: Any) -> None:
         "--channels", type=positive, metavar="N", help="of score_cam: the strongest N maps alone (default: all)"
     )
     parser.add_argument(
-        "--measure", action="store_true", help="areas under the deletion and insertion curves, beside random orders'"
+        "--measure", action="store_true", help="print the areas under the deletion and insertion curves"
     )
     parser.add_argument("--output", metavar="FILE", help="the picture (default: IMAGE-METHOD.png, in this folder)")
     parser.add_argument("--backend", choices=NAMES, help="default: the fastest that is here")
@@ -176,16 +176,15 @@ def _target(text: str | None, classifier: Classifier, x: np.ndarray) -> tuple[in
 
 
 def _measure(classifier: Classifier, x: np.ndarray, target: int, maps: dict[str, np.ndarray]) -> None:
-    """Prints how faithful the maps are: areas under the curves, and what random orders reach."""
-    orders = [explaining.random_heat((x.shape[1], x.shape[2]), seed) for seed in range(RANDOM)]
-    rows = [("random order", orders), *((method, [heat]) for method, heat in maps.items())]
-    print(f"{'':24}deletion  insertion   (area under the curve: low is good, high is good)")
-    for name, heats in rows:
-        deleted, inserted = (
-            np.mean([explaining.area(curve(classifier.model, x, heat, target)) for heat in heats])
-            for curve in (explaining.deletion, explaining.insertion)
-        )
-        print(f"  {name:22}{deleted:8.3f}{inserted:11.3f}")
+    """Prints how faithful the maps are: areas under the curves, and what the same maps at random places reach."""
+    print(f"{'':24}deletion (displaced)   insertion (displaced)   areas: of deletion low is good, of insertion high")
+    for method, heat in maps.items():
+        others = [explaining.displaced(heat, seed) for seed in range(DISPLACED)]
+        cells = []
+        for curve in (explaining.deletion, explaining.insertion):
+            own, *rest = (explaining.area(curve(classifier.model, x, map_, target)) for map_ in (heat, *others))
+            cells.append(f"{own:8.3f} ({np.mean(rest):9.3f})")
+        print(f"  {method:22}" + "    ".join(cells))
     if COMPLETE in maps:
         attributions = explaining.integrated_gradients(classifier.model, x, target)
         total, difference = explaining.completeness(classifier.model, x, attributions, target)

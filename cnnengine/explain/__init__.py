@@ -1,7 +1,7 @@
 """What a network sees, and what of it decides: feature maps, filters, maps of importance, and how far to trust them."""
 
 from .cam import grad_cam, grad_cam_plus_plus, resized, score_cam
-from .faithfulness import area, deletion, insertion, random_heat
+from .faithfulness import area, deletion, displaced, insertion
 from .gradients import completeness, guided_backprop, heat, integrated_gradients, saliency, smooth_grad
 from .layers import Place, feature_maps, filters, last_maps, places, stages
 from .maximise import activation_maximisation
@@ -23,6 +23,7 @@ __all__ = [
     "coloured",
     "completeness",
     "deletion",
+    "displaced",
     "explain",
     "feature_maps",
     "filters",
@@ -36,7 +37,6 @@ __all__ = [
     "occlusion",
     "overlay",
     "places",
-    "random_heat",
     "rank_correlation",
     "resized",
     "saliency",

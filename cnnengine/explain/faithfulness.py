@@ -10,7 +10,7 @@ from PIL import Image
 from ..nn import Module
 from ._network import in_batches, likeliest, one_image, scores, undisturbed
 
-REGIONS = 14  # of a side, by default
+REGIONS = 7  # of the longer side, by default
 PARTS = 10  # of a side, whose means are what insertion begins with
 
 
@@ -20,7 +20,7 @@ def deletion(
     """(regions + 1,): the class's probability after more and more of x (1, H, W, C) became ``value``, the hottest
     regions first. A faithful map makes it fall at once.
 
-    ``heat`` is (H, W); a region is ``region`` pixels square (None: 14 to a side), as hot as its mean. Raises ValueError
+    ``heat`` is (H, W); a region is ``region`` pixels square (None: 7 to a side), as hot as its mean. Raises ValueError
     for another shape and for a heat that is not finite. Petsiuk, Das and Saenko, "RISE", arXiv 1806.07421, section 4.3;
     regions in place of pixels as in Samek et al., "Evaluating the visualization of what a deep neural network has
     learned", arXiv 1509.06321: single pixels taken away at random are noise, which alone misleads a network.
@@ -43,9 +43,14 @@ def area(curve: np.ndarray) -> float:
     return float((curve[1:] + curve[:-1]).mean() / 2) if len(curve) > 1 else float(curve[0])
 
 
-def random_heat(size: tuple[int, int], seed: int) -> np.ndarray:
-    """(H, W) of independent numbers: what an explanation has to be better than."""
-    return np.random.default_rng(seed).random(size)
+def displaced(heat: np.ndarray, seed: int) -> np.ndarray:
+    """The map (H, W) shifted by a random distance, round the border: what a faithful one has to be better than.
+
+    It is as coherent as the map itself, and about other places. An order of independent random regions is no such
+    measure: it leaves holes all over the image, which disturb a network more than one hole that is as large.
+    """
+    rng = np.random.default_rng(seed)
+    return np.roll(heat, tuple(int(rng.integers(side)) for side in heat.shape), (0, 1))
 
 
 def blurred(image: np.ndarray) -> np.ndarray:

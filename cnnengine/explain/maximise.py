@@ -67,12 +67,13 @@ def _ascended(
     rng: np.random.Generator,
 ) -> np.ndarray:
     mean, std = (np.asarray(value, np.float32) for value in normal)
+    dtype = next((parameter.dtype for parameter in model.parameters()), np.dtype(np.float32))
     z = np.stack([_noise(size, gain, rng) for _ in units])
     with undisturbed(model), watching(model, {layer: _stop}):
         for _ in range(steps):
             shift = tuple(rng.integers(-reach, reach + 1, 2)) if reach else (0, 0)
             pixels = 1 / (1 + np.exp(-np.roll(z, shift, (1, 2))))
-            x = on_device(model, ((pixels - mean) / std).astype(np.float32), requires_grad=True)
+            x = on_device(model, ((pixels - mean) / std).astype(dtype), requires_grad=True)
             y = _reached(model, x, layer)
             y.backward(_wanted(y, units, layer))
             if x.grad is None:

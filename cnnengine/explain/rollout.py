@@ -31,7 +31,8 @@ def attention_rollout(model: Module, x: Any) -> np.ndarray:
     if not found:
         raise Unsupported("attention_rollout: this network has no attention whose weights could be rolled out")
     weights = [w.numpy().astype(np.float64).mean(1) for w in found]  # (parts, L, L)
-    sides = [grid(len(w), w.shape[1:], image.shape[1:3]) for w in weights]
+    size = (image.shape[1], image.shape[2])
+    sides = [grid(len(w), (w.shape[1], w.shape[2]), size) for w in weights]
     if sides[-1][2]:
         return _from_class_token(weights, sides)
     rows, columns, _ = sides[-1]
@@ -58,17 +59,15 @@ def _from_class_token(weights: list[np.ndarray], sides: list[tuple[int, int, boo
     return places.reshape(rows, columns)
 
 
-def grid(parts: int, scores: tuple[int, ...], image: tuple[int, ...]) -> tuple[int, int, bool]:
+def grid(parts: int, scores: tuple[int, int], image: tuple[int, int]) -> tuple[int, int, bool]:
     """(rows, columns, whether a class token comes first) of the tokens of ``parts`` attentions (L, L) that lie apart,
     in the proportion of an image (H, W). Raises Unsupported."""
-    apart = round(parts**0.5)
+    apart, (height, width) = round(parts**0.5), image
     if apart * apart == parts and scores[0] == scores[1]:
-        for first in (False, True):
+        for first in (False, True) if parts == 1 else (False,):
             tokens = scores[0] - first
-            rows = round((tokens * image[0] / image[1]) ** 0.5)
-            if rows and tokens % rows == 0 and abs(rows * image[1] - tokens // rows * image[0]) < max(image):
-                if first and parts > 1:
-                    break
+            rows = round((tokens * height / width) ** 0.5)
+            if rows and tokens % rows == 0 and rows * width == tokens // rows * height:
                 return rows * apart, tokens // rows * apart, first
     raise Unsupported(
         f"attention_rollout: {parts} attentions among {scores[1]} tokens are no grid over an image of"
