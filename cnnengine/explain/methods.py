@@ -33,6 +33,16 @@ def _of_pixels(attributions: Explain) -> Explain:
     return lambda model, x, target, **options: heat(attributions(model, x, target, **options))
 
 
+def _added(attributions: Explain) -> Explain:
+    """As a map: the sum over a pixel's channels, below 0 where it speaks against the class."""
+
+    def explain(model: Module, x: Any, target: int | None, **options: Any) -> np.ndarray:
+        total: np.ndarray = attributions(model, x, target, **options).sum(2)
+        return total
+
+    return explain
+
+
 def _of_layer(maps: Explain) -> Explain:
     return lambda model, x, target, **options: resized(maps(model, x, target, **options), np.shape(x)[1:3])
 
@@ -42,7 +52,7 @@ METHODS = {
     "saliency": Method(_of_pixels(saliency), of_pixels=True),
     "smooth_grad": Method(_of_pixels(smooth_grad), of_pixels=True),
     "guided_backprop": Method(_of_pixels(guided_backprop), of_pixels=True),
-    "integrated_gradients": Method(_of_pixels(integrated_gradients), of_pixels=True),
+    "integrated_gradients": Method(_added(integrated_gradients), of_pixels=True),
     "grad_cam": Method(_of_layer(grad_cam), takes_layer=True),
     "grad_cam_plus_plus": Method(_of_layer(grad_cam_plus_plus), takes_layer=True),
     "score_cam": Method(_of_layer(score_cam), takes_layer=True),
