@@ -15,6 +15,7 @@ from .methods import METHODS
 from .pictures import coloured, overlay, scaled, signed
 from .sheet import Row, sheet
 
+COLUMNS = 5  # pictures side by side, where several methods are shown
 OUTSHINING = 1.0  # percent of the pixels that may outshine the rest in a map of single pixels
 SOFT = 0.01  # of the longer side: how far such a map is smoothed before it is laid over its image
 
@@ -35,15 +36,19 @@ def over(method: str, picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def explained(picture: np.ndarray, maps: Mapping[str, np.ndarray], heading: str, side: int = 224) -> Image.Image:
-    """For each method a row: the picture (H, W, C) of bytes, the map (H, W), and one over the other."""
-    return sheet(
-        [
-            Row(method if len(maps) > 1 else "", [picture, coloured(shown(method, heat)), over(method, picture, heat)])
-            for method, heat in maps.items()
-        ],
-        heading,
-        side,
-    )
+    """The picture (H, W, C) of bytes, the map (H, W), and one over the other; of several methods the maps over the
+    picture, COLUMNS to a row, and each below the one it is of."""
+    if len(maps) == 1:
+        ((method, heat),) = maps.items()
+        return sheet([Row("", [picture, coloured(shown(method, heat)), over(method, picture, heat)])], heading, side)
+    empty = np.full(picture.shape[:2], 255, np.uint8)
+    cells = [(picture, empty, "the image")]
+    cells += [(over(name, picture, heat), coloured(shown(name, heat)), name) for name, heat in maps.items()]
+    rows = []
+    for start in range(0, len(cells), COLUMNS):
+        upper, lower, names = zip(*cells[start : start + COLUMNS], strict=True)
+        rows += [Row("", upper), Row("", lower, names)]
+    return sheet(rows, heading, side)
 
 
 def hierarchy(model: Module, x: np.ndarray, layers: Sequence[str] | None = None, columns: int = 8) -> Image.Image:
