@@ -23,7 +23,7 @@ from .tuning import autotune
 
 from .graphs import graph  # isort: skip  (built on the names above)
 from . import amp, cuda, data, models, nn, optim  # isort: skip
-from . import onnx  # isort: skip  (built on the names above)
+from . import explain, onnx  # isort: skip  (built on the names above)
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "cuda",
     "data",
     "empty_cache",
+    "explain",
     "from_nchw",
     "functional",
     "get_num_threads",

@@ -17,7 +17,7 @@ from typing import Any
 
 from . import __version__, backends
 from .backends.registry import NAMES
-from .commands import compare, evaluate, inspect, predict, report, selfsup, summary, trace, train_flags
+from .commands import compare, evaluate, explain, inspect, predict, report, selfsup, summary, trace, train_flags
 from .commands.common import UsageError, default_backend, positive, warn
 from .cuda.precompile import DTYPES, precompile
 from .errors import BackendUnavailable, DataError, KernelError, Unsupported, WorkerDied
@@ -242,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add(commands)
     inspect.add(commands)
     selfsup.add(commands)
+    explain.add(commands)
 
     ahead = commands.add_parser(
         "precompile",

@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
 def _predict(arguments: argparse.Namespace) -> int:
     backend = arguments.backend or default_backend()
     images = image_files(arguments.images)
-    classifier = _classifier(arguments.model, arguments.weights)
+    classifier = trained(arguments.model, arguments.weights)
     is_run = arguments.weights is None
     results = zip(
         images,
@@ -66,7 +66,8 @@ def _predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _classifier(model: str, weights: str | None) -> Classifier:
+def trained(model: str, weights: str | None) -> Classifier:
+    """What the arguments MODEL and --weights name. Raises UsageError and DataError."""
     if weights is None:
         if model in registry.names() and not Path(model).exists():
             raise UsageError(f"{model} has no weights of its own: name a file of them with --weights")

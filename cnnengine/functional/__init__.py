@@ -1,6 +1,7 @@
 """The operations on tensors: one file each, check -> forward -> backward, in terms of the backend's verbs."""
 
 from ._common import algorithms
+from ._guided import guided_relu
 from .activation import (
     elu,
     gelu,
@@ -13,7 +14,7 @@ from .activation import (
     silu,
     tanh,
 )
-from .attention import multi_head_attention, scaled_dot_product_attention
+from .attention import attention_weights, multi_head_attention, scaled_dot_product_attention
 from .binary import add, div, exp, log, mul, neg, pow, sqrt, sub
 from .conv2d import conv2d, conv2d_norm_act, conv2d_prepare
 from .conv2d_batch_norm import conv2d_batch_norm
@@ -43,6 +44,7 @@ __all__ = [
     "adaptive_max_pool2d",
     "add",
     "algorithms",
+    "attention_weights",
     "avg_pool2d",
     "batch_norm",
     "cast",
@@ -64,6 +66,7 @@ __all__ = [
     "global_avg_pool2d",
     "global_max_pool2d",
     "group_norm",
+    "guided_relu",
     "hardsigmoid",
     "hardswish",
     "index",

@@ -9,6 +9,7 @@ from ..autograd import Function, grad_enabled
 from ..backends.contract import ACTIVATION_SAVES, Array, Backend
 from ..tensor import Tensor, record, wrap
 from ._common import backend_of, tensor
+from ._guided import guided
 
 DEFAULT_PARAMETERS = {"leaky_relu": 0.01, "elu": 1.0}  # kind -> slope, scale
 
@@ -35,7 +36,7 @@ def gradient(backend: Backend, saved: tuple[str, Array, float], dy: Array) -> Ar
     """dx of an activation, in a new array; saved: (kind, x or y, parameter)"""
     kind, read, parameter = saved
     dx = backend.empty(dy.shape, dy.dtype)
-    backend.activation_backward(kind, read, dy, dx, parameter)
+    backend.activation_backward(kind, read, guided(backend, kind, dy), dx, parameter)
     return dx
 
 

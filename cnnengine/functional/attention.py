@@ -10,6 +10,9 @@ that their scores are still in the cache where they are read again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isfinite, prod
@@ -31,6 +34,7 @@ from .layout import reshape
 CACHED_SCORES = 1 << 18  # elements of scores that are computed at a time on the CPU: 1 MB
 FORWARD, BACKWARD = (2, 0, 3, 1, 4), (1, 3, 0, 2, 4)  # (N, L, 3, heads, d) to (3, N, heads, L, d), and back
 HEADS_FIRST, HEADS_FIRST_BACKWARD = (3, 0, 2, 1, 4), (1, 3, 2, 0, 4)  # (N, L, heads, 3, d) likewise
+_watched: ContextVar[list[Tensor] | None] = ContextVar("attention_weights", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +193,26 @@ def multi_head_attention(
     return wrap(y)
 
 
+@contextmanager
+def attention_weights() -> Iterator[list[Tensor]]:
+    """Within the block, every attention leaves its softmax: a list of Tensors (images, heads, Lq, Lk), in the order in
+    which they are computed, outside any graph. Raises Unsupported in a step of ``cnn.graph``."""
+    replay.refuse("attention_weights", "a replay would leave none")
+    weights: list[Tensor] = []
+    token = _watched.set(weights)
+    try:
+        yield weights
+    finally:
+        _watched.reset(token)
+
+
 def attention_forward(
     backend: Backend, shape: Heads, qkv: tuple[Array, Array, Array], bias: Array | None, y: Array, keep: bool
 ) -> tuple[Array, Array | None]:
     """y; returns the softmax p (images * heads, Lq, Lk), all of it only where ``keep``, and the dropout's state."""
     (q, k, v), heads, Lq, Lk = qkv, shape.heads, shape.Lq, shape.Lk
-    together = shape.together(backend)
+    together, watched = shape.together(backend), _watched.get()
+    keep = keep or watched is not None
     size = together * heads
     scores = backend.empty((size, Lq, Lk), q.dtype)
     p = backend.empty((shape.images * heads if keep else size, Lq, Lk), q.dtype)
@@ -225,6 +243,8 @@ def attention_forward(
             backend.dropout(part, scores, shape.threshold, shape.factor, state)
             part = scores
         backend.gemm(gemm_shape(batch, Lq, shape.dv, Lk, False, False, False, False), part, v[rows], y[rows], IDENTITY)
+    if watched is not None:
+        watched.append(wrap(p.reshape(shape.images, heads, Lq, Lk)))
     return p, state
 
 

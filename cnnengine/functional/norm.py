@@ -23,7 +23,8 @@ from ..tensor import Tensor, record, wrap
 from ._arrays import binary_array, constant, unary_array
 from ._autocast import wide
 from ._common import agreed, autocast_region, backend_of, same_kind, tensor
-from .activation import DEFAULT_PARAMETERS, activate
+from ._guided import guided
+from .activation import DEFAULT_PARAMETERS, activate, gradient
 from .reduce import reduce_array
 
 
@@ -45,6 +46,7 @@ class Norm(Function):
         dx, dweight, dbias = wanted(0, dy.shape), wanted(1, channels), wanted(2, channels)
         dresidual = wanted(3, dy.shape) if y is not None else None
         gradients = dx, dweight, dbias, dresidual
+        dy = guided(backend, activation, dy)
         backend.norm_backward(shape, x, weight, mean, variance, y, dy, *gradients, eps, activation)
         return dx, dweight, dbias, dresidual if y is not None else dy
 
@@ -69,9 +71,7 @@ class KnownNorm(Function):
         x, minus_mean, rstd, scale, y = self.saved
         backend = self.backend
         if y is not None:
-            masked = backend.empty(dy.shape, dy.dtype)
-            backend.activation_backward("relu", y, dy, masked, 0.0)
-            dy = masked
+            dy = gradient(backend, ("relu", y, 0.0), dy)
         all_but_last = tuple(range(dy.ndim - 1))
         dx = dweight = dbias = None
         if self.needs(0):
