@@ -27,7 +27,7 @@ LENGTH, TAPS = (3, 2) if SIMULATED else (8, 4)  # sums of a thread: outputs of a
 STAGED = 64 if SIMULATED else 4096  # elements of filters in shared memory at once, 16 KB
 WARP = 4 if SIMULATED else 32
 MOST_TAPS = STAGED // WARP  # of a filter's row
-MOST_THREADS = THREADS  # of a block: up to 164 registers each
+MOST_THREADS = THREADS  # of a block: up to 180 registers each
 SUMS = MOST_THREADS * TAPS
 RUN_LENGTH = 4 if SIMULATED else 16  # at most: outputs of a line that a window of x slides over, in backward_weight
 
