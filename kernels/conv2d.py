@@ -4,67 +4,76 @@
     backward_input   dx[n,h,w,c] = sum over r, s, k of dy[n,p,q,k] w[k,r,s,c]   where p, q reach h, w by r, s
     backward_weight  dw[k,r,s,c] = sum over n, p, q of dy[n,p,q,k] x[n, p*stride_h - pad_h + r*dilation_h, ..., c]
 
-Rungs, simplest first, one file each with its kernels and the host functions that launch them:
-    direct         conv2d_direct.py: one thread an output, every operand from global memory; chosen where a group is too
-                   narrow for a tile, and to learn from
-    depthwise      conv2d_depthwise.py: one input channel a group: strips of outputs under a window of inputs, both in
-                   registers; chosen where there are several such groups, of few filters each
-    tiled          conv2d_tiled.py: implicit GEMM on CUDA cores, tiles in shared memory; chosen where outputs fill at
-                   most half of the next rung's small tile along either side
-    implicit_gemm  conv2d_implicit_gemm.py: the same with tiles of up to 128 x 128, two buffers, and no product with a
-                   zero in backward_input; chosen otherwise
-    implicit_gemm_tf32  conv2d_implicit_gemm_mma.py: the same on tensor cores, whose operands are rounded to TF32; never
-                   chosen, only asked for
+Rungs, simplest first:
+    direct  conv2d_direct.py: one thread an output, every operand from global memory; chosen where a group is too narrow
+            for a tile (depthwise) and to learn from
+    tiled   conv2d_tiled.py: implicit GEMM on CUDA cores, tiles in shared memory; chosen otherwise
 Roofline: 2 N P Q K R S C/groups flops over 4 (|x| + |w| + |y|) bytes. A 3x3 layer of 64 channels has 288 flops a byte,
 over twenty times what separates 4.8 TB/s from 60 TFLOP/s: bound by arithmetic. ``direct`` reads 8 bytes for 2 flops and
-lives on its caches; a 64 x 64 tile reads 1/64 of that, one of 128 x 128 1/128.
+lives on its caches; a 64 x 64 tile reads 1/64 of that.
 """
 
-from . import conv2d_depthwise, conv2d_direct, conv2d_implicit_gemm, conv2d_implicit_gemm_mma, conv2d_tiled
-from .simt_tile import SMALL
-from .tile import BN
+from . import conv2d_direct, conv2d_tiled
+from .common import SIMULATED, THREADS, Conv2dShape, blocks, fuse
+from .tile import BK, BLOCK, BM, BN
 
-RUNGS = {
-    "direct": conv2d_direct,
-    "depthwise": conv2d_depthwise,
-    "tiled": conv2d_tiled,
-    "implicit_gemm": conv2d_implicit_gemm,
-    "implicit_gemm_tf32": conv2d_implicit_gemm_mma,
-}
-ALGORITHMS = tuple(RUNGS)
+ALGORITHMS = ("direct", "tiled")
+ENOUGH_BLOCKS = 4 if SIMULATED else 512  # of backward_weight before it is split no further
 NARROW = BN // 4  # a group of fewer rows of b would leave most of a tile empty
 
 
-def choose(algorithm, shape, rows, columns, narrow):
-    """The rung for outputs (rows, columns) of a group, where None was asked for.
-
-    ``narrow``: channels of the group along its tiles' columns.
-    """
-    if algorithm is not None:
-        return algorithm
-    if shape.groups == shape.C > 1 and shape.K // shape.groups < NARROW and shape.S <= conv2d_depthwise.MOST_TAPS:
-        return "depthwise"
-    if narrow < NARROW:
-        return "direct"
-    return "tiled" if rows <= SMALL.BM // 2 or columns <= SMALL.BN // 2 else "implicit_gemm"
-
-
-def choose_forward(algorithm, shape):
-    Kg = shape.K // shape.groups
-    return choose(algorithm, shape, shape.N * shape.P * shape.Q, Kg, Kg)
+def choose(algorithm, width):
+    """The rung for a pass whose groups have ``width`` rows of b, where None was asked for."""
+    return algorithm or ("direct" if width < NARROW else "tiled")
 
 
 def forward(launch, shape, x, w, y, epilogue, algorithm):
-    RUNGS[choose_forward(algorithm, shape)].forward(launch, shape, x, w, y, epilogue)
+    Kg = shape.K // shape.groups
+    ints = launch.ints(Conv2dShape, shape)
+    if choose(algorithm, Kg) == "direct":
+        args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), ints
+        launch(conv2d_direct.conv2d_forward_direct, blocks(y.size, THREADS), THREADS, *args)
+        return
+    pixels = shape.N * shape.P * shape.Q
+    tiles = shape.groups * blocks(pixels, BM) * blocks(Kg, BN)
+    w, y = w.reshape(shape.K, -1), y.reshape(pixels, shape.K)
+    args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), ints
+    launch(conv2d_tiled.conv2d_forward_tiled, tiles, BLOCK, *args)
 
 
 def backward_input(launch, shape, dy, w, dx, algorithm):
     Cg = shape.C // shape.groups
-    rung = choose(algorithm, shape, shape.N * shape.H * shape.W, Cg, Cg)
-    RUNGS[rung].backward_input(launch, shape, dy, w, dx)
+    ints = launch.ints(Conv2dShape, shape)
+    if choose(algorithm, Cg) == "direct":
+        grid = blocks(dx.size, THREADS)
+        launch(conv2d_direct.conv2d_backward_input_direct, grid, THREADS, dy, w, launch.out(dx), ints)
+        return
+    pixels = shape.N * shape.H * shape.W
+    tiles = shape.groups * blocks(pixels, BM) * blocks(Cg, BN)
+    args = dy, w.reshape(shape.K, -1, Cg), launch.out(dx.reshape(pixels, shape.C)), ints
+    launch(conv2d_tiled.conv2d_backward_input_tiled, tiles, BLOCK, *args)
 
 
 def backward_weight(launch, shape, x, dy, dw, algorithm):
     Kg = shape.K // shape.groups
-    rung = choose(algorithm, shape, Kg, shape.reduction, Kg)
-    RUNGS[rung].backward_weight(launch, shape, x, dy, dw)
+    ints = launch.ints(Conv2dShape, shape)
+    if choose(algorithm, Kg) == "direct":
+        grid = blocks(dw.size, THREADS)
+        launch(conv2d_direct.conv2d_backward_weight_direct, grid, THREADS, x, dy, launch.out(dw), ints)
+        return
+    pixels = shape.N * shape.P * shape.Q
+    tiles = shape.groups * blocks(Kg, BM) * blocks(shape.reduction, BN)
+    splits = max(min(ENOUGH_BLOCKS // tiles, pixels // (4 * BK)), 1)  # a range has at least four steps
+    pixels_per_split = blocks(blocks(pixels, splits), BK) * BK
+    splits = blocks(pixels, pixels_per_split)  # none is empty
+    partial = dw if splits == 1 else launch.workspace((splits, *shape.w))
+    partial = partial.reshape(splits, shape.K, shape.reduction)
+    args = x, dy.reshape(pixels, shape.K), launch.out(partial), launch.integer(pixels_per_split), ints
+    launch(conv2d_tiled.conv2d_backward_weight_tiled, splits * tiles, BLOCK, *args)
+    if splits > 1:
+        sums = conv2d_tiled.conv2d_backward_weight_sum
+        out = launch.out(dw.reshape(-1))
+        launch(sums, blocks(dw.size, THREADS), THREADS, partial.reshape(splits, -1), out)
+
+
+SIGNATURES = conv2d_direct.SIGNATURES + conv2d_tiled.SIGNATURES

@@ -5,7 +5,7 @@ Sums run in the order r, s, channel (backward_weight: n, p, q), as in conv2d_til
 
 from numba import cuda, float32
 
-from .common import THREADS, ZERO, Conv2dShape, Fused, activate, blocks, fuse, ints, per_channel
+from .common import ZERO, Conv2dShape, Fused, activate, ints, per_channel
 
 
 @cuda.jit
@@ -95,21 +95,6 @@ def conv2d_backward_weight_direct(x, dy, dw, shape):
                     continue
                 total += dy[n, p, q, k] * x[n, h, column, channel]
     dw[k, r, s, c] = total
-
-
-def forward(launch, shape, x, w, y, epilogue, block=THREADS):
-    args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), launch.ints(Conv2dShape, shape)
-    launch(conv2d_forward_direct, blocks(y.size, block), block, *args)
-
-
-def backward_input(launch, shape, dy, w, dx, block=THREADS):
-    args = dy, w, launch.out(dx), launch.ints(Conv2dShape, shape)
-    launch(conv2d_backward_input_direct, blocks(dx.size, block), block, *args)
-
-
-def backward_weight(launch, shape, x, dy, dw, block=THREADS):
-    args = x, dy, launch.out(dw), launch.ints(Conv2dShape, shape)
-    launch(conv2d_backward_weight_direct, blocks(dw.size, block), block, *args)
 
 
 _image = float32[:, :, :, ::1]

@@ -17,10 +17,8 @@ spends a zero on each tap that the stride skips: at stride 2 three of four.
 
 from numba import cuda, float32, int32, int64
 
-from .common import SIMULATED, THREADS, ZERO, Conv2dShape, Fused, activate, blocks, fuse, ints, per_channel
-from .tile import BK, BLOCK, BM, BN, K_STEP, LOADS, PITCH, ROW_STEP, TM, TN, clear, multiply_step, tile_thread
-
-ENOUGH_BLOCKS = 4 if SIMULATED else 512  # of backward_weight before it is split no further
+from .common import ZERO, Conv2dShape, Fused, activate, ints, per_channel
+from .tile import BK, BM, BN, K_STEP, LOADS, PITCH, ROW_STEP, TM, TN, clear, multiply_step, tile_thread
 
 
 @cuda.jit
@@ -201,52 +199,6 @@ def conv2d_backward_weight_sum(partial, dw):
     for split in range(partial.shape[0]):
         total += partial[split, index]
     dw[index] = total
-
-
-def forward(launch, shape, x, w, y, epilogue):
-    pixels = shape.N * shape.P * shape.Q
-    tiles = shape.groups * blocks(pixels, BM) * blocks(shape.K // shape.groups, BN)
-    w, y = w.reshape(shape.K, -1), y.reshape(pixels, shape.K)
-    args = x, w, launch.out(y), *fuse(launch, epilogue, x.reshape(-1), y), launch.ints(Conv2dShape, shape)
-    launch(conv2d_forward_tiled, tiles, BLOCK, *args)
-
-
-def backward_input(launch, shape, dy, w, dx):
-    pixels, Cg = shape.N * shape.H * shape.W, shape.C // shape.groups
-    tiles = shape.groups * blocks(pixels, BM) * blocks(Cg, BN)
-    args = dy, w.reshape(shape.K, -1, Cg), launch.out(dx.reshape(pixels, shape.C)), launch.ints(Conv2dShape, shape)
-    launch(conv2d_backward_input_tiled, tiles, BLOCK, *args)
-
-
-def split(pixels, tiles, step):
-    """(splits of the pixels, pixels of each): enough blocks; whole steps, at least four; none is empty"""
-    splits = max(min(ENOUGH_BLOCKS // tiles, pixels // (4 * step)), 1)
-    pixels_per_split = blocks(blocks(pixels, splits), step) * step
-    return blocks(pixels, pixels_per_split), pixels_per_split
-
-
-def partial_sums(launch, shape, dw, splits):
-    """Where ``splits`` sums for each element of dw go, (splits, K, R*S*Cg): dw itself where there is one."""
-    partial = dw if splits == 1 else launch.workspace((splits, *shape.w))
-    return partial.reshape(splits, shape.K, shape.reduction)
-
-
-def add_splits(launch, partial, dw):
-    splits = partial.shape[0]
-    if splits > 1:
-        out = launch.out(dw.reshape(-1))
-        launch(conv2d_backward_weight_sum, blocks(dw.size, THREADS), THREADS, partial.reshape(splits, -1), out)
-
-
-def backward_weight(launch, shape, x, dy, dw):
-    pixels = shape.N * shape.P * shape.Q
-    tiles = shape.groups * blocks(shape.K // shape.groups, BM) * blocks(shape.reduction, BN)
-    splits, pixels_per_split = split(pixels, tiles, BK)
-    partial = partial_sums(launch, shape, dw, splits)
-    args = launch.integer(pixels_per_split), launch.ints(Conv2dShape, shape)
-    out = launch.out(partial)
-    launch(conv2d_backward_weight_tiled, splits * tiles, BLOCK, x, dy.reshape(pixels, shape.K), out, *args)
-    add_splits(launch, partial, dw)
 
 
 _matrix, _image = float32[:, ::1], float32[:, :, :, ::1]

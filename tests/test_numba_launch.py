@@ -26,8 +26,7 @@ cupy = types.ModuleType("cupy")
 cupy.ndarray, cupy.empty, cupy.asarray, cupy.asnumpy = np.ndarray, np.empty, np.asarray, np.asarray
 stream = types.SimpleNamespace(ptr=7, synchronize=lambda: None)
 runtime = types.SimpleNamespace(getDevice=lambda: 0)
-gpu = types.SimpleNamespace(compute_capability="90")
-cupy.cuda = types.SimpleNamespace(get_current_stream=lambda: stream, runtime=runtime, Device=lambda: gpu)
+cupy.cuda = types.SimpleNamespace(get_current_stream=lambda: stream, runtime=runtime)
 sys.modules["cupy"] = cupy
 
 from numba import cuda
@@ -55,8 +54,7 @@ def new(*shape, dtype=np.float32):
 for groups, w in ((1, (40, 3, 3, 4)), (4, (4, 3, 3, 1))):
     shape = shapes.conv2d_shape((2, 30, 30, 4), w, 1, 1, 1, groups)
     x, w, y = new(*shape.x), new(*shape.w), new(*shape.y)
-    refused = ("depthwise",) if groups == 1 else ()
-    for algorithm in (None, *(name for name in backend.algorithms["conv2d_forward"] if name not in refused)):
+    for algorithm in (None, "direct", "tiled"):
         for epilogue in (IDENTITY, Epilogue(*(new(shape.K) for _ in range(3)), y, "relu")):
             backend.conv2d_forward(shape, x, w, y, epilogue, algorithm)
         backend.conv2d_forward(shape, x, backend.conv2d_prepare(shape, w, algorithm), y, IDENTITY, None)

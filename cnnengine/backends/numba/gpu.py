@@ -11,7 +11,6 @@ import cupy
 import numpy as np
 from numba import config, cuda
 
-from ...kernels.conv2d_implicit_gemm_mma import CAPABILITY
 from .._conv2d_norm import COMPOSED
 from ..contract import Array
 from .backend import NumbaBackend
@@ -24,7 +23,7 @@ class GpuLauncher:
     def __init__(self, memory: GpuBackend) -> None:
         self._memory = memory
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None:
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
         """Launches on CuPy's current stream, so in order with CuPy's own work: no array needs a wait before."""
         if grid == 0:
             return
@@ -44,12 +43,6 @@ class GpuLauncher:
 
     def workspace(self, shape: tuple[int, ...]) -> Array:
         return self._memory.workspace(4 * int(np.prod(shape))).view(np.float32).reshape(shape)
-
-    def no_tf32(self) -> str | None:
-        capability = divmod(int(cupy.cuda.Device().compute_capability), 10)
-        if capability >= CAPABILITY:
-            return None
-        return f"needs compute capability {CAPABILITY[0]}.{CAPABILITY[1]}, this GPU has {capability[0]}.{capability[1]}"
 
 
 @lru_cache(4096)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import cuda
 
-from ...kernels.mma_tile import SIMULATOR_LACKS
 from .._conv2d_norm import COMPOSED
 from .._host import HostMemory
 from ..contract import Array
@@ -21,7 +20,7 @@ class SimulatorLauncher:
     def __init__(self, memory: HostMemory) -> None:
         self._memory = memory
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None:
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
         """Arrays go in read-only, ``out`` arrays both ways; floating-point warnings are off, as on a GPU."""
         if grid == 0:
             return
@@ -40,9 +39,6 @@ class SimulatorLauncher:
 
     def workspace(self, shape: tuple[int, ...]) -> Array:
         return self._memory.workspace(4 * int(np.prod(shape))).view(np.float32).reshape(shape)
-
-    def no_tf32(self) -> str | None:
-        return str(SIMULATOR_LACKS)
 
 
 @lru_cache(4096)
