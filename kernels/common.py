@@ -26,10 +26,16 @@ if SIMULATED:  # Python's math raises where a GPU returns infinity or NaN
     from math import erfc
 
     from numpy import exp, expm1, log, sqrt, tanh
+
+    def unsigned(index):
+        return index
 else:
     from math import erfc, exp, expm1, log, sqrt, tanh
 
-__all__ = ["erfc", "exp", "expm1", "log", "sqrt", "tanh"]
+    from numba import uint64 as unsigned  # of an index that is never negative: Numba need not look whether it is
+
+
+__all__ = ["erfc", "exp", "expm1", "log", "sqrt", "tanh", "unsigned"]
 
 
 def _mirror(shape_class):

@@ -28,7 +28,7 @@ from ..contract import CONV2D_VERBS, OPTIMIZERS, Array, Epilogue, PackedWeight
 class Launcher(Protocol):
     """How the host functions of ``kernels/`` start a kernel, and make its arguments."""
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None: ...
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None: ...
     def out(self, array: Array) -> Any: ...  # marks an argument that the kernel writes
     def integer(self, value: int) -> Any: ...
     def ints(self, tuple_class: Any, members: Any) -> Any: ...  # a shape, or a tuple, as the kernels' named tuple
@@ -44,7 +44,8 @@ class NumbaBackend(ComposedConv2dNorm):
     launch: Launcher
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        return PackedWeight(w, w, self.name, conv2d.choose(algorithm, shape.K // shape.groups))
+        pixels = shape.N * shape.P * shape.Q
+        return PackedWeight(w, w, self.name, conv2d.choose(algorithm, shape, pixels, shape.K // shape.groups))
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None

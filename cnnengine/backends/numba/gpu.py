@@ -23,7 +23,7 @@ class GpuLauncher:
     def __init__(self, memory: GpuBackend) -> None:
         self._memory = memory
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None:
         """Launches on CuPy's current stream, so in order with CuPy's own work: no array needs a wait before."""
         if grid == 0:
             return

@@ -20,7 +20,7 @@ class SimulatorLauncher:
     def __init__(self, memory: HostMemory) -> None:
         self._memory = memory
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None:
         """Arrays go in read-only, ``out`` arrays both ways; floating-point warnings are off, as on a GPU."""
         if grid == 0:
             return
