@@ -13,9 +13,8 @@ from numba import config, cuda, int32, types
 from .. import shapes
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-THREADS = 8 if SIMULATED else 256  # of a one-dimensional block; a power of two, which the tree of reduce.py halves
+THREADS = 8 if SIMULATED else 256  # of a block, where the caller names none
 ELEMENTS_PER_THREAD = 4  # of elementwise kernels: 4 loads of 4 bytes by 2048 threads are 32 KB under way per SM
-ELEMENTS_PER_BLOCK = THREADS * ELEMENTS_PER_THREAD
 
 ZERO = np.float32(0)
 ONE = np.float32(1)
@@ -64,6 +63,19 @@ def ints(tuple_class):
 def blocks(elements, per_block):
     """How many blocks cover the elements."""
     return -(-elements // per_block)
+
+
+def tree_block(threads):
+    """A block whose threads meet in a tree: halves of it are added, and shared memory has room for THREADS. Raises
+    ValueError for any other number."""
+    if not 1 <= threads <= THREADS or threads & (threads - 1):
+        raise ValueError(f"block: expected a power of two of at most {THREADS} threads, received {threads}")
+    return threads
+
+
+def elementwise(elements, threads):
+    """(grid, block) of a kernel whose threads take ELEMENTS_PER_THREAD each"""
+    return blocks(elements, threads * ELEMENTS_PER_THREAD), threads
 
 
 def fuse(launch, epilogue, vector, y):

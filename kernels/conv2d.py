@@ -5,18 +5,19 @@
     backward_weight  dw[k,r,s,c] = sum over n, p, q of dy[n,p,q,k] x[n, p*stride_h - pad_h + r*dilation_h, ..., c]
 
 Rungs, simplest first:
-    direct              conv2d_direct.py: one thread an output, every operand from global memory; chosen where a group is
-                        too narrow for a tile, and to learn from
+    direct              conv2d_direct.py: one thread an output, every operand from global memory; chosen where a group
+                        is too narrow for a tile, and to learn from
     depthwise           conv2d_depthwise.py: one input channel a group, strips of outputs under a window of inputs, both
                         in registers; chosen where there are several such groups of fewer than eight filters
     tiled               conv2d_tiled.py: implicit GEMM on CUDA cores, tiles in shared memory; chosen where outputs fill
                         less than half of implicit_gemm's tile along either side
-    implicit_gemm       conv2d_implicit_gemm.py: the same with more sums a thread, loads of 16 bytes from shared memory, a
-                        step fetched while another is multiplied, no product with a zero in backward_input; chosen else
+    implicit_gemm       conv2d_implicit_gemm.py: the same with more sums a thread, loads of 16 bytes from shared memory,
+                        a step fetched while another is multiplied, no product with a zero in backward_input; chosen
+                        else
     implicit_gemm_tf32  conv2d_implicit_gemm_mma.py: the same on tensor cores, operands rounded to TF32; only on request
 Roofline: 2 N P Q K R S C/groups flops over 4 (|x| + |w| + |y|) bytes. A 3x3 layer of 64 channels has 144 flops a byte,
-ten times what separates 4.8 TB/s from 60 TFLOP/s: bound by arithmetic. ``direct`` reads 8 bytes for 2 flops and lives on
-its caches; a 64 x 64 tile reads 1/64 of that.
+ten times what separates 4.8 TB/s from 60 TFLOP/s: bound by arithmetic. ``direct`` reads 8 bytes for 2 flops and lives
+on its caches; a 64 x 64 tile reads 1/64 of that.
 
 The host functions take ``block``, the block size of the rung: a number of threads (``direct``, ``depthwise``), a Tile
 (``tiled``), a SimtTile (``implicit_gemm``) or an MmaTile (``implicit_gemm_tf32``); None is the rung's own.
@@ -25,8 +26,16 @@ The host functions take ``block``, the block size of the rung: a number of threa
 from math import gcd
 
 from ..errors import Unsupported
-from . import conv2d_depthwise, conv2d_direct, conv2d_implicit_gemm, conv2d_implicit_gemm_mma, conv2d_tiled
-from . import mma_tile, simt_tile, tile
+from . import (
+    conv2d_depthwise,
+    conv2d_direct,
+    conv2d_implicit_gemm,
+    conv2d_implicit_gemm_mma,
+    conv2d_tiled,
+    mma_tile,
+    simt_tile,
+    tile,
+)
 from .common import SIMULATED, THREADS, Conv2dShape, blocks, fuse
 from .phases import most_pixels, phases
 from .sliding_window import STAGED
@@ -41,8 +50,8 @@ FEW_FILTERS = 8  # of a group of one channel, from which on a tile pays
 
 
 def choose(algorithm, shape, rows, columns):
-    """The rung for a pass whose groups make ``rows`` x ``columns`` outputs, where None was asked for. Raises Unsupported
-    where a rung does not take the shape."""
+    """The rung for a pass whose groups make ``rows`` x ``columns`` outputs, where None was asked for. Raises
+    Unsupported where a rung does not take the shape."""
     if algorithm is None:
         if 1 < shape.groups == shape.C and shape.K // shape.C < FEW_FILTERS and shape.S <= STAGED:
             return "depthwise"
@@ -52,8 +61,8 @@ def choose(algorithm, shape, rows, columns):
         return "implicit_gemm" if 2 * rows >= large.BM and 2 * columns >= large.BN else "tiled"
     if algorithm == "depthwise" and (shape.groups != shape.C or shape.S > STAGED):
         raise Unsupported(
-            f"depthwise: takes one input channel a group (groups == C) and filters of at most {STAGED} columns, received"
-            f" groups {shape.groups}, C {shape.C}, S {shape.S}: x {shape.x}, w {shape.w}"
+            f"depthwise: takes one input channel a group (groups == C) and filters of at most {STAGED} columns,"
+            f" received groups {shape.groups}, C {shape.C}, S {shape.S}: x {shape.x}, w {shape.w}"
         )
     return algorithm
 

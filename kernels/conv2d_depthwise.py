@@ -7,8 +7,8 @@ backward_weight: a thread adds ``taps`` taps of a filter's row over many pixels,
 and a second kernel the blocks, as in conv2d_tiled.py: the same bits every time.
 
 The block is (channels, strips, lines) threads, or (channels, pixels, parts of filters); any number up to THREADS.
-``length`` and ``taps`` are registers, so a function of them builds the kernel. One channel a thread: the C++ takes up to
-16 bytes of them.
+``length`` and ``taps`` are registers, so a function of them builds the kernel. One channel a thread: the C++ takes up
+to 16 bytes of them.
 
 Roofline: 2 R S flops for each output over the bytes of an input and an output at stride 1: 2.25 flops a byte for 3x3:
 bound by memory, from about 7x7 on by arithmetic.
@@ -81,9 +81,9 @@ def forward(length):
 
 @cache
 def backward_input(length):
-    """The kernel for strips of ``length`` pixels of dx. They meet the same taps, every phases-th: no product is spent on
-    zeros that a stride would put between the elements of dy. One tap further they meet the element of dy before, so the
-    strip runs backwards: total[i] is pixel length - 1 - i."""
+    """The kernel for strips of ``length`` pixels of dx. They meet the same taps, every phases-th: no product is spent
+    on zeros that a stride would put between the elements of dy. One tap further they meet the element of dy before, so
+    the strip runs backwards: total[i] is pixel length - 1 - i."""
 
     @cuda.jit
     def conv2d_backward_input_depthwise(dy, w, dx, shape):
@@ -147,8 +147,8 @@ def filter_part(shape, axis, part, most_taps):
 
 @cache
 def backward_weight(taps):
-    """The kernel for ``taps`` taps a thread. An item is a run of outputs of a line; a block adds ``range_`` of them, each
-    row of its threads every blockDim.y-th."""
+    """The kernel for ``taps`` taps a thread. An item is a run of outputs of a line; a block adds ``range_`` of them,
+    each row of its threads every blockDim.y-th."""
     SUMS = THREADS * taps
 
     @cuda.jit

@@ -1,10 +1,10 @@
 """conv2d, rung ``implicit_gemm``: implicit GEMM on CUDA cores over simt_tile.py, with the operands of operands.py and,
 for backward_input, the phases of phases.py: no product with a zero that the stride would put between outputs.
 
-A function of a tile builds each kernel: ``forward(tile)`` is what ``conv2d_forward_implicit_gemm<Tile>`` is in C++. Each
-block has tile.THREADS threads. Blocks are numbered and backward_weight is split as in conv2d_tiled.py, backward_input's
-phases lie between the tiles of pixels and those of channels: phases of the same pixels read the same dy at about the
-same time. Elements travel one at a time, where the C++ moves four.
+A function of a tile builds each kernel: ``forward(tile)`` is what ``conv2d_forward_implicit_gemm<Tile>`` is in C++.
+Each block has tile.THREADS threads. Blocks are numbered and backward_weight is split as in conv2d_tiled.py,
+backward_input's phases lie between the tiles of pixels and those of channels: phases of the same pixels read the same
+dy at about the same time. Elements travel one at a time, where the C++ moves four.
 """
 
 from functools import cache

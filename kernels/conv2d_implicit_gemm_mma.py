@@ -1,9 +1,9 @@
 """conv2d, rung ``implicit_gemm_mma``: implicit GEMM on tensor cores over mma_tile.py, with the operands of operands.py
 and, for backward_input, the phases of phases.py.
 
-Tensor cores have no float32: its operands are rounded to TF32, 10 bits of significand (2^-11 off at most, with float32's
-range), their products added in float32. So the rung is never chosen but asked for, as in csrc/cuda by the name
-``implicit_gemm_tf32``. It needs compute capability 8.0.
+Tensor cores have no float32: its operands are rounded to TF32, 10 bits of significand (2^-11 off at most, with
+float32's range), their products added in float32. So the rung is never chosen but asked for, as in csrc/cuda by the
+name ``implicit_gemm_tf32``. It needs compute capability 8.0.
 
 A function of a tile builds each kernel, each block has tile.THREADS threads. Blocks are numbered and backward_weight is
 split as in conv2d_implicit_gemm.py.
@@ -104,13 +104,20 @@ def forward(tile):
             for right in range(2):
                 k = first_k + sum_column(j, right, tile)
                 if k < Kg:
-                    channel = group * Kg + k
-                    before, factor, behind = per_channel(channel, bias, scale, shift, fused)
+                    before, factor, behind = per_channel(group * Kg + k, bias, scale, shift, fused)
                     for i in range(FM):
                         for v in range(right, 4, 2):
-                            pixel = first_pixel + sum_row(i, v, tile)
-                            if pixel < pixels:
-                                value = (total[i, j, v] + before) * factor + behind
+                            total[i, j, v] = (total[i, j, v] + before) * factor + behind
+        for i in range(FM):
+            for lower in range(0, 4, 2):
+                pixel = first_pixel + sum_row(i, lower, tile)
+                if pixel < pixels:
+                    for j in range(FN):
+                        for v in range(lower, lower + 2):
+                            k = first_k + sum_column(j, v, tile)
+                            if k < Kg:
+                                channel = group * Kg + k
+                                value = total[i, j, v]
                                 if fused.residual:
                                     value += residual[pixel, channel]
                                 y[pixel, channel] = activate(value, fused)

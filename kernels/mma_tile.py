@@ -1,17 +1,17 @@
 """The core of rung ``implicit_gemm_mma``: one block multiplies an a-tile by a b-tile on tensor cores.
 
-    c (BM, BN) = a (BM, k) @ b (BN, k)^T, in steps of BK along k; each warp keeps a corner of WM x WN sums in registers, as
-    FM x FN fragments of 16 x 8, of which a lane holds four.
+    c (BM, BN) = a (BM, k) @ b (BN, k)^T, in steps of BK along k; each warp keeps a corner of WM x WN sums in registers,
+    as FM x FN fragments of 16 x 8, of which a lane holds four.
 
 Operands are float32 rounded to TF32, 10 bits of significand, on their way to shared memory; ldmatrix brings fragments
 of them to registers, mma.sync multiplies: 16 * 8 * 8 multiply-adds an instruction of a warp. Sums are float32, in the
-order of k. A warp of 32 x 32 reads 64 rows of fragments for 32 * 32 products: 16 multiply-adds for each element of shared
-memory, where ``implicit_gemm`` has fewer than 3. As there, a step is fetched to registers while the one before is
-multiplied (csrc/cuda/mma_tile.cuh copies asynchronously, several steps ahead).
+order of k. A warp of 32 x 32 reads 64 rows of fragments for 32 * 32 products: 16 multiply-adds for each element of
+shared memory, where ``implicit_gemm`` has fewer than 3. As there, a step is fetched to registers while the one before
+is multiplied (csrc/cuda/mma_tile.cuh copies asynchronously, several steps ahead).
 
 In shared memory a tile is lines of chunks of 16 bytes: of BK elements of one row where the operand runs along k, of all
-rows of one k where it does not. A chunk's place in its line is XORed with the line's number, so that the eight rows that
-ldmatrix reads at once lie in different banks.
+rows of one k where it does not. A chunk's place in its line is XORed with the line's number, so that the eight rows
+that ldmatrix reads at once lie in different banks.
 """
 
 from collections import namedtuple
@@ -28,8 +28,8 @@ MmaTile = namedtuple("MmaTile", "BM BN BK WARPS_N WM WN FM FN THREADS LOADS_A LO
 
 
 def mma_tile(BM, BN, BK, WARPS_M, WARPS_N):
-    """A tile of BM x BN sums, BK deep a step, of WARPS_M x WARPS_N warps. Raises ValueError where fragments do not cover
-    it."""
+    """A tile of BM x BN sums, BK deep a step, of WARPS_M x WARPS_N warps. Raises ValueError where fragments do not
+    cover it."""
     WM = BM // WARPS_M
     WN = BN // WARPS_N
     threads = WARP * WARPS_M * WARPS_N
@@ -43,7 +43,7 @@ def mma_tile(BM, BN, BK, WARPS_M, WARPS_N):
     return tile
 
 
-TILE = mma_tile(16, 16, 8, 1, 1) if SIMULATED else mma_tile(64, 64, 16, 2, 2)  # one warp; four
+TILE = mma_tile(16, 16, 8, 1, 1) if SIMULATED else mma_tile(64, 64, 8, 2, 2)  # one warp; four
 
 
 @cuda.jit(device=True, inline="always")
@@ -62,7 +62,8 @@ def chunk_along_rows(line, chunk, rows):
 
 @cuda.jit(device=True, inline="always")
 def store_tf32_along_k(held, shared, first, BK, near, far, step, loads):
-    """What was loaded along k, rounded: position ``near`` of the rows far + load * step, of a buffer from ``first`` on"""
+    """What was loaded along k, rounded: position ``near`` of the rows far + load * step, of a buffer from ``first``
+    on"""
     for load in range(loads):
         place = chunk_along_k(far + load * step, near // CHUNK, BK) + near % CHUNK
         shared[unsigned(first + place)] = to_tf32(held[load])
@@ -78,8 +79,8 @@ def store_tf32_along_rows(held, shared, first, rows, near, far, step, loads):
 
 @cuda.jit(device=True, inline="always")
 def fragment_along_k(shared, first, row, kk, BK):
-    """Rows row + [0, 16), k in kk + [0, 8): the registers of mma's a, rows 0-7 and 8-15 of the first half of k, then of the
-    second. As b, registers 0 and 2 are the first eight columns, 1 and 3 the second."""
+    """Rows row + [0, 16), k in kk + [0, 8): the registers of mma's a, rows 0-7 and 8-15 of the first half of k, then of
+    the second. As b, registers 0 and 2 are the first eight columns, 1 and 3 the second."""
     lane = cuda.threadIdx.x % WARP
     return ldmatrix_x4(shared, unsigned(first + chunk_along_k(row + lane % 16, kk // CHUNK + lane // 16, BK)))
 

@@ -7,9 +7,9 @@ Cg = C/groups and Kg = K/groups:
     backward_weight   k in [0, Kg)          taps (r, s, c)        (n, p, q)
 
 A thread loads ``loads`` elements of a tile in each step, into ``held``. Where neighbours along the reduction are
-neighbours in memory (``along k``), it takes one position of the step and rows ``step`` apart, of which it knows once and
-for all where they begin; else one row, and positions ``step`` apart. An element's offset is its row's plus its tap's, and
-the next tap is found without a division.
+neighbours in memory (``along k``), it takes one position of the step and rows ``step`` apart, of which it knows once
+and for all where they begin; else one row, and positions ``step`` apart. An element's offset is its row's plus its
+tap's, and the next tap is found without a division.
 
 Arrays come flat. What does not exist is loaded as zero.
 """

@@ -1,12 +1,12 @@
-"""backward_input of any stride as dense products. Input row h, whose place in the padded input is h + pad_h, is reached by
-tap r from output row p where
+"""backward_input of any stride as dense products. Input row h, whose place in the padded input is h + pad_h, is reached
+by tap r from output row p where
 
     p*stride_h + r*dilation_h = h + pad_h
 
 so only taps with r*dilation_h = h + pad_h modulo stride_h reach it: the same ones for all h of one residue, at equal
-distances from each other, and from neighbouring h of that residue they lead to neighbouring p. These pixels are a phase:
-a convolution without stride of their own few taps, where no product is spent on a zero. Stride 1 is one phase of all
-taps; at stride 2 a 3x3 filter has phases of 1, 2, 2 and 4 taps. A phase that no tap reaches is 0.
+distances from each other, and from neighbouring h of that residue they lead to neighbouring p. These pixels are a
+phase: a convolution without stride of their own few taps, where no product is spent on a zero. Stride 1 is one phase of
+all taps; at stride 2 a 3x3 filter has phases of 1, 2, 2 and 4 taps. A phase that no tap reaches is 0.
 """
 
 from collections import namedtuple

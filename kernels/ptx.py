@@ -3,9 +3,10 @@
 An intrinsic is a function of types: it returns a signature, and what emits LLVM's code for it. The tensor cores are
 reached by inline PTX, where "=r" and "=f" name 32-bit registers that an instruction writes, "r" and "f" those it reads.
 
-ldmatrix and mma.sync are done by a warp together: each lane brings a part of the operands and gets a part of the result.
-The simulator runs threads one by one, so their twins need a scheduler that lets the threads of a warp meet. One that can
-sets ``meet_warp``: it takes what this thread brings and returns what all lanes brought (tests/numba_simulator.py does).
+ldmatrix and mma.sync are done by a warp together: each lane brings a part of the operands and gets a part of the
+result. The simulator runs threads one by one, so their twins need a scheduler that lets the threads of a warp meet. One
+that can sets ``meet_warp``: it takes what this thread brings and returns what all lanes brought
+(tests/numba_simulator.py does).
 """
 
 import numpy as np

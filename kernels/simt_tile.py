@@ -7,8 +7,9 @@ With 2 x 1 groups a thread reads 12 floats of shared memory, in three loads of 1
 registers (``held``), then to the other of two shared buffers: one barrier a step, and memory is waited for meanwhile.
 
 Thread t is lane t % WARP of warp t // WARP. A warp is WARP_ROWS x WARP_COLUMNS threads: eight neighbours along n read
-eight neighbouring groups of b, 128 bytes, and one and the same group of a. Shared memory holds a tile as lines of one k,
-4 floats longer than the tile, so that stores down a column meet different banks (csrc/cuda/simt_tile.cuh counts them).
+eight neighbouring groups of b, 128 bytes, and one and the same group of a. Shared memory holds a tile as lines of one
+k, 4 floats longer than the tile, so that stores down a column meet different banks (csrc/cuda/simt_tile.cuh counts
+them).
 
 ``SimtTile`` is what ``template <class Tile>`` is in C++: a function of a tile builds the kernel for it, whose loops and
 arrays the compiler then knows. Every element adds its products in the order of k, whatever the tile.
@@ -31,7 +32,8 @@ SimtTile = namedtuple("SimtTile", "BM BN BK GM GN TM TN A_LINE B_LINE WARPS_N TH
 
 
 def simt_tile(BM, BN, BK, GM, GN):
-    """A tile of BM x BN sums, BK deep a step, GM x GN groups a thread. Raises ValueError where threads do not fit it."""
+    """A tile of BM x BN sums, BK deep a step, GM x GN groups a thread. Raises ValueError where threads do not fit
+    it."""
     TM = GROUP * GM
     TN = GROUP * GN
     rows = BM // TM  # of threads
@@ -100,7 +102,8 @@ def store_along_rows(held, shared, first, line, near, far, step, loads):
 
 @cuda.jit(device=True, inline="always")
 def load_fragment(fragment, shared, index, groups, distance):
-    """fragment (GROUP * groups,) = four neighbours of shared memory from ``index`` on, then ``distance`` further on, ..."""
+    """fragment (GROUP * groups,) = four neighbours of shared memory from ``index`` on, then ``distance`` further on,
+    ..."""
     for i in range(groups):
         four = load4(shared, unsigned(index + i * distance))
         fragment[GROUP * i] = four[0]

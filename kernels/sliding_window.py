@@ -1,11 +1,11 @@
-"""What the ``depthwise`` rungs share: a strip of outputs that a thread keeps in registers, and the window of inputs that
-slides over it.
+"""What the ``depthwise`` rungs share: a strip of outputs that a thread keeps in registers, and the window of inputs
+that slides over it.
 
-With common = gcd(stride, dilation), phases = stride / common, spacing = dilation / common: taps s, s + phases,
-s + 2 phases, ... meet inputs that lie spacing * stride apart, and the outputs of one tap and one input each lie spacing
-apart. So a strip is outputs (backward_input: pixels of dx) at that distance, and one tap further every output of it wants
-the input that its neighbour had: of ``length`` inputs one is new. At dilation 1 outputs of a strip are neighbours; at
-stride 1 there is one phase.
+With common = gcd(stride, dilation), phases = stride / common, spacing = dilation / common: taps s, s + phases, s + 2
+phases, ... meet inputs that lie spacing * stride apart, and the outputs of one tap and one input each lie spacing
+apart. So a strip is outputs (backward_input: pixels of dx) at that distance, and one tap further every output of it
+wants the input that its neighbour had: of ``length`` inputs one is new. At dilation 1 outputs of a strip are
+neighbours; at stride 1 there is one phase.
 """
 
 from collections import namedtuple
@@ -67,9 +67,9 @@ def load_pixel(source, line, column, width, channels):
 
 @cuda.jit(device=True, inline="always")
 def slide(total, window, length, taps, source, line, begin, by, width, channels, filters, tap, step):
-    """total[i] += weight of tap j * input at position i + j, for j in [0, taps). Position i lies at column begin + i * by
-    of a line, the weight of tap j at filters[tap + j * step]. The window is a ring, position p in window[p % length]: a
-    new input takes the place of the one that no tap wants any more."""
+    """total[i] += weight of tap j * input at position i + j, for j in [0, taps). Position i lies at column begin + i *
+    by of a line, the weight of tap j at filters[tap + j * step]. The window is a ring, position p in window[p %
+    length]: a new input takes the place of the one that no tap wants any more."""
     for i in range(length - 1):
         window[i] = load_pixel(source, line, begin + i * by, width, channels)
     for first in range(0, taps, length):  # a turn of the ring
@@ -90,7 +90,8 @@ def staged_rows(shape):
 
 @cuda.jit(device=True, inline="always")
 def stage(staged, w, k, exists, top, rows, shape):
-    """Rows from ``top`` on of filter ``k`` of this thread's channel, to [tap][channel of the block]. All threads call."""
+    """Rows from ``top`` on of filter ``k`` of this thread's channel, to [tap][channel of the block]. All threads
+    call."""
     cuda.syncthreads()  # nobody reads the rows before these any more
     taps = shape.R * shape.S
     count = min(rows * shape.S, taps - top * shape.S)
