@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import cuda
 
+from ...kernels import ptx
 from .._conv2d_norm import COMPOSED
 from .._host import HostMemory
 from ..contract import Array
@@ -58,3 +59,8 @@ class SimulatorBackend(NumbaBackend, HostMemory):
     def __init__(self) -> None:
         HostMemory.__init__(self)
         self.launch = SimulatorLauncher(self)
+
+    def refuse_tensor_cores(self) -> str | None:
+        if ptx.meet_warp is None:
+            return "needs a GPU: in Numba's simulator the threads of a warp cannot do an instruction together"
+        return None
