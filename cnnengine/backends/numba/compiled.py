@@ -114,7 +114,7 @@ def signature_of(arguments: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def is_array(value: Any) -> bool:
-    return not isinstance(value, np.generic) and hasattr(value, "strides")
+    return not isinstance(value, np.generic) and hasattr(value, "flags")
 
 
 def flat(arguments: Sequence[Any]) -> tuple[Any, ...]:
