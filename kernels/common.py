@@ -104,3 +104,11 @@ def per_channel(k, bias, scale, shift, fused):
 def activate(value, fused):
     """relu where it is asked for: a NaN fails the comparison and stays."""
     return ZERO if fused.relu and value <= ZERO else value
+
+
+@cuda.jit(device=True, inline="always")
+def finish(y, residual, index, value, fused):
+    """y[index] = value, with what the epilogue still adds; both arrays flat"""
+    if fused.residual:
+        value += residual[unsigned(index)]
+    y[unsigned(index)] = activate(value, fused)

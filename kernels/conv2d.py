@@ -93,7 +93,7 @@ def forward(launch, shape, x, w, y, epilogue, algorithm, block=None):
         return
     block = block or TILES[rung]
     tiles = shape.groups * blocks(pixels, block.BM) * blocks(Kg, block.BN)
-    y = y.reshape(pixels, shape.K)
+    y = y.reshape(pixels, shape.K) if rung == "tiled" else y.reshape(-1)
     args = (x, w.reshape(shape.K, -1)) if rung == "tiled" else (channels, w.reshape(-1))
     args = *args, launch.out(y), *fuse(launch, epilogue, channels, y), ints
     launch(RUNGS[rung].forward(block), tiles, threads_of(rung, block), *args)

@@ -19,7 +19,7 @@ from functools import cache
 
 from numba import cuda, float32, int32
 
-from .common import SIMULATED, THREADS, ZERO, Conv2dShape, Fused, activate, blocks, ints, per_channel, unsigned
+from .common import SIMULATED, THREADS, ZERO, Conv2dShape, Fused, blocks, finish, ints, per_channel, unsigned
 from .sliding_window import STAGED, axis_of, first_tap, load_pixel, slide, stage, staged_rows, strip_of
 
 LENGTH = 3 if SIMULATED else 8  # outputs of a strip: as many sums and inputs in registers
@@ -71,10 +71,7 @@ def forward(length):
                 q = strip.first + i * axis.spacing
                 if q < shape.Q:
                     index = (strip.line * shape.Q + q) * shape.K + k
-                    value = (total[i] + before) * factor + behind
-                    if fused.residual:
-                        value += residual[unsigned(index)]
-                    y[unsigned(index)] = activate(value, fused)
+                    finish(y, residual, index, (total[i] + before) * factor + behind, fused)
 
     return conv2d_forward_depthwise
 

@@ -11,7 +11,7 @@ from functools import cache
 
 from numba import cuda, float32, int32, int64
 
-from .common import Conv2dShape, Fused, activate, ints, per_channel
+from .common import Conv2dShape, Fused, finish, ints, per_channel
 from .operands import (
     NOWHERE,
     after,
@@ -44,7 +44,7 @@ def forward(tile):
 
     @cuda.jit
     def conv2d_forward_implicit_gemm(x, w, y, bias, scale, shift, residual, fused, shape):
-        """x, w flat, y and residual (N*P*Q, K)"""
+        """x, w, y and residual flat"""
         a_tile = cuda.shared.array(A_BUFFERS, float32, ALIGNMENT)  # x: [buffer][(r, s, c)][pixel]
         b_tile = cuda.shared.array(B_BUFFERS, float32, ALIGNMENT)  # w: [buffer][(r, s, c)][k]
         total = cuda.local.array((TM, TN), float32)
@@ -99,17 +99,17 @@ def forward(tile):
             cuda.syncthreads()
 
         for j in range(TN):
-            k = first_k + column_of(j, tile)
-            if k < Kg:
-                channel = group * Kg + k
-                before, factor, behind = per_channel(channel, bias, scale, shift, fused)
-                for i in range(TM):
-                    pixel = first_pixel + row_of(i, tile)
-                    if pixel < pixels:
-                        value = (total[i, j] + before) * factor + behind
-                        if fused.residual:
-                            value += residual[pixel, channel]
-                        y[pixel, channel] = activate(value, fused)
+            k = min(first_k + column_of(j, tile), Kg - 1)  # what lies beyond is not stored
+            before, factor, behind = per_channel(group * Kg + k, bias, scale, shift, fused)
+            for i in range(TM):
+                total[i, j] = (total[i, j] + before) * factor + behind
+        for i in range(TM):
+            pixel = first_pixel + row_of(i, tile)
+            if pixel < pixels:
+                for j in range(TN):
+                    k = first_k + column_of(j, tile)
+                    if k < Kg:
+                        finish(y, residual, pixel * shape.K + group * Kg + k, total[i, j], fused)
 
     return conv2d_forward_implicit_gemm
 
@@ -277,7 +277,7 @@ def backward_weight(tile):
 
 _flat, _matrix = float32[::1], float32[:, ::1]
 SIGNATURES = [
-    (forward(TILE), (_flat, _flat, _matrix, *(_flat,) * 3, _matrix, ints(Fused), ints(Conv2dShape))),
+    (forward(TILE), (*(_flat,) * 7, ints(Fused), ints(Conv2dShape))),
     (backward_input(TILE), (_flat, _flat, _matrix, ints(Conv2dShape))),
     (backward_weight(TILE), (_flat, _flat, float32[:, :, ::1], int32, ints(Conv2dShape))),
 ]

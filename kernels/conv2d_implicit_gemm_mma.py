@@ -13,7 +13,7 @@ from functools import cache
 
 from numba import cuda, float32, int32, int64, uint32
 
-from .common import Conv2dShape, Fused, activate, ints, per_channel
+from .common import Conv2dShape, Fused, finish, ints, per_channel
 from .mma_tile import (
     TILE,
     clear_mma_sums,
@@ -46,7 +46,7 @@ def forward(tile):
 
     @cuda.jit
     def conv2d_forward_mma(x, w, y, bias, scale, shift, residual, fused, shape):
-        """x, w flat, y and residual (N*P*Q, K)"""
+        """x, w, y and residual flat"""
         a_tile = cuda.shared.array(A_BUFFERS, float32, ALIGNMENT)  # x: [buffer][pixel][(r, s, c)], swizzled
         b_tile = cuda.shared.array(B_BUFFERS, float32, ALIGNMENT)  # w: [buffer][k][(r, s, c)]
         total = cuda.local.array((FM, FN, 4), float32)
@@ -102,12 +102,11 @@ def forward(tile):
 
         for j in range(FN):
             for right in range(2):
-                k = first_k + sum_column(j, right, tile)
-                if k < Kg:
-                    before, factor, behind = per_channel(group * Kg + k, bias, scale, shift, fused)
-                    for i in range(FM):
-                        for v in range(right, 4, 2):
-                            total[i, j, v] = (total[i, j, v] + before) * factor + behind
+                k = min(first_k + sum_column(j, right, tile), Kg - 1)  # what lies beyond is not stored
+                before, factor, behind = per_channel(group * Kg + k, bias, scale, shift, fused)
+                for i in range(FM):
+                    for v in range(right, 4, 2):
+                        total[i, j, v] = (total[i, j, v] + before) * factor + behind
         for i in range(FM):
             for lower in range(0, 4, 2):
                 pixel = first_pixel + sum_row(i, lower, tile)
@@ -116,11 +115,7 @@ def forward(tile):
                         for v in range(lower, lower + 2):
                             k = first_k + sum_column(j, v, tile)
                             if k < Kg:
-                                channel = group * Kg + k
-                                value = total[i, j, v]
-                                if fused.residual:
-                                    value += residual[pixel, channel]
-                                y[pixel, channel] = activate(value, fused)
+                                finish(y, residual, pixel * shape.K + group * Kg + k, total[i, j, v], fused)
 
     return conv2d_forward_mma
 
@@ -292,7 +287,7 @@ def backward_weight(tile):
 
 _flat, _matrix = float32[::1], float32[:, ::1]
 SIGNATURES = [
-    (forward(TILE), (_flat, _flat, _matrix, *(_flat,) * 3, _matrix, ints(Fused), ints(Conv2dShape))),
+    (forward(TILE), (*(_flat,) * 7, ints(Fused), ints(Conv2dShape))),
     (backward_input(TILE), (_flat, _flat, _matrix, ints(Conv2dShape))),
     (backward_weight(TILE), (_flat, _flat, float32[:, :, ::1], int32, ints(Conv2dShape))),
 ]
