@@ -2,7 +2,7 @@
 
 Of the forward pass the backward pass is given x or y, as ACTIVATION_SAVES of the contract says. ``parameter`` is the
 slope of leaky_relu and the scale of elu.
-Rungs: ``direct`` alone. A block takes ELEMENTS_PER_BLOCK neighbours, a thread every THREADS-th of them, so that the
+Rungs: ``direct`` alone. A block of n threads takes 4 n neighbours, a thread every n-th of them, so that the
 accesses of a warp are neighbours and each thread has several loads under way. Nothing is used twice. Which activation
 it is, is asked inside the kernel: all threads answer alike.
 Roofline: forward moves 8 bytes an element, backward 12, for one comparison or an exponential: bound by memory on every
@@ -14,13 +14,12 @@ import numpy as np
 from numba import cuda, float32, int32
 
 from .common import (
-    ELEMENTS_PER_BLOCK,
     ELEMENTS_PER_THREAD,
     ONE,
     SIX,
     THREADS,
     ZERO,
-    blocks,
+    elementwise,
     erfc,
     exp,
     expm1,
@@ -144,42 +143,40 @@ def derived(kind, saved, dy, parameter):
 
 @cuda.jit
 def activation_forward(kind, x, y, parameter):
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < y.size:
             y[index] = activated(kind, x[index], parameter)
 
 
 @cuda.jit
 def activation_backward(kind, saved, dy, dx, parameter):
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < dx.size:
             dx[index] = derived(kind, saved[index], dy[index], parameter)
 
 
-def forward(launch, kind, x, y, parameter):
+def forward(launch, kind, x, y, parameter, block=THREADS):
     """``kind`` is of the contract's ACTIVATIONS; "identity" is a copy."""
     if kind == "identity":
         y[...] = x
         return
     flat = y.reshape(-1)
-    grid = blocks(flat.size, ELEMENTS_PER_BLOCK)
     args = launch.integer(KINDS[kind]), x.reshape(-1), launch.out(flat), np.float32(parameter)
-    launch(activation_forward, grid, THREADS, *args)
+    launch(activation_forward, *elementwise(flat.size, block), *args)
 
 
-def backward(launch, kind, saved, dy, dx, parameter):
+def backward(launch, kind, saved, dy, dx, parameter, block=THREADS):
     """``saved`` is the forward pass's x or y."""
     if kind == "identity":
         dx[...] = dy
         return
     flat = dx.reshape(-1)
-    grid = blocks(flat.size, ELEMENTS_PER_BLOCK)
-    arrays = saved.reshape(-1), dy.reshape(-1), launch.out(flat)
-    launch(activation_backward, grid, THREADS, launch.integer(KINDS[kind]), *arrays, np.float32(parameter))
+    args = launch.integer(KINDS[kind]), saved.reshape(-1), dy.reshape(-1), launch.out(flat), np.float32(parameter)
+    launch(activation_backward, *elementwise(flat.size, block), *args)
 
 
 SIGNATURES = [

@@ -11,13 +11,12 @@ all threads answer alike, which costs nothing beside a trip to memory.
 from numba import cuda, float32, int32
 
 from .common import (
-    ELEMENTS_PER_BLOCK,
     ELEMENTS_PER_THREAD,
     ONE,
     THREADS,
     ZERO,
     BroadcastShape,
-    blocks,
+    elementwise,
     exp,
     ints,
     log,
@@ -58,9 +57,9 @@ def apply_binary(op, a, b):
 
 @cuda.jit
 def unary_direct(op, x, y):
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < y.size:
             y[index] = apply_unary(op, x[index])
 
@@ -68,9 +67,9 @@ def unary_direct(op, x, y):
 @cuda.jit
 def binary_direct(op, a, b, y, shape):
     rows = shape.d0 * shape.d1 * shape.d2
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < y.size:
             if rows == 1:
                 at_a = index * shape.a3
@@ -86,16 +85,16 @@ def binary_direct(op, a, b, y, shape):
             y[index] = apply_binary(op, a[at_a], b[at_b])
 
 
-def unary(launch, op, x, y):
+def unary(launch, op, x, y, block=THREADS):
     flat = y.reshape(-1)
-    grid = blocks(flat.size, ELEMENTS_PER_BLOCK)
-    launch(unary_direct, grid, THREADS, launch.integer(UNARY[op]), x.reshape(-1), launch.out(flat))
+    args = launch.integer(UNARY[op]), x.reshape(-1), launch.out(flat)
+    launch(unary_direct, *elementwise(flat.size, block), *args)
 
 
-def binary(launch, op, shape, a, b, y):
+def binary(launch, op, shape, a, b, y, block=THREADS):
     flat = y.reshape(-1)
     operands = a.reshape(-1), b.reshape(-1), launch.out(flat), launch.ints(BroadcastShape, shape)
-    launch(binary_direct, blocks(flat.size, ELEMENTS_PER_BLOCK), THREADS, launch.integer(BINARY[op]), *operands)
+    launch(binary_direct, *elementwise(flat.size, block), launch.integer(BINARY[op]), *operands)
 
 
 SIGNATURES = [

@@ -13,9 +13,8 @@ from numba import config, cuda, int32, types
 from .. import shapes
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
-THREADS = 8 if SIMULATED else 256  # of a one-dimensional block; a power of two, which the tree of reduce.py halves
+THREADS = 8 if SIMULATED else 256  # of a block, where the caller names none
 ELEMENTS_PER_THREAD = 4  # of elementwise kernels: 4 loads of 4 bytes by 2048 threads are 32 KB under way per SM
-ELEMENTS_PER_BLOCK = THREADS * ELEMENTS_PER_THREAD
 
 ZERO = np.float32(0)
 ONE = np.float32(1)
@@ -26,10 +25,16 @@ if SIMULATED:  # Python's math raises where a GPU returns infinity or NaN
     from math import erfc
 
     from numpy import exp, expm1, log, sqrt, tanh
+
+    def unsigned(index):
+        return index
 else:
     from math import erfc, exp, expm1, log, sqrt, tanh
 
-__all__ = ["erfc", "exp", "expm1", "log", "sqrt", "tanh"]
+    from numba import uint64 as unsigned  # of an index that is never negative: Numba need not look whether it is
+
+
+__all__ = ["erfc", "exp", "expm1", "log", "sqrt", "tanh", "unsigned"]
 
 
 def _mirror(shape_class):
@@ -60,6 +65,19 @@ def blocks(elements, per_block):
     return -(-elements // per_block)
 
 
+def tree_block(threads):
+    """A block whose threads meet in a tree: halves of it are added, and shared memory has room for THREADS. Raises
+    ValueError for any other number."""
+    if not 1 <= threads <= THREADS or threads & (threads - 1):
+        raise ValueError(f"block: expected a power of two of at most {THREADS} threads, received {threads}")
+    return threads
+
+
+def elementwise(elements, threads):
+    """(grid, block) of a kernel whose threads take ELEMENTS_PER_THREAD each"""
+    return blocks(elements, threads * ELEMENTS_PER_THREAD), threads
+
+
 def fuse(launch, epilogue, vector, y):
     """The kernel arguments of an ``Epilogue``: bias, scale, shift (K,), residual (as y), Fused.
 
@@ -86,3 +104,11 @@ def per_channel(k, bias, scale, shift, fused):
 def activate(value, fused):
     """relu where it is asked for: a NaN fails the comparison and stays."""
     return ZERO if fused.relu and value <= ZERO else value
+
+
+@cuda.jit(device=True, inline="always")
+def finish(y, residual, index, value, fused):
+    """y[index] = value, with what the epilogue still adds; both arrays flat"""
+    if fused.residual:
+        value += residual[unsigned(index)]
+    y[unsigned(index)] = activate(value, fused)

@@ -58,10 +58,10 @@ def dropout_direct(x, y, threshold, scale, state):
             y[index] = x[index] * scale if words[i] >= threshold else ZERO
 
 
-def dropout(launch, x, y, threshold, scale, state):
+def dropout(launch, x, y, threshold, scale, state, block=THREADS):
     flat = y.reshape(-1)
     numbers = np.uint64(threshold), np.float32(scale), state
-    launch(dropout_direct, blocks(flat.size, 4 * THREADS), THREADS, x.reshape(-1), launch.out(flat), *numbers)
+    launch(dropout_direct, blocks(flat.size, 4 * block), block, x.reshape(-1), launch.out(flat), *numbers)
 
 
 SIGNATURES = [(dropout_direct, (float32[::1], float32[::1], uint64, float32, uint64[::1]))]

@@ -32,6 +32,7 @@ from .common import (
     ints,
     per_channel,
     sqrt,
+    tree_block,
 )
 
 LANES = 4 if SIMULATED else 32  # at most: a warp reads 32 * 4 B = one line of 128 B
@@ -356,11 +357,11 @@ def norm_backward_rows(x, gain, mean, variance, y, dy, dx, dresidual, epsilon, w
 # ---- the host's part
 
 
-def _columns(shape, sums):
+def _columns(shape, sums, threads):
     """(blocks, block, chunk, splits). ``sums``: as few splits as fill a GPU, since each leaves partial results."""
     C = shape.G * shape.D
-    lanes = min(LANES, 1 << (C - 1).bit_length())
-    rows = min(THREADS // lanes, 1 << (shape.L - 1).bit_length())
+    lanes = min(LANES, threads, 1 << (C - 1).bit_length())
+    rows = min(threads // lanes, 1 << (shape.L - 1).bit_length())
     columns = shape.N * blocks(C, lanes)
     chunk = ROWS_PER_THREAD * rows
     if sums:
@@ -369,9 +370,9 @@ def _columns(shape, sums):
     return columns * splits, (lanes, rows), chunk, splits
 
 
-def _threads(length):
+def _threads(length, most):
     """The block of a kernel with one block a group"""
-    return (1, min(THREADS, 1 << (length - 1).bit_length()))
+    return (1, min(most, 1 << (length - 1).bit_length()))
 
 
 def _outputs(launch, arrays, like):
@@ -379,18 +380,19 @@ def _outputs(launch, arrays, like):
     return [like if a is None else launch.out(a.reshape(like.shape)) for a in arrays]
 
 
-def apply_epilogue(launch, x, y, epilogue):
+def apply_epilogue(launch, x, y, epilogue, block=THREADS):
     C = x.shape[-1]
     size = (1, x.size // C, C)
     walk = NormShape(*size, 1)
-    grid, block, chunk, splits = _columns(walk, False)
+    grid, block, chunk, splits = _columns(walk, False, tree_block(block))
     x, y = x.reshape(size), y.reshape(size)
     bias, scale, shift, residual, fused = fuse(launch, epilogue, x.reshape(-1), y)
     numbers = fused, launch.integer(chunk), launch.integer(splits), launch.ints(NormShape, tuple(walk))
     launch(apply_epilogue_direct, grid, block, x, launch.out(y), bias, scale, shift, residual, *numbers)
 
 
-def forward(launch, shape, x, gain, offset, residual, y, mean, variance, epsilon, activation):
+def forward(launch, shape, x, gain, offset, residual, y, mean, variance, epsilon, activation, block=THREADS):
+    threads = tree_block(block)
     size = (shape.N, shape.L, shape.G * shape.D)
     x, y = x.reshape(size), y.reshape(size)
     there = [int(part is not None) for part in (gain, offset, residual)]
@@ -401,21 +403,24 @@ def forward(launch, shape, x, gain, offset, residual, y, mean, variance, epsilon
     operands = x, gain, offset, residual, launch.out(y)
     if shape.L == 1:
         statistics = launch.out(mean), launch.out(variance)
-        grid, block = shape.N * shape.G, _threads(shape.D)
+        grid, block = shape.N * shape.G, _threads(shape.D, threads)
         launch(norm_forward_rows, grid, block, *operands, *statistics, epsilon, parts, numbers)
         return
-    grid, block, chunk, splits = _columns(shape, True)
+    grid, block, chunk, splits = _columns(shape, True, threads)
     walk = launch.integer(chunk), launch.integer(splits), numbers
     partial = launch.workspace((shape.N, splits, 2, size[2]))
     launch(norm_channel_moments, grid, block, x, launch.out(partial), *walk)
     statistics = launch.out(mean), launch.out(variance)
-    launch(norm_group_moments, shape.N * shape.G, _threads(splits * shape.D), x, partial, *statistics, *walk)
-    grid, block, chunk, splits = _columns(shape, False)
+    launch(norm_group_moments, shape.N * shape.G, _threads(splits * shape.D, threads), x, partial, *statistics, *walk)
+    grid, block, chunk, splits = _columns(shape, False, threads)
     walk = launch.integer(chunk), launch.integer(splits), numbers
     launch(norm_apply, grid, block, *operands, mean, variance, epsilon, parts, *walk)
 
 
-def backward(launch, shape, x, gain, mean, variance, y, dy, dx, dgain, doffset, dresidual, epsilon, activation):
+def backward(
+    launch, shape, x, gain, mean, variance, y, dy, dx, dgain, doffset, dresidual, epsilon, activation, block=THREADS
+):
+    threads = tree_block(block)
     size = (shape.N, shape.L, shape.G * shape.D)
     relu = activation == "relu"
     there = [int(array is not None) for array in (dx, dgain, doffset, dresidual)]
@@ -429,13 +434,13 @@ def backward(launch, shape, x, gain, mean, variance, y, dy, dx, dgain, doffset, 
     spatial = dx is not None or dresidual is not None
     outputs = _outputs(launch, (dx, dresidual), x)
     if shape.L == 1 and spatial:
-        grid, block = shape.N * shape.G, _threads(shape.D)
+        grid, block = shape.N * shape.G, _threads(shape.D, threads)
         launch(norm_backward_rows, grid, block, *known, *outputs, epsilon, wanted, numbers)
     if shape.L == 1 and dgain is None and doffset is None:
         return
     summed = NormShape(1, shape.N, shape.G, shape.D) if shape.L == 1 else shape
     lines = (summed.N, summed.L, size[2])
-    grid, block, chunk, splits = _columns(summed, True)
+    grid, block, chunk, splits = _columns(summed, True, threads)
     room = launch.workspace((summed.N * splits * 2 * size[2] + shape.N * shape.G * 2,))
     partial = room[: summed.N * splits * 2 * size[2]].reshape(summed.N, splits, 2, size[2])
     averages = room[partial.size :].reshape(shape.N, shape.G, 2)
@@ -449,11 +454,11 @@ def backward(launch, shape, x, gain, mean, variance, y, dy, dx, dgain, doffset, 
     launch(norm_channel_sums, grid, block, *arrays, epsilon, *flags, *walk)
     if dgain is not None or doffset is not None:
         gradients = _outputs(launch, (dgain, doffset), partial[0, 0, 0])
-        launch(norm_parameter_gradients, blocks(size[2], THREADS), THREADS, partial, *gradients, wanted)
+        launch(norm_parameter_gradients, blocks(size[2], threads), threads, partial, *gradients, wanted)
     if shape.L > 1 and spatial:
-        groups, block = shape.N * shape.G, _threads(splits * shape.D)
+        groups, block = shape.N * shape.G, _threads(splits * shape.D, threads)
         launch(norm_group_sums, groups, block, partial, gain, launch.out(averages), walk[1], has_gain, numbers)
-        grid, block, chunk, splits = _columns(shape, False)
+        grid, block, chunk, splits = _columns(shape, False, threads)
         walk = launch.integer(chunk), launch.integer(splits), numbers
         launch(norm_backward_apply, grid, block, *known, averages, *outputs, epsilon, wanted, *walk)
 

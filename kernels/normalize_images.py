@@ -8,30 +8,23 @@ Roofline: reads 1 byte an element and writes 4.
 
 from numba import cuda, float32, uint8
 
-from .common import ELEMENTS_PER_BLOCK, ELEMENTS_PER_THREAD, THREADS, blocks
+from .common import ELEMENTS_PER_THREAD, THREADS, elementwise
 
 
 @cuda.jit
 def normalize_images(x, factor, offset, y):
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < y.size:
             c = index % factor.size
             y[index] = float32(x[index]) * factor[c] + offset[c]
 
 
-def normalize(launch, x, factor, offset, y):
+def normalize(launch, x, factor, offset, y, block=THREADS):
     flat = y.reshape(-1)
-    launch(
-        normalize_images,
-        blocks(flat.size, ELEMENTS_PER_BLOCK),
-        THREADS,
-        x.reshape(-1),
-        factor,
-        offset,
-        launch.out(flat),
-    )
+    args = x.reshape(-1), factor, offset, launch.out(flat)
+    launch(normalize_images, *elementwise(flat.size, block), *args)
 
 
 SIGNATURES = [(normalize_images, (uint8[::1], float32[::1], float32[::1], float32[::1]))]

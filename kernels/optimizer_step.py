@@ -18,7 +18,7 @@ two states, 28 bytes: bound by memory.
 
 from numba import cuda, float32, int32
 
-from .common import ELEMENTS_PER_BLOCK, ELEMENTS_PER_THREAD, THREADS, ZERO, blocks, sqrt
+from .common import ELEMENTS_PER_THREAD, THREADS, ZERO, elementwise, sqrt
 
 
 @cuda.jit
@@ -29,9 +29,9 @@ def sgd(hyper, parameter, gradient, velocity, has_velocity):
     decay = hyper[2]
     nesterov = hyper[3]
     scale = hyper[4]
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < parameter.size:
             p = parameter[index]
             g = gradient[index] * scale + decay * p
@@ -54,9 +54,9 @@ def adam(hyper, parameter, gradient, moment_1, moment_2):
     decay = hyper[7]
     kept = hyper[8]
     scale = hyper[9]
-    first = cuda.blockIdx.x * ELEMENTS_PER_BLOCK + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * ELEMENTS_PER_THREAD + cuda.threadIdx.x
     for i in range(ELEMENTS_PER_THREAD):
-        index = first + i * THREADS
+        index = first + i * cuda.blockDim.x
         if index < parameter.size:
             p = parameter[index]
             g = gradient[index] * scale + decay * p
@@ -67,17 +67,17 @@ def adam(hyper, parameter, gradient, moment_1, moment_2):
             parameter[index] = kept * p - rate * m / (sqrt(v) * correction + epsilon)
 
 
-def step(launch, kind, parameters, gradients, states, hyper):
+def step(launch, kind, parameters, gradients, states, hyper, block=THREADS):
     """``states``: of sgd one velocity a parameter, or none; of adam all first moments, then all second ones."""
     count = len(parameters)
     for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
         p, g = parameter.reshape(-1), gradient.reshape(-1)
         own = [launch.out(state.reshape(-1)) for state in states[i::count]]
-        grid = blocks(p.size, ELEMENTS_PER_BLOCK)
+        size = elementwise(p.size, block)
         if kind == "adam":
-            launch(adam, grid, THREADS, hyper, launch.out(p), g, *own)
+            launch(adam, *size, hyper, launch.out(p), g, *own)
         else:
-            launch(sgd, grid, THREADS, hyper, launch.out(p), g, own[0] if own else g, launch.integer(bool(own)))
+            launch(sgd, *size, hyper, launch.out(p), g, own[0] if own else g, launch.integer(bool(own)))
 
 
 SIGNATURES = [

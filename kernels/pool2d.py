@@ -169,22 +169,22 @@ def pool2d_backward_avg(dy, dx, shape):
     dx[n, h, w, c] = gather(dy, dy, False, n, h, w, c, shape)
 
 
-def forward(launch, kind, shape, x, y, index):
-    grid = blocks(y.size, THREADS)
+def forward(launch, kind, shape, x, y, index, block=THREADS):
+    grid = blocks(y.size, block)
     if kind == "avg":
-        launch(pool2d_forward_avg, grid, THREADS, x, launch.out(y), launch.ints(Pool2dShape, shape))
+        launch(pool2d_forward_avg, grid, block, x, launch.out(y), launch.ints(Pool2dShape, shape))
         return
     stored = y if index is None else launch.out(index)
     numbers = launch.integer(index is not None), launch.ints(Pool2dShape, shape)
-    launch(pool2d_forward_max, grid, THREADS, x, launch.out(y), stored, *numbers)
+    launch(pool2d_forward_max, grid, block, x, launch.out(y), stored, *numbers)
 
 
-def backward(launch, kind, shape, dy, index, dx):
-    grid = blocks(dx.size, THREADS)
+def backward(launch, kind, shape, dy, index, dx, block=THREADS):
+    grid = blocks(dx.size, block)
     if kind == "avg":
-        launch(pool2d_backward_avg, grid, THREADS, dy, launch.out(dx), launch.ints(Pool2dShape, shape))
+        launch(pool2d_backward_avg, grid, block, dy, launch.out(dx), launch.ints(Pool2dShape, shape))
     else:
-        launch(pool2d_backward_max, grid, THREADS, dy, index, launch.out(dx), launch.ints(Pool2dShape, shape))
+        launch(pool2d_backward_max, grid, block, dy, index, launch.out(dx), launch.ints(Pool2dShape, shape))
 
 
 _array = float32[:, :, :, ::1]

@@ -13,13 +13,12 @@ The maximum of elements with a NaN among them is NaN, as NumPy's.
 
 from numba import cuda, float32, int32
 
-from .common import MINUS_INFINITY, SIMULATED, THREADS, ZERO, ReduceShape, blocks, ints
+from .common import MINUS_INFINITY, SIMULATED, THREADS, ZERO, ReduceShape, blocks, ints, tree_block
 
 SUM, MAX = range(2)
 REDUCE = {"sum": SUM, "max": MAX}
 LANES = 4 if SIMULATED else 32  # at most: a warp reads 32 * 4 B = one line of 128 B
 ENOUGH_BLOCKS = 4 if SIMULATED else 512  # about 4 for each SM of a large GPU
-LEAST_CHUNK = 2 * THREADS  # a split with less to add costs more than it saves
 
 
 @cuda.jit(device=True, inline="always")
@@ -43,7 +42,7 @@ def reduce_tree(op, x, y, chunk, splits, shape):
         for j in range(split * chunk + cuda.threadIdx.y, min((split + 1) * chunk, shape.reduced), cuda.blockDim.y):
             result = combine(op, result, x[o, j, i])
 
-    mine = cuda.threadIdx.y * lanes + cuda.threadIdx.x  # [0, THREADS)
+    mine = cuda.threadIdx.y * lanes + cuda.threadIdx.x  # [0, threads of the block)
     partial[mine] = result
     half = cuda.blockDim.y // 2
     while half > 0:
@@ -55,14 +54,17 @@ def reduce_tree(op, x, y, chunk, splits, shape):
         y[o, split, i] = partial[mine]
 
 
-def reduce(launch, op, shape, x, y):
+def reduce(launch, op, shape, x, y, block=THREADS):
+    """``block``: threads, at most; who adds what, and so the last bits, depend on it."""
+    threads = tree_block(block)
     x = x.reshape(shape.outer, shape.reduced, shape.inner)
-    lanes = min(LANES, 1 << (shape.inner - 1).bit_length())
+    lanes = min(LANES, threads, 1 << (shape.inner - 1).bit_length())
     columns = shape.outer * blocks(shape.inner, lanes)
-    splits = min(max(ENOUGH_BLOCKS // columns, 1), max(shape.reduced // LEAST_CHUNK, 1))
+    least_chunk = 2 * threads  # a split with less to add costs more than it saves
+    splits = min(max(ENOUGH_BLOCKS // columns, 1), max(shape.reduced // least_chunk, 1))
     chunk = blocks(shape.reduced, splits)
     splits = blocks(shape.reduced, chunk)  # none is empty
-    rows = min(THREADS // lanes, 1 << (chunk - 1).bit_length())  # no more than there are elements
+    rows = min(threads // lanes, 1 << (chunk - 1).bit_length())  # no more than there are elements
     block = (lanes, rows)
     op = launch.integer(REDUCE[op])
     y = y.reshape(shape.outer, 1, shape.inner)

@@ -11,48 +11,72 @@ t % BK of the rows t // BK + load * K_STEP; where they are neighbouring rows, ro
 t // BM + load * ROW_STEP.
 Elements that do not exist are loaded as zero, so the multiplication needs no bounds. Products are added in the order of
 k, as in csrc/cuda/tile.cuh.
+
+A ``Tile`` is what ``template <class Tile>`` is in C++: a function of a tile builds the kernel for it, whose loops and
+arrays the compiler then knows.
 """
+
+from collections import namedtuple
 
 from numba import cuda
 
 from .common import SIMULATED
 
-BM, BN, BK, TM, TN = (8, 8, 4, 2, 2) if SIMULATED else (64, 64, 16, 4, 4)
-COLUMNS = BN // TN  # threads along n: 64/4 = 16
-ROWS = BM // TM  # threads along m: 64/4 = 16
-BLOCK = (COLUMNS, ROWS)  # 256 threads
-TILE_THREADS = COLUMNS * ROWS
-LOADS = BM * BK // TILE_THREADS  # elements a thread loads of a tile in a step: 64 * 16 / 256 = 4
-PITCH = BM + 1  # of a tile's row in shared memory: writes down a column meet different banks
-K_STEP = TILE_THREADS // BK  # rows between a thread's loads, neighbours along k: 256/16 = 16
-ROW_STEP = TILE_THREADS // BM  # positions between a thread's loads, neighbouring rows: 256/64 = 4
+Tile = namedtuple("Tile", "BM BN BK TM TN COLUMNS ROWS THREADS LOADS PITCH K_STEP ROW_STEP")
 
-assert BM == BN, "one pitch and one count of loads serve both tiles"
-assert LOADS * TILE_THREADS == BM * BK, "every thread loads equally often"
-assert TILE_THREADS % BK == 0, "a thread's elements lie at one position of k, or"
-assert TILE_THREADS % BM == 0, "a thread's elements lie in one row"
+
+def square_tile(side, BK, corner):
+    """A tile of ``side`` x ``side`` sums, BK deep a step, ``corner`` x ``corner`` of them a thread. Raises ValueError
+    where the threads do not load it equally often."""
+    across = side // corner  # threads along n, and along m: 64/4 = 16
+    threads = across * across  # 256
+    tile = Tile(
+        BM=side,
+        BN=side,
+        BK=BK,
+        TM=corner,
+        TN=corner,
+        COLUMNS=across,
+        ROWS=across,
+        THREADS=threads,
+        LOADS=side * BK // threads,  # elements a thread loads of a tile in a step: 64 * 16 / 256 = 4
+        PITCH=side + 1,  # of a tile's row in shared memory: writes down a column meet different banks
+        K_STEP=threads // BK,  # rows between a thread's loads, neighbours along k: 256/16 = 16
+        ROW_STEP=threads // side,  # positions between a thread's loads, neighbouring rows: 256/64 = 4
+    )
+    if across * corner != side or tile.LOADS * threads != side * BK or threads % BK or threads % side:
+        raise ValueError(f"the threads do not load the tile equally often: {tile}")
+    return tile
+
+
+TILE = square_tile(8, 4, 2) if SIMULATED else square_tile(64, 16, 4)
+
+
+def block_of(tile):
+    """(threads along n, threads along m)"""
+    return tile.COLUMNS, tile.ROWS
 
 
 @cuda.jit(device=True, inline="always")
-def tile_thread():
-    """[0, TILE_THREADS)"""
-    return cuda.threadIdx.y * COLUMNS + cuda.threadIdx.x
+def tile_thread(tile):
+    """[0, THREADS)"""
+    return cuda.threadIdx.y * tile.COLUMNS + cuda.threadIdx.x
 
 
 @cuda.jit(device=True, inline="always")
-def clear(total):
-    for i in range(TM):
-        for j in range(TN):
+def clear(total, tile):
+    for i in range(tile.TM):
+        for j in range(tile.TN):
             total[i, j] = 0
 
 
 @cuda.jit(device=True, inline="always")
-def multiply_step(a, b, total):
+def multiply_step(a, b, total, tile):
     """total (TM, TN) += this thread's rows of the tile a (BK, BM) times its rows of the tile b (BK, BN)"""
-    row = cuda.threadIdx.y * TM
-    column = cuda.threadIdx.x * TN
-    for kk in range(BK):
-        for i in range(TM):
+    row = cuda.threadIdx.y * tile.TM
+    column = cuda.threadIdx.x * tile.TN
+    for kk in range(tile.BK):
+        for i in range(tile.TM):
             left = a[kk, row + i]
-            for j in range(TN):
+            for j in range(tile.TN):
                 total[i, j] += left * b[kk, column + j]

@@ -9,7 +9,12 @@ It is stricter than Numba's own: it names, with block and thread,
 * a barrier that not all threads of a block reach, or reach at different lines (``DivergentBarrier``);
 * shared memory read before it was written (``UninitializedRead``; local memory starts as NaN);
 * shared memory that two threads touch, one of them writing, without a barrier between (``SharedMemoryRace``);
-* an index below zero (Numba wraps it, C++ reads astray), and a kernel that writes an argument passed as ``cuda.In``.
+* an index below zero (Numba wraps it, C++ reads astray), and a kernel that writes an argument passed as ``cuda.In``;
+* a warp's instruction that not all of its lanes reach (``DivergentBarrier``).
+
+What a warp does together, matrix products among it, it does with ``meet_warp``: each thread brings something and gets
+what all lanes of its warp brought. kernels/ptx.py has the instructions in these terms. All warps of a block meet at the
+same time; what they do to shared memory before and after is no more ordered than without.
 
 The order of threads is fixed: first to last, or last to first with ``order("reverse")``.
 
@@ -34,6 +39,7 @@ _launch: Launch | None = None
 _reverse = False
 _why_not = "install() has not been called"
 SEVERAL = -2
+WARP = 32
 
 
 class DivergentBarrier(RuntimeError):
@@ -60,6 +66,13 @@ def install() -> bool:
         return False
     _why_not = ""
     return True
+
+
+def meet_warp(value: Any) -> list[Any]:
+    """What all lanes of the running thread's warp brought; each brings ``value``."""
+    if _launch is None:
+        raise RuntimeError("meet_warp is called outside a kernel")
+    return _launch.meet(value)
 
 
 def why_not() -> str:
@@ -97,6 +110,9 @@ def _patch() -> None:
         for name in names:
             getattr(owner, name)
     kernel.FakeCUDAKernel.__call__ = _call
+    from cnnengine.kernels import ptx
+
+    ptx.meet_warp = meet_warp
 
 
 def _call(kernel: Any, *args: Any) -> Any:
@@ -205,6 +221,8 @@ class Launch:
         self.parked: list[tuple[Any, int, tuple[str, int]]] = []  # (greenlet, thread, (file, line) of its barrier)
         self.finished = 0
         self.ballot: dict[int, bool] = {}
+        self.brought: dict[int, Any] = {}  # thread -> what it brought to the meeting of its warp
+        self.met: dict[int, Any] = {}  # the same, of the last meeting
 
     def run(self, args: tuple[Any, ...]) -> None:
         global _launch
@@ -262,7 +280,8 @@ class Launch:
                 worker.switch()
             while self.parked:
                 self.check_barrier()
-                self.epoch += 1
+                self.epoch += not self.brought  # a meeting of warps orders no accesses to shared memory
+                self.met, self.brought = self.brought, {}
                 waiting, self.parked = self.parked, []
                 for worker, thread, _ in waiting:
                     self.thread = thread
@@ -296,6 +315,15 @@ class Launch:
         frame = sys._getframe(depth)
         self.parked.append((getcurrent(), self.thread, (frame.f_code.co_filename, frame.f_lineno)))
         self.main.switch()
+
+    def meet(self, value: Any) -> list[Any]:
+        """What the lanes of this thread's warp brought, in order."""
+        first = self.thread // WARP * WARP
+        if first + WARP > len(self.threads):
+            raise DivergentBarrier(f"a warp has {WARP} threads, the last of a block of {len(self.threads)} has fewer")
+        self.brought[self.thread] = value
+        self.barrier(3)
+        return [self.met[thread] for thread in range(first, first + WARP)]
 
     def vote(self, value: Any) -> list[bool]:
         """Every thread's value, between two barriers."""
@@ -360,7 +388,7 @@ def _module(launch: Launch, grid: tuple[int, ...], block: tuple[int, ...], dynam
 
         @property
         def laneid(self) -> int:
-            return launch.thread % 32
+            return launch.thread % WARP
 
         def syncthreads(self) -> None:
             launch.barrier()

@@ -1,7 +1,7 @@
-"""What the numba backend hands to a GPU, checked without one: CuPy, the driver and the launch are stood in for.
+"""What the numba backend hands to a GPU, checked without one.
 
-Each launch's arguments must have the types that SIGNATURES promises, since those are what the compile test compiles;
-they go out on CuPy's current stream, without waiting for it.
+Each launch's arguments must have the types that SIGNATURES promises, since those are what the compile test compiles:
+CuPy and the launch are stood in for. Then the launches themselves, on the fake driver.
 """
 
 from __future__ import annotations
@@ -13,9 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from cnnengine.backends.registry import unavailable
+from cnnengine.jit import host
+
 pytest.importorskip("numba", reason="Numba is not installed")
 
+needs_compiler = pytest.mark.skipif(unavailable("emulator") is not None, reason=str(unavailable("emulator")))
 ROOT = Path(__file__).resolve().parent.parent
+
+FAKE_GPU = ROOT / "tests" / "fake_gpu"
 
 STAND_INS = """
 import sys
@@ -29,18 +35,18 @@ runtime = types.SimpleNamespace(getDevice=lambda: 0)
 cupy.cuda = types.SimpleNamespace(get_current_stream=lambda: stream, runtime=runtime)
 sys.modules["cupy"] = cupy
 
-from numba import cuda
-from numba.cuda.dispatcher import CUDADispatcher
-from numba.cuda.typing.typeof import Purpose, typeof
+from cnnengine.backends.numba import compiled, gpu
 
-waits, launches = [], []
-cuda.as_cuda_array = lambda array, sync=True: waits.append(sync) or array
-cuda.external_stream = lambda pointer: ("stream", pointer)
-CUDADispatcher.__getitem__ = lambda kernel, configuration: lambda *args: launches.append((kernel, configuration, args))
+launches, have = [], [(9, 0)]
+gpu.capability = lambda device: have[0]
+gpu._launch = types.SimpleNamespace(PreparedVerbs=lambda *made: types.SimpleNamespace(run=lambda *call: False))
+gpu.GpuBackend.start = lambda self, launch: launches.append(launch)
 
-from cnnengine.backends.numba.gpu import GpuBackend
+def not_planned(self, launch, arrays):
+    raise gpu.NotPlanned
 
-backend = GpuBackend()
+gpu.GpuBackend._packed = not_planned
+backend = gpu.GpuBackend()
 """
 
 EVERY_VERB = """
@@ -54,7 +60,8 @@ def new(*shape, dtype=np.float32):
 for groups, w in ((1, (40, 3, 3, 4)), (4, (4, 3, 3, 1))):
     shape = shapes.conv2d_shape((2, 30, 30, 4), w, 1, 1, 1, groups)
     x, w, y = new(*shape.x), new(*shape.w), new(*shape.y)
-    for algorithm in (None, "direct", "tiled"):
+    rungs = ("direct", "tiled", "implicit_gemm", "implicit_gemm_tf32", *(["depthwise"] if groups == 4 else []))
+    for algorithm in (None, *rungs):
         for epilogue in (IDENTITY, Epilogue(*(new(shape.K) for _ in range(3)), y, "relu")):
             backend.conv2d_forward(shape, x, w, y, epilogue, algorithm)
         backend.conv2d_forward(shape, x, backend.conv2d_prepare(shape, w, algorithm), y, IDENTITY, None)
@@ -104,28 +111,44 @@ for stem in STEMS:
     for kernel, arguments in getattr(import_module(f"cnnengine.kernels.{stem}"), "SIGNATURES", []):
         promised.setdefault(kernel.py_func.__name__, set()).add(arguments)
 launched = {}
-for kernel, (grid, block, on), args in launches:
-    name = kernel.py_func.__name__
-    types_ = tuple(typeof(a, Purpose.argument) for a in args)
+for launch in launches:
+    name = launch.kernel.py_func.__name__
+    types_ = compiled.signature_of(launch.arguments)
     assert types_ in promised[name], f"{name} is launched with {types_}, SIGNATURES has {promised[name]}"
-    assert type(grid) is int and 0 < grid < 2**31 and on == ("stream", 7), (name, grid, block, on)
+    threads = launch.block[0] * launch.block[1] * launch.block[2]
+    assert type(launch.grid) is int and 0 < launch.grid < 2**31 and 0 < threads <= 256, (name, launch)
     launched.setdefault(name, set()).add(types_)
 never = {name: types_ - launched.get(name, set()) for name, types_ in promised.items()}
 assert not any(never.values()), never
-assert waits and not any(waits)
 """
 
 CORNERS = """
-launches.clear()
+from cnnengine.errors import Unsupported
+from cnnengine.shapes import conv2d_shape
+from cnnengine.backends.contract import IDENTITY
+
 backend.activation_forward("relu", np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), 0.0)
 assert launches == []  # a grid of no blocks is an error on a GPU
-stream.ptr = 0
-backend.activation_forward("relu", np.zeros(1, np.float32), np.zeros(1, np.float32), 0.0)
-assert launches[0][1][2] == 0  # the default stream
-from numba import config
-assert config.CUDA_LOW_OCCUPANCY_WARNINGS == 0
-first = backend.workspace(100)
-assert first.nbytes == 100 and backend.workspace(50).base is first.base is backend.workspace(100).base
+x = np.arange(6, dtype=np.float32).reshape(2, 3)
+array = [None, None, np.int64(6), np.int64(4), x, np.int64(2), np.int64(3), np.int64(12), np.int64(4)]
+assert [type(v) for v in compiled.flat((x,))] == [type(v) for v in array]
+given = compiled.flat((x, (1, 2), np.float32(3)))
+assert all(a is b or a == b for a, b in zip(given, [*array, 1, 2, 3.0], strict=True))
+try:
+    compiled.flat((x.T,))
+except ValueError as error:
+    assert "C-contiguous arrays, received strides (4, 12)" in str(error), error
+else:
+    raise AssertionError("an array with gaps was taken")
+have[0] = 7, 5
+shape = conv2d_shape((1, 3, 3, 1), (1, 1, 1, 1))
+arrays = [np.zeros(s, np.float32) for s in (shape.x, shape.w, shape.y)]
+try:
+    backend.conv2d_forward(shape, *arrays, IDENTITY, "implicit_gemm_tf32")
+except Unsupported as error:
+    assert "implicit_gemm_tf32: needs compute capability 8.0, this GPU has 7.5" in str(error), error
+else:
+    raise AssertionError("tensor cores that do not take TF32 were asked for it")
 """
 
 
@@ -138,3 +161,18 @@ def test_what_is_launched(script: str) -> None:
         [sys.executable, "-W", "error", "-c", program], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@needs_compiler
+def test_a_second_call_of_a_kind_plans_nothing(tmp_path: Path) -> None:
+    """One call into the launcher, with the right number of launches: nothing is planned, compiled or asked its type."""
+    library = tmp_path / "libcuda.so"
+    source = str(FAKE_GPU / "libcuda.cpp")
+    subprocess.run([*host.compiler(), "-std=c++17", "-O1", "-shared", "-fPIC", source, "-o", str(library)], check=True)
+    paths = os.pathsep.join((str(FAKE_GPU), str(ROOT)))
+    environment = {k: v for k, v in os.environ.items() if k not in ("NUMBA_ENABLE_CUDASIM", "CNNENGINE_BACKEND")}
+    environment |= {"PYTHONPATH": paths, "CNNENGINE_LIBCUDA": str(library), "CNNENGINE_CACHE": str(tmp_path / "cache")}
+    program = str(FAKE_GPU / "numba_session.py")
+    done = subprocess.run([sys.executable, program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "done"

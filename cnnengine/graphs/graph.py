@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .on_gpu import GpuCapture, GpuRun
     from .on_host import HostCapture, HostRun
 
-CAPTURED = ("native", "cuda", "emulator")  # backends whose steps can be captured
+CAPTURED = ("native", "cuda", "emulator")  # backends whose steps can be captured; and any on a GPU
 
 
 class Graph:
@@ -47,7 +47,7 @@ class Graph:
             raise Unsupported("cnn.graph: called within cnn.amp.autocast; enter it in the step instead")
         device = self._device_of(inputs)
         backend = registry.active_on(device)
-        if backend.name not in CAPTURED:
+        if backend.name not in CAPTURED and backend.device != "cuda":
             raise Unsupported(
                 f"cnn.graph: what backend {backend.name!r} on device {device!r} does cannot be captured; call the step"
                 f" itself, or use backend {', '.join(CAPTURED)}"

@@ -54,7 +54,7 @@ const void* data_pointer(PyObject* array, Memory memory, size_t position) {
 
 Arguments::Arguments(const py::tuple& values, Memory memory) {
   const size_t n = values.size();
-  if (n > LIMIT) throw py::value_error("a kernel takes at most 64 arguments, received " + std::to_string(n));
+  if (n > LIMIT) throw py::value_error("a kernel takes at most 128 arguments, received " + std::to_string(n));
   for (size_t i = 0; i < n; i++) {
     PyObject* const value = PyTuple_GET_ITEM(values.ptr(), i);
     if (PyLong_CheckExact(value)) {

@@ -24,7 +24,7 @@ class Arguments {
   void** pointers() { return pointers_; }
 
  private:
-  static constexpr size_t LIMIT = 64;     // arguments of a kernel
+  static constexpr size_t LIMIT = 128;    // arguments of a kernel: of Numba's, the parts of its arrays
   static constexpr size_t BYTES = 32764;  // what CUDA allows from 12.1 on, on every architecture from 7.0 on
   static constexpr size_t ALIGNED = 128;  // a CUtensorMap's alignment, the strictest
 

@@ -21,7 +21,7 @@ LAUNCHES, MODULES, MAPS = 12, 13, 14
 PLANNING = {
     "_prepare",
     "_packed",
-    "_place",
+    "place_of",
     "_kernel",
     "_run",
     "_elementwise",

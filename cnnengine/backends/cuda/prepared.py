@@ -64,9 +64,9 @@ class PreparedBackend(KernelBackend):
         planner = _Planner(self)
         try:
             getattr(planner, verb)(*arguments)
-            arrays = [*_arrays(arguments), *(array for array, _ in planner.temporaries)]
+            arrays = [*arrays_of(arguments), *(array for array, _ in planner.temporaries)]
             launches = [_packed(launch, arrays) for launch in planner.launches]
-        except _NotPlanned:
+        except NotPlanned:
             getattr(KernelBackend, verb)(self, *arguments)
             return
         makers = tuple(make for _, make in planner.temporaries)
@@ -99,7 +99,7 @@ for _name in PREPARED:
     setattr(PreparedBackend, _name, _verb(_name))
 
 
-class _NotPlanned(Exception):
+class NotPlanned(Exception):
     """The verb does what is no launch, or with arrays that overlap."""
 
 
@@ -126,35 +126,35 @@ class _Planner(KernelBackend):
         return array
 
     def fill(self, y: Array, value: float) -> None:
-        raise _NotPlanned
+        raise NotPlanned
 
     def permute(self, x: Array, y: Array, axes: tuple[int, ...]) -> None:
-        raise _NotPlanned
+        raise NotPlanned
 
 
-def _arrays(arguments: Sequence[Any]) -> list[Array]:
+def arrays_of(arguments: Sequence[Any]) -> list[Array]:
     """The arrays of a call, in the order in which csrc/launch/prepared.cpp meets them."""
     found: list[Array] = []
     for value in arguments:
         if isinstance(value, tuple):
-            found += _arrays(value)
+            found += arrays_of(value)
         elif isinstance(value, cupy.ndarray):
             found.append(value)
     return found
 
 
 def _packed(launch: Launch, arrays: Sequence[Array]) -> tuple[Any, ...]:
-    """A launch as ``PreparedVerbs.add`` takes it. Raises _NotPlanned where an array of its arguments is none of
+    """A launch as ``PreparedVerbs.add`` takes it. Raises NotPlanned where an array of its arguments is none of
     ``arrays``, or part of two that begin at different places."""
     values, slots, maps = list(launch.arguments), [], []
     for i, value in enumerate(launch.arguments):
         if isinstance(value, cupy.ndarray):
-            slots.append((i, *_place(value, arrays)))
+            slots.append((i, *place_of(value, arrays)))
             values[i] = None
         elif isinstance(value, Mapped):
-            array, offset = _place(value.array, arrays)
+            array, offset = place_of(value.array, arrays)
             if offset:
-                raise _NotPlanned
+                raise NotPlanned
             maps.append((i, array, value.spec, value.array.dtype.name))
             values[i] = bytes(128)
     kernel = launch.kernel
@@ -165,12 +165,12 @@ def _packed(launch: Launch, arrays: Sequence[Array]) -> tuple[Any, ...]:
     return (*sizes, tuple(values), slots, maps)
 
 
-def _place(array: Array, arrays: Sequence[Array]) -> tuple[int, int]:
+def place_of(array: Array, arrays: Sequence[Array]) -> tuple[int, int]:
     """(which array holds it, from which byte on)"""
     start = array.data.ptr
     holders = [i for i, other in enumerate(arrays) if other.data.ptr <= start < other.data.ptr + other.nbytes]
     if len({arrays[i].data.ptr for i in holders}) != 1:
-        raise _NotPlanned
+        raise NotPlanned
     return holders[0], start - arrays[holders[0]].data.ptr
 
 

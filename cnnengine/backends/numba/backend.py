@@ -28,7 +28,7 @@ from ..contract import CONV2D_VERBS, OPTIMIZERS, Array, Epilogue, PackedWeight
 class Launcher(Protocol):
     """How the host functions of ``kernels/`` start a kernel, and make its arguments."""
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None: ...
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None: ...
     def out(self, array: Array) -> Any: ...  # marks an argument that the kernel writes
     def integer(self, value: int) -> Any: ...
     def ints(self, tuple_class: Any, members: Any) -> Any: ...  # a shape, or a tuple, as the kernels' named tuple
@@ -43,22 +43,32 @@ class NumbaBackend(ComposedConv2dNorm):
     algorithms: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(CONV2D_VERBS, conv2d.ALGORITHMS)
     launch: Launcher
 
+    def refuse_tensor_cores(self) -> str | None:
+        """None, or why the rung that needs tensor cores cannot run."""
+        raise NotImplementedError
+
+    def _rung(self, algorithm: str | None) -> str | None:
+        if algorithm == conv2d.MMA and (reason := self.refuse_tensor_cores()) is not None:
+            raise Unsupported(f"{algorithm}: {reason}")
+        return algorithm
+
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        return PackedWeight(w, w, self.name, conv2d.choose(algorithm, shape.K // shape.groups))
+        pixels = shape.N * shape.P * shape.Q
+        return PackedWeight(w, w, self.name, conv2d.choose(self._rung(algorithm), shape, pixels, shape.K // shape.groups))
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
     ) -> None:
         if isinstance(w, PackedWeight):
             w, algorithm = w.packed, algorithm or w.algorithm
-        conv2d.forward(self.launch, shape, x, w, y, epilogue, algorithm)
+        conv2d.forward(self.launch, shape, x, w, y, epilogue, self._rung(algorithm))
         self._activate(y, epilogue)
 
     def conv2d_backward_input(self, shape: Conv2dShape, dy: Array, w: Array, dx: Array, algorithm: str | None) -> None:
-        conv2d.backward_input(self.launch, shape, dy, w, dx, algorithm)
+        conv2d.backward_input(self.launch, shape, dy, w, dx, self._rung(algorithm))
 
     def conv2d_backward_weight(self, shape: Conv2dShape, x: Array, dy: Array, dw: Array, algorithm: str | None) -> None:
-        conv2d.backward_weight(self.launch, shape, x, dy, dw, algorithm)
+        conv2d.backward_weight(self.launch, shape, x, dy, dw, self._rung(algorithm))
 
     def pool2d_forward(self, kind: str, shape: Pool2dShape, x: Array, y: Array, index: Array | None) -> None:
         pool2d.forward(self.launch, kind, shape, x, y, index)

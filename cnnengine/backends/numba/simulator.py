@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numba import cuda
 
+from ...kernels import ptx
 from .._conv2d_norm import COMPOSED
 from .._host import HostMemory
 from ..contract import Array
@@ -20,7 +21,7 @@ class SimulatorLauncher:
     def __init__(self, memory: HostMemory) -> None:
         self._memory = memory
 
-    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, int], *args: Any) -> None:
+    def __call__(self, kernel: Any, grid: int, block: int | tuple[int, ...], *args: Any) -> None:
         """Arrays go in read-only, ``out`` arrays both ways; floating-point warnings are off, as on a GPU."""
         if grid == 0:
             return
@@ -58,3 +59,8 @@ class SimulatorBackend(NumbaBackend, HostMemory):
     def __init__(self) -> None:
         HostMemory.__init__(self)
         self.launch = SimulatorLauncher(self)
+
+    def refuse_tensor_cores(self) -> str | None:
+        if ptx.meet_warp is None:
+            return "needs a GPU: in Numba's simulator the threads of a warp cannot do an instruction together"
+        return None
