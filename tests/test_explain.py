@@ -253,6 +253,8 @@ def test_what_a_function_makes_is_named_by_its_reader() -> None:
     network, x = cnn.models.efficientnet_lite0(10), np.zeros((1, 64, 64, 3), np.float32)
     with cnn.use_backend("native") if cnn.backends.available()["native"] is None else cnn.use_backend("numpy"):
         assert explain.last_maps(network, x) == "_avg_pooling:in"
+        assert explain.stages(network, x)[-1] == "_avg_pooling:in"
+        assert explain.stages(network, x, of_modules=True)[-1] == "_bn1"
         maps = explain.feature_maps(network, x, ["_avg_pooling:in", "_bn1"])
     np.testing.assert_array_equal(maps["_avg_pooling:in"], np.clip(maps["_bn1"], 0, 6))
 

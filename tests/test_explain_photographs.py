@@ -139,9 +139,9 @@ def test_score_cam_covers_the_object(lite0: nn.Module, name: str) -> None:
 @LONG
 @pytest.mark.parametrize("name", CLASSES)
 def test_integrated_gradients_are_complete(lite0: nn.Module, name: str) -> None:
-    """Within 5 % with 256 steps."""
+    """Within 1 %; nearly all of the change is in the first eighth of the way, which takes that many steps."""
     x = normalised(photograph(name))
-    found = explain.integrated_gradients(lite0, x, target(name), steps=256)
+    found = explain.integrated_gradients(lite0, x, target(name), steps=2048)
     total, difference = explain.completeness(lite0, x, found, target(name))
     print(f"{name}: attributions add up to {total:.3f}, the logits differ by {difference:.3f}")
-    assert abs(total - difference) <= 0.05 * abs(difference)
+    assert abs(total - difference) <= 0.01 * abs(difference)

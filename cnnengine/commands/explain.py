@@ -25,7 +25,7 @@ from .predict import trained
 SHEETS = ("feature_maps", "filters", "activation_maximisation")  # what draws other pictures than one map
 ALL = "all"
 DISPLACED = 5  # random places of a map that it is compared with
-COMPLETE = "integrated_gradients"
+COMPLETE, STEPS = "integrated_gradients", 64
 
 
 def add(commands: Any) -> None:
@@ -58,7 +58,12 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--unit", action="append", type=int, metavar="N", help="of activation maximisation (default: the most active)"
     )
-    parser.add_argument("--steps", type=positive, metavar="N", help="of activation maximisation (default: 128)")
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        metavar="N",
+        help="of activation maximisation (default: 128) and integrated gradients (default: 64)",
+    )
     parser.add_argument(
         "--channels", type=positive, metavar="N", help="of score_cam: the strongest N maps alone (default: all)"
     )
@@ -138,6 +143,8 @@ def _maps(arguments: argparse.Namespace, classifier: Classifier, picture: np.nda
             raise UsageError(f"--layer: {method} looks at no single layer")
         if method == "score_cam":
             options["channels"] = arguments.channels
+        if method == COMPLETE:
+            options["steps"] = arguments.steps or STEPS
         try:
             maps[method] = explaining.explain(classifier.model, x, method, target, **options)
         except Unsupported as error:
@@ -145,7 +152,7 @@ def _maps(arguments: argparse.Namespace, classifier: Classifier, picture: np.nda
                 raise
             print(f"  left out: {error}")
     if arguments.measure:
-        _measure(classifier, x, target, maps)
+        _measure(classifier, x, target, maps, arguments.steps or STEPS)
     heading = f"{Path(arguments.image).name}: {100 * probability:.1f} % {name}"
     return figures.explained(picture, maps, heading if every else f"{heading}; {arguments.method}")
 
@@ -175,7 +182,7 @@ def _target(text: str | None, classifier: Classifier, x: np.ndarray) -> tuple[in
     return target, float(probability[target])
 
 
-def _measure(classifier: Classifier, x: np.ndarray, target: int, maps: dict[str, np.ndarray]) -> None:
+def _measure(classifier: Classifier, x: np.ndarray, target: int, maps: dict[str, np.ndarray], steps: int) -> None:
     """Prints how faithful the maps are: areas under the curves, and what the same maps at random places reach."""
     print(f"{'':24}deletion (displaced)   insertion (displaced)   areas: of deletion low is good, of insertion high")
     for method, heat in maps.items():
@@ -186,6 +193,6 @@ def _measure(classifier: Classifier, x: np.ndarray, target: int, maps: dict[str,
             cells.append(f"{own:8.3f} ({np.mean(rest):9.3f})")
         print(f"  {method:22}" + "    ".join(cells))
     if COMPLETE in maps:
-        attributions = explaining.integrated_gradients(classifier.model, x, target)
+        attributions = explaining.integrated_gradients(classifier.model, x, target, steps=steps)
         total, difference = explaining.completeness(classifier.model, x, attributions, target)
         print(f"{COMPLETE} adds up to {total:.3f}, the logit differs from an empty image's by {difference:.3f}")

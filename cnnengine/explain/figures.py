@@ -101,10 +101,10 @@ def what_units_look_for(
 ) -> Image.Image:
     """Activation maximisation by layer, the first on top: edges, then textures, then parts of things.
 
-    ``layers`` as in ``hierarchy``; ``units`` None: those that answer most to x (1, H, W, C), by their mean; ``size``
-    None: that of x. Other arguments as in ``activation_maximisation``.
+    ``layers`` None: of each size of feature maps the last that a module makes; ``units`` None: those that answer most
+    to x (1, H, W, C), by their mean; ``size`` None: that of x. Other arguments as in ``activation_maximisation``.
     """
-    names = stages(model, x) if layers is None else list(layers)
+    names = stages(model, x, of_modules=True) if layers is None else list(layers)
     H, W = x.shape[1:3] if size is None else size
     rows = []
     for name, maps in feature_maps(model, x, names).items():

@@ -118,10 +118,13 @@ def places(model: Module, x: Any) -> list[Place]:
     return _passing("places", model, x)[0]
 
 
-def stages(model: Module, x: Any) -> list[str]:
-    """Of each size of feature maps the last place: where a network is about to halve its picture."""
+def stages(model: Module, x: Any, *, of_modules: bool = False) -> list[str]:
+    """Of each size of feature maps the last place: where a network is about to halve its picture. With ``of_modules``
+    the last that a module makes, such as a norm's, whose activation only a function computes."""
     last: dict[tuple[int, int], str] = {}
     for place in places(model, x):
+        if of_modules and place.name.endswith(GIVEN):
+            continue
         last.pop(place.shape[:2], None)
         last[place.shape[:2]] = place.name
     return list(last.values())

@@ -69,6 +69,7 @@ def _ascended(
     mean, std = (np.asarray(value, np.float32) for value in normal)
     dtype = next((parameter.dtype for parameter in model.parameters()), np.dtype(np.float32))
     z = np.stack([_noise(size, gain, rng) for _ in units])
+    answered = np.zeros(len(units), bool)  # whether a unit's gradient has ever been other than 0
     with undisturbed(model), watching(model, {layer: _stop}):
         for _ in range(steps):
             shift = tuple(rng.integers(-reach, reach + 1, 2)) if reach else (0, 0)
@@ -82,7 +83,8 @@ def _ascended(
             slope = smoothed(slope, gain)
             magnitude = np.sqrt((slope**2).mean((1, 2, 3), keepdims=True))
             z += rate * slope / np.maximum(magnitude, np.finfo(np.float64).tiny)
-            for i in np.flatnonzero(magnitude == 0):  # the unit answers to nothing in this image: another
+            answered |= magnitude.ravel() > 0
+            for i in np.flatnonzero(~answered):  # to nothing in this image: another
                 z[i] = _noise(size, gain, rng)
     found: np.ndarray = (1 / (1 + np.exp(-z))).astype(np.float32)
     return found
