@@ -53,9 +53,14 @@ class CompilingLauncher:
         return np.zeros(shape, np.float32)
 
 
+class CompilingBackend(NumbaBackend):
+    def refuse_tensor_cores(self) -> str | None:
+        return None
+
+
 def main(capability: str) -> None:
     problem, memory = build(Request.from_json(sys.stdin.read())), OverlaidMemory()
-    backend: Any = type("CompilingBackend", (NumbaBackend,), {})()
+    backend: Any = CompilingBackend()
     backend.launch = launcher = CompilingLauncher(int(capability))
     problem.run(backend, {name: memory.empty(o.shape, o.dtype) for name, o in problem.operands.items()})
     print(json.dumps(launcher.made))

@@ -4,8 +4,8 @@ Numba's launch asks each argument for its type and its parts, about 60 microseco
 are known here, so it is compiled by itself, assembled by nvJitLink, kept in the cache on disk and started by
 ``cnnengine._launch`` as the kernels of ``csrc/cuda`` are. Compiling needs no GPU.
 
-A Numba kernel takes an array as seven values and more: two pointers that it does not read, the number of elements, their
-bytes, the address, then each axis's length and stride; a tuple as its members.
+A Numba kernel takes an array as seven values and more: two pointers that it does not read, the number of elements,
+their bytes, the address, then each axis's length and stride; a tuple as its members.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def assemble(text: str, capability: tuple[int, int]) -> Cubin:
 def build(kernel: Any, signature: Sequence[Any], capability: tuple[int, int], kept: Cache) -> Cubin:
     """The kernel's cubin, from the cache where it is there."""
     constants = [cell.cell_contents for cell in kernel.py_func.__closure__ or ()]  # numbers and tiles
-    what = (_sources(), kernel.py_func.__qualname__, repr(constants), repr(signature), capability, version("numba-cuda"))
+    name, compiler = kernel.py_func.__qualname__, version("numba-cuda")
+    what = (_sources(), name, repr(constants), repr(signature), capability, compiler)
     key = hashlib.sha256(repr(what).encode()).hexdigest()
     made = kept.fetch_bytes(key, SUFFIX, lambda: assemble(ptx(kernel, signature, capability), capability).pack())
     return Cubin.unpack(made)
