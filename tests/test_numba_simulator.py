@@ -106,6 +106,52 @@ run(two, y)
 """,
         r"DivergentBarrier two: .*different barriers: thread \(0, 0, 0\) waits at .* and thread \(4, 0, 0\) waits at",
     ),
+    "half_a_warp": (
+        """
+@cuda.jit
+def half(y):
+    if cuda.threadIdx.x < 16:
+        numba_simulator.meet_warp(cuda.threadIdx.x)
+    y[0] = 1
+run(half, y, threads=32)
+""",
+        r"DivergentBarrier half: .*16 of 32 threads never reach a barrier",
+    ),
+    "no_whole_warp": (
+        """
+@cuda.jit
+def small(y):
+    numba_simulator.meet_warp(0)
+run(small, y)
+""",
+        r"DivergentBarrier small: .*a warp has 32 threads, the last of a block of 8 has fewer",
+    ),
+    "a_warp_is_no_barrier": (
+        """
+@cuda.jit
+def unordered(y):
+    tile = cuda.shared.array(32, float32)
+    t = cuda.threadIdx.x
+    tile[t] = numba_simulator.meet_warp(t)[31 - t]
+    numba_simulator.meet_warp(t)
+    y[t % 8] = tile[31 - t]
+run(unordered, y, threads=32)
+""",
+        r"SharedMemoryRace unordered: thread \(0, 0, 0\) .*reads cell 31, written by thread \(31, 0, 0\)",
+    ),
+    "lanes_meet": (
+        """
+@cuda.jit
+def turned(x, y):
+    t = cuda.threadIdx.x
+    brought = numba_simulator.meet_warp(x[t % 8] + t // 32)
+    again = numba_simulator.meet_warp(brought[31 - t % 32])
+    if t % 32 < 8 and t >= 32:
+        y[t % 32] = again[31 - t % 32]
+run(turned, x, y, threads=64); assert (y == x + 1).all(), y
+""",
+        "nothing",
+    ),
     "negative_index": (
         """
 @cuda.jit
