@@ -53,8 +53,8 @@ class NumbaBackend(ComposedConv2dNorm):
         return algorithm
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        outputs = shape.N * shape.P * shape.Q, shape.K // shape.groups
-        return PackedWeight(w, w, self.name, conv2d.choose(self._rung(algorithm), shape, *outputs))
+        pixels, Kg = shape.N * shape.P * shape.Q, shape.K // shape.groups
+        return PackedWeight(w, w, self.name, conv2d.choose(self._rung(algorithm), shape, Kg, pixels, Kg))
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None
