@@ -116,7 +116,8 @@ from importlib import metadata
 
 print("python", sys.version.split()[0])
 for name in ("setuptools", "pybind11", "numpy", "ml_dtypes", "safetensors", "tqdm", "pillow", "cupy-cuda13x", "numba",
-             "numba-cuda", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-cudnn-cu13", "nvidia-cudnn-frontend",
+             "numba-cuda", "nvidia-cuda-nvrtc", "nvidia-cuda-runtime", "nvidia-nvjitlink", "nvidia-cudnn-cu13",
+             "nvidia-cudnn-frontend",
              "torch", "pytest", "pytest-benchmark", "pytest-xdist", "hypothesis", "greenlet", "matplotlib"):
     try:
         print(name, metadata.version(name))

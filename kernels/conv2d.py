@@ -45,17 +45,17 @@ ALGORITHMS = ("direct", "depthwise", "tiled", "implicit_gemm", MMA)
 RUNGS = {"tiled": conv2d_tiled, "implicit_gemm": conv2d_implicit_gemm, MMA: conv2d_implicit_gemm_mma}
 TILES = {"tiled": tile.TILE, "implicit_gemm": simt_tile.TILE, MMA: mma_tile.TILE}
 ENOUGH_BLOCKS = 4 if SIMULATED else 512  # of backward_weight before it is split no further
-NARROW = tile.TILE.BN // 4  # a group of fewer rows of b would leave most of a tile empty
+NARROW = tile.TILE.BN // 4  # a group of fewer channels would leave most of a tile empty
 FEW_FILTERS = 8  # of a group of one channel, from which on a tile pays
 
 
-def choose(algorithm, shape, rows, columns):
-    """The rung for a pass whose groups make ``rows`` x ``columns`` outputs, where None was asked for. Raises
-    Unsupported where a rung does not take the shape."""
+def choose(algorithm, shape, width, rows, columns):
+    """The rung for a pass whose groups have ``width`` channels and make ``rows`` x ``columns`` outputs, where None was
+    asked for. Raises Unsupported where a rung does not take the shape."""
     if algorithm is None:
         if 1 < shape.groups == shape.C and shape.K // shape.C < FEW_FILTERS and shape.S <= STAGED:
             return "depthwise"
-        if columns < NARROW:
+        if width < NARROW:
             return "direct"
         large = simt_tile.TILE
         return "implicit_gemm" if 2 * rows >= large.BM and 2 * columns >= large.BN else "tiled"
@@ -76,7 +76,7 @@ def forward(launch, shape, x, w, y, epilogue, algorithm, block=None):
     Kg = shape.K // shape.groups
     pixels = shape.N * shape.P * shape.Q
     ints = launch.ints(Conv2dShape, shape)
-    rung = choose(algorithm, shape, pixels, Kg)
+    rung = choose(algorithm, shape, Kg, pixels, Kg)
     channels = x.reshape(-1)  # stands in for an absent bias
     if rung == "direct":
         threads = block or THREADS
@@ -103,7 +103,7 @@ def backward_input(launch, shape, dy, w, dx, algorithm, block=None):
     Cg = shape.C // shape.groups
     pixels = shape.N * shape.H * shape.W
     ints = launch.ints(Conv2dShape, shape)
-    rung = choose(algorithm, shape, most_pixels(shape), Cg)
+    rung = choose(algorithm, shape, Cg, most_pixels(shape), Cg)
     if rung == "direct":
         threads = block or THREADS
         args = dy, w, launch.out(dx), ints
@@ -131,9 +131,7 @@ def backward_weight(launch, shape, x, dy, dw, algorithm, block=None):
     Kg = shape.K // shape.groups
     pixels = shape.N * shape.P * shape.Q
     ints = launch.ints(Conv2dShape, shape)
-    rung = choose(algorithm, shape, Kg, shape.reduction)
-    if algorithm is None and Kg < NARROW and rung != "depthwise":
-        rung = "direct"
+    rung = choose(algorithm, shape, Kg, Kg, shape.reduction)
     if rung == "direct":
         threads = block or THREADS
         args = x, dy, launch.out(dw), ints

@@ -12,6 +12,7 @@ import pytest
 
 from cnnengine.backends import get
 from cnnengine.backends.contract import Backend, Epilogue
+from cnnengine.errors import Unsupported
 from cnnengine.shapes import conv2d_shape, reduce_shape
 
 from . import numba_simulator
@@ -83,7 +84,33 @@ def test_read_only_inputs_and_values_a_gpu_would_not_warn_of(simulator: Backend)
     np.testing.assert_array_equal(y[[0, 1, 3, 6]], np.float32([np.nan, np.nan, -np.inf, np.inf]))
 
 
-def test_the_order_of_threads_changes_no_bit(simulator: Backend, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(
+    ("x", "w", "groups", "rung"),
+    [
+        ((1, 8, 8, 4), (1, 3, 3, 4), 1, "direct"),
+        ((1, 8, 8, 6), (6, 3, 3, 1), 6, "depthwise"),
+        ((1, 8, 8, 1), (6, 3, 3, 1), 1, "tiled"),  # one group is no depthwise convolution
+        ((1, 8, 8, 4), (6, 3, 3, 4), 1, "tiled"),
+        ((1, 4, 4, 4), (6, 3, 3, 4), 1, "tiled"),
+        ((1, 8, 8, 4), (16, 3, 3, 4), 1, "implicit_gemm"),
+    ],
+)
+def test_the_documented_choice(
+    simulator: Backend, x: tuple[int, ...], w: tuple[int, ...], groups: int, rung: str
+) -> None:
+    """Of the simulator's tiles: 16 x 16 sums of implicit_gemm, 8 x 8 of tiled."""
+    shape = conv2d_shape(x, w, groups=groups)  # type: ignore[arg-type]
+    assert simulator.conv2d_prepare(shape, np.zeros(w, np.float32), None).algorithm == rung
+
+
+def test_depthwise_takes_one_channel_a_group(simulator: Backend) -> None:
+    shape = conv2d_shape((1, 4, 4, 4), (4, 3, 3, 2), groups=2)
+    with pytest.raises(Unsupported, match=r"takes one input channel a group .* received groups 2, C 4"):
+        simulator.conv2d_prepare(shape, np.zeros(shape.w, np.float32), "depthwise")
+
+
+@pytest.mark.parametrize("rung", ["tiled", "implicit_gemm", "implicit_gemm_tf32"])
+def test_the_order_of_threads_changes_no_bit(simulator: Backend, rung: str, rng: np.random.Generator) -> None:
     if numba_simulator.why_not():
         pytest.skip(f"the scheduler with a chosen order is not in place: {numba_simulator.why_not()}")
     shape = conv2d_shape((2, 7, 6, 3), (9, 3, 2, 3), 2, (1, 0))
@@ -92,9 +119,9 @@ def test_the_order_of_threads_changes_no_bit(simulator: Backend, rng: np.random.
     for order in ("forward", "reverse"):
         y, dx, dw, db = (np.empty(s, np.float32) for s in (shape.y, shape.x, shape.w, (9,)))
         with numba_simulator.order(order):
-            simulator.conv2d_forward(shape, x, w, y, Epilogue(bias=bias), "tiled")
-            simulator.conv2d_backward_input(shape, dy, w, dx, "tiled")
-            simulator.conv2d_backward_weight(shape, x, dy, dw, "tiled")
+            simulator.conv2d_forward(shape, x, w, y, Epilogue(bias=bias), rung)
+            simulator.conv2d_backward_input(shape, dy, w, dx, rung)
+            simulator.conv2d_backward_weight(shape, x, dy, dw, rung)
             simulator.reduce("sum", reduce_shape(1, dy.size // 9, 9), dy, db)
         results.append((y, dx, dw, db))
     for forward, reverse in zip(*results, strict=True):

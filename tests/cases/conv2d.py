@@ -48,6 +48,7 @@ CASES = [
     Conv2dCase("past_filter_unreached_edges", "tiny", (2, 8, 7, 3), (3, 2, 1, 3), (5, 3), (1, 0)),
     Conv2dCase("stride_past_input", "tiny", (2, 3, 4, 2), (2, 2, 2, 2), (7, 9)),
     Conv2dCase("dilation_2_stride_2", "tiny", (1, 8, 9, 2), (3, 3, 2, 2), 2, 2, 2),
+    Conv2dCase("depthwise_times_2_phases", "tiny", (1, 5, 9, 2), (4, 3, 4, 1), (1, 2), (1, 4), (1, 3), 2),
     Conv2dCase("primes", "small", (2, 13, 11, 7), (5, 3, 5, 7), 1, (1, 2)),
     Conv2dCase("one_off_tiles", "small", (1, 9, 7, 33), (65, 3, 3, 33), 1, 1),
     Conv2dCase("one_below_tiles", "small", (3, 5, 5, 31), (15, 3, 3, 31), 1, 1),

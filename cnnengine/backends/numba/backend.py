@@ -53,9 +53,8 @@ class NumbaBackend(ComposedConv2dNorm):
         return algorithm
 
     def conv2d_prepare(self, shape: Conv2dShape, w: Array, algorithm: str | None) -> PackedWeight:
-        pixels = shape.N * shape.P * shape.Q
-        chosen = conv2d.choose(self._rung(algorithm), shape, pixels, shape.K // shape.groups)
-        return PackedWeight(w, w, self.name, chosen)
+        pixels, Kg = shape.N * shape.P * shape.Q, shape.K // shape.groups
+        return PackedWeight(w, w, self.name, conv2d.choose(self._rung(algorithm), shape, Kg, pixels, Kg))
 
     def conv2d_forward(
         self, shape: Conv2dShape, x: Array, w: Array | PackedWeight, y: Array, epilogue: Epilogue, algorithm: str | None

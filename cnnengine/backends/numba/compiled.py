@@ -28,6 +28,8 @@ from ...jit.nvrtc import Cubin
 
 SUFFIX = ".numba"
 ENTRY = re.compile(r"\.visible \.entry (?P<symbol>\w+)\(")
+SHARED = re.compile(r"\.shared .*\[(\d+)\];")
+USED = re.compile(r"(Used \d+ registers.*)")
 
 
 def problem() -> str | None:
@@ -74,21 +76,30 @@ def assemble(text: str, capability: tuple[int, int]) -> Cubin:
     except nvjitlink.nvJitLinkError as error:
         complaint = bytearray(nvjitlink.get_error_log_size(linker))
         nvjitlink.get_error_log(linker, complaint)
-        text = complaint.rstrip(b"\0").decode(errors="replace").strip()
-        raise KernelError(f"{symbol} cannot be assembled: {error}\n{text}") from None
+        said = complaint.rstrip(b"\0").decode(errors="replace").strip()
+        raise KernelError(f"{symbol} cannot be assembled: {error}\n{said}") from None
     finally:
         nvjitlink.destroy(linker)
-    return Cubin(bytes(image), {symbol: symbol}, log.rstrip(b"\0").decode())
+    said = log.rstrip(b"\0").decode()
+    shared = sum(map(int, SHARED.findall(text)))  # which the log leaves out
+    return Cubin(bytes(image), {symbol: symbol}, USED.sub(rf"\1, {shared} bytes smem", said))
 
 
 def build(kernel: Any, signature: Sequence[Any], capability: tuple[int, int], kept: Cache) -> Cubin:
     """The kernel's cubin, from the cache where it is there."""
     constants = [cell.cell_contents for cell in kernel.py_func.__closure__ or ()]  # numbers and tiles
-    name, compiler = kernel.py_func.__qualname__, version("numba-cuda")
-    what = (_sources(), name, repr(constants), repr(signature), capability, compiler)
+    compilers = version("numba-cuda"), _nvjitlink_version()
+    what = _sources(), kernel.py_func.__qualname__, constants, signature, capability, compilers
     key = hashlib.sha256(repr(what).encode()).hexdigest()
     made = kept.fetch_bytes(key, SUFFIX, lambda: assemble(ptx(kernel, signature, capability), capability).pack())
     return Cubin.unpack(made)
+
+
+@cache
+def _nvjitlink_version() -> Any:
+    from cuda.bindings import nvjitlink
+
+    return nvjitlink.version()
 
 
 @cache

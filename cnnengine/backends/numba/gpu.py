@@ -216,10 +216,8 @@ def _verb(name: str) -> Callable[..., None]:
     def verb(self: GpuBackend, *arguments: Any, **named: Any) -> None:
         if named:
             plain(self, *arguments, **named)
-            return
-        given = tuple(_described(a) for a in arguments)
-        if not self._prepared.run(name, given):
-            self._prepare(name, given)
+        elif not self._prepared.run(name, arguments):
+            self._prepare(name, arguments)
 
     def on_packed_weights(self: GpuBackend, *arguments: Any, **named: Any) -> None:
         if not named and isinstance(arguments[2], PackedWeight):
@@ -227,14 +225,13 @@ def _verb(name: str) -> Callable[..., None]:
             arguments = shape, x, w.packed, y, epilogue, algorithm or w.algorithm
         verb(self, *arguments, **named)
 
-    chosen = on_packed_weights if name == "conv2d_forward" else verb
+    def on_lists(self: GpuBackend, *arguments: Any, **named: Any) -> None:
+        """As tuples: csrc/launch/prepared.h says what tells two kinds of call apart."""
+        verb(self, *(tuple(a) if isinstance(a, list) else a for a in arguments), **named)
+
+    chosen = {"conv2d_forward": on_packed_weights, "optimizer_step": on_lists}.get(name, verb)
     chosen.__name__, chosen.__doc__ = name, plain.__doc__
     return chosen
-
-
-def _described(argument: Any) -> Any:
-    """Lists of arrays as tuples: csrc/launch/prepared.h says what tells two kinds of call apart."""
-    return tuple(argument) if isinstance(argument, list) else argument
 
 
 def _no_maps(spec: Any, dtype: str, address: int) -> bytes:
