@@ -32,6 +32,7 @@ SHARED = re.compile(r"\.shared .*\[(\d+)\];")
 USED = re.compile(r"(Used \d+ registers.*)")
 
 
+@cache
 def problem() -> str | None:
     """None, or why nothing can be compiled."""
     try:
