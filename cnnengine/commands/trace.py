@@ -12,7 +12,7 @@ import numpy as np
 from ..backends import emulator
 from ..errors import BackendUnavailable
 from ..shapes import conv2d_shape
-from ..trace import ALGORITHMS, VERBS, page_of, record
+from ..trace import ALGORITHMS, VERBS
 from .common import UsageError, positive
 
 OPERATIONS = ("conv2d",)
@@ -44,6 +44,9 @@ def add(commands: Any) -> None:
 
 
 def _trace(arguments: argparse.Namespace) -> int:
+    from ..trace.page import page_of
+    from ..trace.recording import record
+
     if reason := emulator.unavailable():
         raise BackendUnavailable(f"trace runs kernels in the emulator: {reason}")
     dtype = arguments.dtype or ("float16" if arguments.algorithm == "implicit_gemm_mma" else "float32")

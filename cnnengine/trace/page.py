@@ -15,7 +15,8 @@ from .._paths import csrc_dir
 from ..errors import KernelError
 from ..jit.trace import KINDS, WARP
 from ..shapes import Conv2dShape
-from .record import VERBS, Recording
+from .recording import Recording
+from .rungs import VERBS
 from .steps import Steps, steps_of
 from .sums import Sums, follow
 from .tiles import regions

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..jit.trace import BARRIER, COPY_LANDED, KINDS
-from .record import VERBS, Recording, tags_of
+from .recording import Recording, tags_of
+from .rungs import VERBS
 from .sums import Sums, lanes_of
 from .tiles import regions
 

@@ -15,7 +15,8 @@ import numpy as np
 from ..backends._kernel_library import MmaTile
 from ..errors import KernelError
 from ..jit.trace import KINDS, WARP
-from .record import VERBS, Recording
+from .recording import Recording
+from .rungs import VERBS
 from .tiles import AnyTile, Region, fragment, regions, tile_of
 
 SHARED_LOAD, GLOBAL_LOAD, GLOBAL_STORE, MMA = map(KINDS.index, ("shared_load", "global_load", "global_store", "mma"))

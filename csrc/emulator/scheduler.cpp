@@ -13,6 +13,10 @@
 #include "report.h"
 #include "worker.h"
 
+#ifdef EMULATOR_ADDRESS_SANITIZER
+#include <sanitizer/asan_interface.h>
+#endif
+
 // how long a block may poll in vain before it is called a deadlock
 #ifndef CNN_EMULATOR_PATIENCE_SECONDS
 #define CNN_EMULATOR_PATIENCE_SECONDS 10
@@ -167,8 +171,16 @@ static void fiber_main() {
   __builtin_unreachable();
 }
 
+// AddressSanitizer remembers the frames of fibers that never returned; what is mapped there next has none.
+static void unmap_stacks(char* stacks, size_t bytes) {
+#ifdef EMULATOR_ADDRESS_SANITIZER
+  ASAN_UNPOISON_MEMORY_REGION(stacks, bytes);
+#endif
+  munmap(stacks, bytes);
+}
+
 Worker::~Worker() {
-  if (stacks) munmap(stacks, stack_count * (kStackBytes + kStackSpread));
+  if (stacks) unmap_stacks(stacks, stack_count * (kStackBytes + kStackSpread));
   for (Block& block : blocks) std::free(block.window);
 }
 
@@ -178,7 +190,7 @@ void Worker::start(const Launch& next) {
   const int cluster = static_cast<int>(next.cluster.x * next.cluster.y * next.cluster.z), all = cluster * threads;
   if (all > stack_count) {
     const size_t stride = kStackBytes + kStackSpread;
-    if (stacks) munmap(stacks, stack_count * stride);
+    if (stacks) unmap_stacks(stacks, stack_count * stride);
     void* p = mmap(nullptr, all * stride, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     stack_count = p == MAP_FAILED ? 0 : all;
     stacks = p == MAP_FAILED ? nullptr : static_cast<char*>(p);

@@ -22,15 +22,8 @@ from ..jit.counters import Counters, aligned
 from ..jit.launch import EmulatorRuntime, Kernel, Size3
 from ..jit.source import KernelSource
 from ..shapes import Conv2dShape
+from .rungs import ALGORITHMS, VERBS
 
-VERBS = {  # names of both operands and of the result
-    "forward": ("x", "w", "y"),
-    "backward_input": ("dy", "w", "dx"),
-    "backward_weight": ("x", "dy", "dw"),
-}
-ALGORITHMS = (
-    "direct", "tiled", "implicit_gemm", "implicit_gemm_mma", "implicit_gemm_tf32", "implicit_gemm_3xtf32",
-)  # fmt: skip
 ELEMENTS = 60_000  # of both operands: 16 bits have 63486 tags, and a picture shows no more
 
 
