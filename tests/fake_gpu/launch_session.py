@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pretend
+from calls import called
 
 import cnnengine as cnn
 from bench import bench_overhead
@@ -36,24 +35,6 @@ rng = np.random.default_rng(0)
 
 def random(*shape: int, dtype: str = "float32") -> np.ndarray:
     return rng.standard_normal(shape).astype(dtype)
-
-
-def called(call: Callable[[], object]) -> list[str]:
-    """The names of all functions that a call calls, Python's and C's."""
-    names: list[str] = []
-
-    def note(frame: Any, event: str, argument: Any) -> None:
-        if event == "call":
-            names.append(frame.f_code.co_name)
-        elif event == "c_call":
-            names.append(argument.__name__)
-
-    sys.setprofile(note)
-    try:
-        call()
-    finally:
-        sys.setprofile(None)
-    return names[:-1]  # setprofile itself
 
 
 def second_call(verb: str, arguments: tuple[Any, ...], launches: int) -> None:

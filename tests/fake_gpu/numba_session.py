@@ -6,14 +6,13 @@ Compiling is stood in for. The ReLU kernel is a function of Python, which reads 
 from __future__ import annotations
 
 import ctypes
-import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numba.core.config  # before the backend asks for the simulator
 import numpy as np
 import pretend
+from calls import called
 from cnnengine.kernels.activation import KINDS
 
 import cnnengine as cnn
@@ -70,24 +69,6 @@ def build(kernel: Any, signature: Any, capability: Any, kept: Any) -> Cubin:
     address = ctypes.cast(activation_forward, ctypes.c_void_p) if name == "activation_forward" else None
     pretend.driver.fake_register(name.encode(), address, 0)
     return Cubin(b"\x7fELF", {name: name}, "")
-
-
-def called(call: Callable[[], object]) -> list[str]:
-    """The names of all functions that a call calls, Python's and C's."""
-    names: list[str] = []
-
-    def note(frame: Any, event: str, argument: Any) -> None:
-        if event == "call":
-            names.append(frame.f_code.co_name)
-        elif event == "c_call":
-            names.append(argument.__name__)
-
-    sys.setprofile(note)
-    try:
-        call()
-    finally:
-        sys.setprofile(None)
-    return names[:-1]  # setprofile itself
 
 
 def second_call(backend: Any, verb: str, arguments: tuple[Any, ...], launches: int) -> None:

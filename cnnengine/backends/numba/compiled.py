@@ -1,8 +1,8 @@
 """A Numba kernel as machine code that our own launcher starts: compiled once, launched raw.
 
-Numba's launch asks each argument for its type and its parts, about 60 microseconds for three arrays. A kernel's types
-are known here, so it is compiled by itself, assembled by nvJitLink, kept in the cache on disk and started by
-``cnnengine._launch`` as the kernels of ``csrc/cuda`` are. Compiling needs no GPU.
+Numba's launch asks each argument for its type and its parts, every time. A kernel's types are known here, so it is
+compiled by itself, assembled by nvJitLink, kept in the cache on disk and started by ``cnnengine._launch`` as the
+kernels of ``csrc/cuda`` are. Compiling needs no GPU.
 
 A Numba kernel takes an array as seven values and more: two pointers that it does not read, the number of elements,
 their bytes, the address, then each axis's length and stride; a tuple as its members.
