@@ -7,6 +7,7 @@ fail.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
@@ -48,6 +49,9 @@ LONGEST = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # a script's background jobs begin with it ignored, and what tests start and interrupt would too
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "numba" in CHOSEN and REASONS["numba"] is None and simulated() and "numba" not in sys.modules:
         from . import numba_simulator
 

@@ -330,8 +330,7 @@ def test_leaving_early_ends_the_workers(root: Path) -> None:
 
 
 PROGRAM = """
-import signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a script's background jobs begin with it ignored
+import sys, time
 import cnnengine as cnn
 import cnnengine.functional as F
 from cnnengine import data
